@@ -1,0 +1,1 @@
+"""A coherent two-level cache for Django and Flask."""
