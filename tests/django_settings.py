@@ -1,0 +1,26 @@
+"""The least Django the tests need; conftest.py puts the real server's address in."""
+
+from __future__ import annotations
+
+import os
+
+SECRET_KEY = "only for tests"
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.sessions",
+]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+
+CACHES = {
+    "default": {
+        "BACKEND": "cachebridge.django_backend.CacheBridge",
+        # Port 1 answers nobody: a test that forgot its fixture fails instead of
+        # writing to a server that happens to run here.
+        "LOCATION": os.environ.get("CACHEBRIDGE_TEST_REDIS", "redis://127.0.0.1:1/0"),
+    },
+}
