@@ -82,9 +82,7 @@ class Engine:
             counters=self.counters,
         )
         self.rules = Coherence(self.l1, clock=clock, counters=self.counters)
-        self.receiver = Receiver(
-            self.rules, self.counters, trust_s=options.bus_trust
-        )
+        self.receiver = Receiver(self.rules, self.counters, trust_s=options.bus_trust)
         self.flights = Flights()
         self.users: WeakSet[object] = WeakSet()
         """The adapters in use; without any for a while the bus stops."""

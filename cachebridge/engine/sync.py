@@ -184,9 +184,7 @@ class Operations:
             return not self._is_in_l2(key)
         return self.add_encoded(key, value, raw, ttl_ms)
 
-    def add_encoded(
-        self, key: str, value: Any, raw: bytes, ttl_ms: int | None
-    ) -> bool:
+    def add_encoded(self, key: str, value: Any, raw: bytes, ttl_ms: int | None) -> bool:
         """Add a value whose bytes are known."""
         with self._write((key,)) as write:
             added = self._l2.add(key, raw, ttl_ms, self._message(write))
@@ -233,7 +231,9 @@ class Operations:
         with self._write((key,)) as write:
             return self._l2.replace(key, expected, raw, self._message(write))
 
-    def get_or_load(self, key: str, loader: Callable[[], Any], ttl_ms: int | None) -> Any:
+    def get_or_load(
+        self, key: str, loader: Callable[[], Any], ttl_ms: int | None
+    ) -> Any:
         """Return the value, loading and adding it if there is none.
 
         One thread of the process reads L2 and runs the loader for all that ask.

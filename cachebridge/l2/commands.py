@@ -205,7 +205,9 @@ def _script(
     text: str, plain: Callable[[Words, Words], list[Words]] | None = None
 ) -> Script:
     source = text.encode()
-    return Script(source, sha1(source, usedforsecurity=False).hexdigest().encode(), plain)
+    return Script(
+        source, sha1(source, usedforsecurity=False).hexdigest().encode(), plain
+    )
 
 
 def _expiry(ttl: bytes) -> Words:

@@ -43,7 +43,10 @@ class Pool:
     """
 
     def __init__(
-        self, make_connection: Callable[[], Connection], limit: int | None, wait_s: float
+        self,
+        make_connection: Callable[[], Connection],
+        limit: int | None,
+        wait_s: float,
     ) -> None:
         self._make_connection = make_connection
         self._idle: deque[Pooled] = deque()

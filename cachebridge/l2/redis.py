@@ -180,7 +180,9 @@ class RedisStore:
     def _note_refusal(self, failure: ResponseError) -> None:
         self._scripts_refused = True
         _log.warning(
-            "%s refuses scripts (%s): writes use MULTI/EXEC instead", self._label, failure
+            "%s refuses scripts (%s): writes use MULTI/EXEC instead",
+            self._label,
+            failure,
         )
 
     def _run_plain(self, request: Request) -> Any:
