@@ -138,8 +138,9 @@ class CacheBridge(BaseCache):
         super().__init__(params)
         binding = _binding_for(server, params)
         self._binding = binding
+        self._probe: Callable[[str], Any] = _never
         if self.key_func is default_key_func and self._makes_plain_keys():
-            self.__dict__["_probe"] = binding.probe
+            self._probe = binding.probe
         binding.engine.users.add(self)
 
     @classmethod
@@ -303,7 +304,7 @@ class CacheBridge(BaseCache):
         """Ask the shared store now and report the state of both levels."""
         return self._binding.engine.health()
 
-    # -- keys and timeouts ---------------------------------------------------------------
+    # -- keys and timeouts -------------------------------------------------------
 
     def _locate(self, key: Any, version: int | None) -> tuple[Operations, str]:
         """Return the operations for a key, and its full form; warns as Django does."""

@@ -1,4 +1,4 @@
-"""From bus frames to coherence rules; nothing a frame holds can do more than empty L1."""
+"""From bus frames to coherence rules: no frame can do more than empty L1."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def call_script(
 
 
 def load_script(request: Request) -> Request:
-    """The same request with the script's text: the server keeps it for the next one."""
+    """Send the script's text instead: the server keeps it for the next call."""
     script = request.script
     if script is None:
         raise AssertionError("only a script can be loaded")
