@@ -242,13 +242,8 @@ class Coherence:
         flight.members += 1
         return flight
 
-    def flight_of(self, key: str) -> Flight:
-        """Return the flight that the caller has joined."""
-        return self._flights[key]
-
-    def leave(self, key: str) -> None:
+    def leave(self, key: str, flight: Flight) -> None:
         """Part from the flight; the last one closes it."""
-        flight = self._flights[key]
         flight.members -= 1
         if not flight.members:
             del self._flights[key]
@@ -263,6 +258,10 @@ class Coherence:
         """Close the open fills of all ``keys``."""
         for key in keys:
             self.bump(key)
+
+    def remove(self, key: str) -> None:
+        """Remove the entry if there is one."""
+        self.l1.pop(key)
 
     def drop(self, key: str) -> None:
         """Remove the entry and close the open fills of the key."""
@@ -307,6 +306,6 @@ class Coherence:
         self.drop(key)
         flight.writes.add(write_id)
 
-    def end_write(self, key: str) -> None:
+    def end_write(self, flight: Flight) -> None:
         """A write has ended: fills that began during it saw who knows what."""
-        self.bump(key)
+        flight.generation += 1

@@ -15,6 +15,8 @@ from cachebridge.codec.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cachebridge.core.coherence import Coherence
     from cachebridge.stats import Counters
 
