@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from django.contrib.sessions.backends.base import SessionBase
 
-__all__ = ["Cart", "Line"]
+__all__ = ["MOST", "Cart", "Line"]
 
 _SESSION_KEY = "cart"
-_MOST = 99
+MOST = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Cart:
     def put(self, pk: int, quantity: int) -> None:
         """Exactly so many pieces of a product; none removes it."""
         if quantity > 0:
-            self._quantities[str(pk)] = min(quantity, _MOST)
+            self._quantities[str(pk)] = min(quantity, MOST)
         else:
             self._quantities.pop(str(pk), None)
         self._session[_SESSION_KEY] = self._quantities

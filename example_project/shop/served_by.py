@@ -14,14 +14,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from django.template.loader import render_to_string
-
 from example_project.shop.statistics import lookups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from django.http import HttpRequest, HttpResponse
+
+    from example_project.shop.statistics import Lookups
 
 __all__ = ["MADE_AT", "PLACE", "ServedByMiddleware"]
 
@@ -58,16 +58,8 @@ class ServedByMiddleware:
             age_s = max(0.0, time.time() - float(response[MADE_AT]))
             response["X-Cache-Age"] = f"{age_s:.3f}"
         if PLACE in getattr(response, "content", b""):
-            footer = render_to_string(
-                "shop/served_by.html",
-                {
-                    "pid": os.getpid(),
-                    "level": response["X-Cache-Level"],
-                    "spent": spent,
-                    "age": response.get("X-Cache-Age"),
-                    "took_ms": (time.perf_counter() - started) * 1000,
-                },
-            )
+            took_ms = 1000 * (time.perf_counter() - started)
+            footer = _footer(response.headers, spent, took_ms)
             response.content = response.content.replace(PLACE, footer.encode(), 1)
             response["Content-Length"] = len(response.content)
         return response
@@ -85,6 +77,24 @@ class ServedByMiddleware:
         finally:
             with self._lock:
                 self._running.discard(company)
+
+
+def _footer(headers: Mapping[str, str], spent: Lookups | None, took_ms: float) -> str:
+    """Write the footer. Not a template: this runs on every hit, and hits are fast."""
+    level = headers["X-Cache-Level"]
+    age_s = headers.get("X-Cache-Age")
+    facts = {
+        "worker": headers["X-Worker-Pid"],
+        "hit level": f'<b class="{level.lstrip("~")}">{level}</b>',
+        "look-ups": spent,
+        "body made": age_s and f"{age_s} s ago",
+        "took": f"{took_ms:.2f} ms",
+    }
+    return "".join(
+        f"<div><dt>{name}</dt><dd>{fact}</dd></div>"
+        for name, fact in facts.items()
+        if fact
+    )
 
 
 def _level(level: str | None, company: _Company) -> str:

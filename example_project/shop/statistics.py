@@ -34,6 +34,9 @@ class Lookups:
             self.computed - earlier.computed,
         )
 
+    def __str__(self) -> str:
+        return f"L1 {self.l1}, L2 {self.l2}, computed {self.computed}"
+
     @property
     def level(self) -> str:
         """The slowest level that had to be asked."""

@@ -7,11 +7,13 @@ of use (catalogue), fragments and data (product), nothing but data (cart).
 from __future__ import annotations
 
 import time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
+from django import forms
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Avg, Count
@@ -23,7 +25,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
 from example_project.shop import cached, statistics
-from example_project.shop.cart import Cart
+from example_project.shop.cart import MOST, Cart
 from example_project.shop.models import Category, Product, Review
 from example_project.shop.served_by import MADE_AT
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 _PER_PAGE = 24
 _RELATED = 5
+_PRICE = forms.DecimalField(min_value=Decimal("0.01"), max_digits=8, decimal_places=2)
+_QUANTITY = forms.IntegerField(min_value=0, max_value=MOST)
 
 
 @require_safe
@@ -83,9 +87,9 @@ def product(request: HttpRequest, pk: int) -> HttpResponse:
         context = {
             "product": row,
             "cart": Cart(request.session),
-            # Query sets are lazy: a fragment found in the cache costs no query.
-            "reviews": Review.objects.filter(product_id=pk),
-            "related": _related(row["category_slug"], pk),
+            # Called by the template, in fragments that the cache does not have.
+            "find_reviews": partial(Review.objects.filter, product_id=pk),
+            "find_related": partial(_related, row["category_slug"], pk),
             "related_version": cached.catalogue_version(row["category_slug"]),
         }
         response = render(request, "shop/product.html", context)
@@ -104,12 +108,9 @@ def price(request: HttpRequest, pk: int) -> HttpResponse:
     if not _is_staff(request):
         return HttpResponse("the staff token is missing or wrong\n", status=403)
     try:
-        new_price = Decimal(request.POST.get("price", "")).quantize(Decimal("0.01"))
-    except InvalidOperation:
-        return HttpResponseBadRequest("price: not a number\n")
-    if not 0 < new_price < Decimal(1_000_000):
-        return HttpResponseBadRequest("price: not between 0 and 1,000,000\n")
-
+        new_price = _PRICE.clean(request.POST.get("price"))
+    except ValidationError as exc:
+        return HttpResponseBadRequest(f"price: {' '.join(exc.messages)}\n")
     with transaction.atomic():
         row = get_object_or_404(Product, pk=pk)
         row.price = new_price
@@ -146,10 +147,11 @@ def cart_add(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def cart_put(request: HttpRequest, pk: int) -> HttpResponse:
     """Set how many of a product are in the cart."""
-    quantity = request.POST.get("quantity", "")
-    if not quantity.isdecimal():
-        return HttpResponseBadRequest("quantity: not a number\n")
-    Cart(request.session).put(pk, int(quantity))
+    try:
+        quantity = _QUANTITY.clean(request.POST.get("quantity"))
+    except ValidationError as exc:
+        return HttpResponseBadRequest(f"quantity: {' '.join(exc.messages)}\n")
+    Cart(request.session).put(pk, quantity)
     return redirect("cart")
 
 
