@@ -1,9 +1,9 @@
 """The coherence rules: who may put what into L1, and when it must leave again.
 
 Every step happens under one lock that is never held over I/O.  An operation wraps its
-one call of L2 in a ``Fill`` (``core/fill.py``) or a ``Write`` (``core/write.py``), which
-call the single rules at the end of this file; the listener of the bus calls the methods
-that begin with ``on_``.  The protocol, its invariants and the traces of what
+one call of L2 in a ``Fill`` (``core/fill.py``) or a ``Write`` (``core/write.py``),
+which call the single rules at the end of this file; the listener of the bus calls the
+methods that begin with ``on_``.  The protocol, its invariants and the traces of what
 goes wrong without each rule stand in ``docs/decisions/0002-coherence-protocol.md``.
 
 A *flight* exists while a fill or a write of its key is running.  Its generation counts
@@ -53,7 +53,7 @@ class L1(Protocol):
     def discard_some(self, limit: int) -> bool:
         """Remove up to ``limit`` entries; return True while some remain."""
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """Return all keys."""
 
 
@@ -140,7 +140,7 @@ class Coherence:
     # -- what the bus reports ----------------------------------------------------
 
     def on_subscribed(self) -> None:
-        """All subscribe acknowledgements are handled: flush, then count as connected."""
+        """All subscribe acknowledgements are handled: flush, then be connected."""
         self.flush("subscribe")
         with self.lock:
             self.connected = True
@@ -183,7 +183,7 @@ class Coherence:
         """Drop every key that begins with ``prefix``; open fills may not store."""
         with self.lock:
             self.epoch += 1
-            for key in self.l1.keys():
+            for key in self.l1.all_keys():
                 if key.startswith(prefix):
                     self.drop(key)
 
@@ -222,13 +222,19 @@ class Coherence:
         self.hit_until = self.trusted_until if usable else NEVER
 
     def join(self, key: str) -> Flight:
+        """Take part in the key's flight, opening it if there is none."""
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = Flight()
         flight.members += 1
         return flight
 
+    def flight_of(self, key: str) -> Flight:
+        """Return the flight that the caller has joined."""
+        return self._flights[key]
+
     def leave(self, key: str) -> None:
+        """Part from the flight; the last one closes it."""
         flight = self._flights[key]
         flight.members -= 1
         if not flight.members:
@@ -241,10 +247,12 @@ class Coherence:
             flight.generation += 1
 
     def bump_all(self, keys: Iterable[str]) -> None:
+        """Close the open fills of all ``keys``."""
         for key in keys:
             self.bump(key)
 
     def drop(self, key: str) -> None:
+        """Remove the entry and close the open fills of the key."""
         self.l1.pop(key)
         self.bump(key)
 
@@ -266,8 +274,8 @@ class Coherence:
         flight = self._flights.get(key)
         return flight is not None and flight.writes == {write_id}
 
-    def fill_token(self, key: str, flight: Flight) -> int:
-        """Return the token for a fill of ``key``, none during an own write of it."""
+    def fill_token(self, flight: Flight) -> int:
+        """Return the token for a fill of the key, none during an own write of it."""
         return NO_TOKEN if flight.writes else flight.generation
 
     def token_holds(self, flight: Flight, epoch: int, token: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from cachebridge.core.coherence import NO_TOKEN
 from cachebridge.core.entry import is_expired
@@ -36,7 +36,7 @@ class Fill:
         self._keys = keys
         self._storable = storable
 
-    def __enter__(self) -> Fill:
+    def __enter__(self) -> Self:
         rules = self._rules
         self.sent_at = now = rules.clock()
         tokens: dict[str, int] = {}
@@ -48,7 +48,7 @@ class Fill:
                 entry = rules.l1.peek(key)
                 if entry is not None and is_expired(entry, now):
                     rules.drop(key)
-                tokens[key] = rules.fill_token(key, flight) if may_store else NO_TOKEN
+                tokens[key] = rules.fill_token(flight) if may_store else NO_TOKEN
         self._tokens = tokens
         return self
 
@@ -66,7 +66,7 @@ class Fill:
             if not rules.is_on(rules.clock()) or token == NO_TOKEN:
                 rules.close_straggler(key, same)
                 rules.counters.fills_refused_off += 1
-            elif not rules.token_holds(rules._flights[key], self._epoch, token):
+            elif not rules.token_holds(rules.flight_of(key), self._epoch, token):
                 rules.close_straggler(key, same)
                 rules.counters.fills_refused_token += 1
             elif (present := rules.l1.peek(key)) is None:

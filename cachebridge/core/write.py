@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,13 +31,11 @@ class Write:
         "sent_at",
     )
 
-    published = True
-
     def __init__(self, rules: Coherence, keys: Sequence[str]) -> None:
         self._rules = rules
         self.keys = keys
 
-    def __enter__(self) -> Write:
+    def __enter__(self) -> Self:
         rules = self._rules
         self._entries: dict[str, Entry] = {}
         self._tokens: dict[str, int] = {}
@@ -65,7 +63,7 @@ class Write:
         with rules.lock:
             on = bool(entries) and rules.is_on(rules.clock())
             for key in self.keys:
-                flight = rules._flights[key]
+                flight = rules.flight_of(key)
                 flight.writes.discard(self.id)
                 clean = (
                     on

@@ -45,7 +45,7 @@ class Binding:
         self.probe_many = make_probe_many(*parts)
 
     def operations_for(self, key: str, full_key: str) -> Operations:
-        """Return the operations for a key of the caller: may L1 hold it or not?"""
+        """Return the operations for a key of the caller, by whether L1 may hold it."""
         if key.startswith(self._exclude) or not fits_message(full_key):
             return self.direct
         return self.coherent

@@ -1,4 +1,4 @@
-"""From bus frames to coherence rules; nothing a frame holds can do more than empty L1."""
+"""From bus frames to coherence rules: no frame can do more than empty L1."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def wall_clock_us() -> int:
 class Receiver:
     """Applies what the bus brings; called by the bus's thread only."""
 
-    def __init__(
-        self, rules: Coherence, counters: Counters, *, trust_s: float
-    ) -> None:
+    def __init__(self, rules: Coherence, counters: Counters, *, trust_s: float) -> None:
         self._rules = rules
         self._counters = counters
         self._trust_s = trust_s

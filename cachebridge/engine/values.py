@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachebridge.codec.values import Serializer
+    from cachebridge.core.direct import Direct
+    from cachebridge.core.fill import Fill
     from cachebridge.core.ttl import TtlRule
+    from cachebridge.core.write import Write
     from cachebridge.stats import Counters
 
 _log = logging.getLogger("cachebridge.codec")
@@ -52,28 +55,22 @@ class Values:
             return MISSING
 
     def entry_of_read(
-        self, key: str, value: Any, raw: bytes, ttl_ms: int, sent_at: float
+        self, fill: Fill | Direct, key: str, value: Any, raw: bytes, ttl_ms: int
     ) -> Entry | None:
         """Make the entry for what L2 answered, None if L1 must not hold it."""
         if ttl_ms == GONE_MS:
             return None
-        return self._entry(key, value, raw, ttl_ms, sent_at, 0)
+        return self._entry(key, value, raw, ttl_ms, fill.sent_at, 0)
 
     def entry_of_write(
-        self,
-        key: str,
-        value: Any,
-        raw: bytes,
-        ttl_ms: int | None,
-        sent_at: float,
-        write_id: int,
+        self, write: Write, key: str, value: Any, raw: bytes, ttl_ms: int | None
     ) -> Entry | None:
         """Make the entry for what was written: what L2 would give back."""
         if not self._serializer.exact:
             value = self._serializer.decode(raw)
-        return self._entry(key, value, raw, ttl_ms, sent_at, write_id)
+        return self._entry(key, value, raw, ttl_ms, write.sent_at, write.id)
 
-    def _entry(
+    def _entry(  # noqa: PLR0917 internal, and one line further up are all its callers
         self,
         key: str,
         value: Any,

@@ -85,9 +85,7 @@ def estimate_bytes(value: Any) -> int:
     size = sys.getsizeof(value)
     kind = type(value)
     if kind is dict:
-        size += sum(map(sys.getsizeof, value)) + sum(
-            map(sys.getsizeof, value.values())
-        )
+        size += sum(map(sys.getsizeof, value)) + sum(map(sys.getsizeof, value.values()))
     elif kind is list or kind is set:
         size += sum(map(sys.getsizeof, value))
     elif kind is tuple or kind is frozenset:
