@@ -7,6 +7,7 @@ they showed; with --strict it is 1 if a target was missed.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -55,6 +56,8 @@ def main() -> int:
                 rows.append(row)
                 if not arguments.markdown:
                     print(report.text(row), flush=True)
+        # The listeners are about to lose their server, which is nothing to report.
+        logging.getLogger("cachebridge").setLevel(logging.CRITICAL)
 
     if arguments.markdown:
         print(report.markdown(rows, measured_on))

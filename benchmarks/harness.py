@@ -2,12 +2,15 @@
 
 The machine is taken to be noisy. Contenders run in short batches, one after the other
 (A B C, B C A, C A B, ...), so that a slow moment meets all of them; what counts is the
-ratio of two batches of the same round. The garbage collector rests inside a batch.
+ratio of two batches of the same round. The garbage collector rests inside a batch, and
+a short sleep before it makes it likely that a batch fits into one slice of the
+scheduler.
 """
 
 from __future__ import annotations
 
 import gc
+import time
 import timeit
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +18,8 @@ from dataclasses import dataclass
 from statistics import median
 
 __all__ = ["Batch", "Ratio", "gc_paused", "interleave", "paired", "timed_batch"]
+
+_BREATH_S = 0.001
 
 # Runs one batch and returns its figure: seconds per call, or calls per second.
 Batch = Callable[[], float]
@@ -43,7 +48,7 @@ def timed_batch(
     names: Mapping[str, object],
     *,
     calls: int = 1,
-    batch_s: float = 0.008,
+    batch_s: float = 0.003,
 ) -> Batch:
     """Return a batch that runs `statement` for about `batch_s`: seconds per call.
 
@@ -71,6 +76,7 @@ def interleave(batches: Mapping[str, Batch], rounds: int) -> dict[str, list[floa
     for turn in range(rounds):
         start = turn % len(order)
         for label in order[start:] + order[:start]:
+            time.sleep(_BREATH_S)
             figures[label].append(batches[label]())
     return figures
 

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["Limit", "Row", "Verdict", "environment", "markdown", "text", "write_json"]
+    from cachebridge.stats import Stats
+
+__all__ = [
+    "Limit",
+    "Row",
+    "Verdict",
+    "environment",
+    "judge_hits",
+    "markdown",
+    "text",
+    "write_json",
+]
 
 Unit = Literal["s", "per s", "B"]
 
@@ -88,6 +99,14 @@ class Row:
     def missed(self) -> bool:
         """Whether any target of the row was missed."""
         return any(verdict.ok is False for verdict in self.verdicts)
+
+
+def judge_hits(before: Stats, after: Stats) -> Verdict:
+    """Return whether the reads between two snapshots were hits in L1."""
+    hits = after.l1_hits - before.l1_hits
+    others = after.l2_hits - before.l2_hits + after.misses - before.misses
+    share = hits / (hits + others) if hits + others else 0.0
+    return Verdict("all hits in L1", f"{share:.3%} of {hits + others:,}", share > 0.999)
 
 
 def text(row: Row) -> str:

@@ -20,7 +20,7 @@ _KEYS = [f"article:{number:04d}" for number in range(100)]
 _PAIRS = dict.fromkeys(_KEYS, "a short string")
 _HOUR_S = 3600.0
 _SIZE = 10_000
-_ROUNDS = 41
+_ROUNDS = 81
 
 FLOOR = "floor"
 ORDERED_DICT = "OrderedDict + Lock"
@@ -118,6 +118,5 @@ def measure(redis_url: str) -> list[Row]:
     for label in (CACHEBOX, CACHETOOLS):
         figures.setdefault(label, [])
     limit = Limit(OURS, FLOOR, 1.5, "at most", "<= 1.5x the floor")
-    cache.close()
     verdict = limit.judge(figures)
     return [Row("T4", "bare engine get, hit in L1", "s", figures, [verdict])]

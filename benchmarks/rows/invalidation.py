@@ -22,6 +22,7 @@ from benchmarks import contenders
 from benchmarks.contenders import OURS
 from benchmarks.harness import interleave
 from benchmarks.report import Limit, Row
+from cachebridge.bus.pubsub import channels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +107,6 @@ def _receiver(label: str, redis_url: str) -> Iterator[object]:
     finally:
         ours.close()
         process.join()
-        writer.close()
 
 
 def _listen_cached(url: str, _: int, entries: int, parent: Connection) -> None:
@@ -134,8 +134,17 @@ def _listen_cached(url: str, _: int, entries: int, parent: Connection) -> None:
         if held < entries:
             raise RuntimeError(f"L1 holds {held} entries of {entries}")
 
+    _await_echoes(cache)
     _serve(parent, arrived, load)
-    cache.close()
+
+
+def _await_echoes(cache: cachebridge.Cache) -> None:
+    """Let the messages of our own writes pass, which are not to be counted."""
+    deadline = time.monotonic() + _WAIT_S
+    while (stats := cache.stats()).messages_received < stats.messages_sent:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"own messages did not come back: {stats}")
+        time.sleep(0.01)
 
 
 def _listen_bare(url: str, database: int, _: int, parent: Connection) -> None:
@@ -143,7 +152,7 @@ def _listen_bare(url: str, database: int, _: int, parent: Connection) -> None:
     arrived: list[float] = []
     client = redis.Redis.from_url(url)
     subscriber = client.pubsub(ignore_subscribe_messages=True)
-    subscriber.subscribe(f"cachebridge:{database}")
+    subscriber.subscribe(channels_of(database, b"").shared)
 
     def listen() -> None:
         for _ in subscriber.listen():

@@ -14,7 +14,7 @@ from django.core.cache import BaseCache, caches
 from benchmarks import contenders
 from benchmarks.contenders import BUILTIN, DJANGO_REDIS, LOCMEM, OURS
 from benchmarks.harness import Batch, gc_paused, interleave
-from benchmarks.report import Limit, Row
+from benchmarks.report import Limit, Row, judge_hits
 
 __all__ = ["measure"]
 
@@ -61,7 +61,10 @@ def _measure_hits() -> Row:
         label: _threaded(label, read, _THREADS) for label in contenders.installed()
     }
     batches[ALONE] = _threaded(OURS, read, 1)
+    ours = contenders.held()[OURS]
+    before = ours.stats()
     figures = interleave(batches, _ROUNDS)
+    after = ours.stats()
     limits = [
         Limit(OURS, LOCMEM, 8, "at least", ">= 8x the rate of LocMem"),
         Limit(OURS, ALONE, 0.85, "at least", ">= 0.85x its own rate in 1 thread"),
@@ -71,7 +74,7 @@ def _measure_hits() -> Row:
         "8 threads, Zipf 0.99, hits only",
         "per s",
         figures,
-        [limit.judge(figures) for limit in limits],
+        [*(limit.judge(figures) for limit in limits), judge_hits(before, after)],
     )
 
 
