@@ -51,7 +51,9 @@ class Pin:
 
     @property
     def folder(self) -> Path:
-        return STORE / f"{self.name}-{self.version}"
+        """Where it is kept; a wheel is for one kind of interpreter only."""
+        kind = f"-{next(sys_tags())}" if self.wheel else ""
+        return STORE / f"{self.name}-{self.version}{kind}"
 
 
 def pinned(name: str) -> Pin:

@@ -5,14 +5,9 @@ Two of each, since several of its tests need a second one to compare with.
 
 from __future__ import annotations
 
-import settings as theirs
 from inside.substitute import LOCMEM, substitution
 from settings import *  # noqa: F403 - settings are all their names
 
-# Wants the PostgreSQL driver's types registered on a PostgreSQL connection.
-INSTALLED_APPS = [
-    app for app in theirs.INSTALLED_APPS if app != "django.contrib.postgres"
-]
 DATABASES = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
     "second": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
