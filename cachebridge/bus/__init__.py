@@ -1,1 +1,1 @@
-
+"""Invalidation messages between processes.  Internal."""

@@ -1,1 +1,1 @@
-
+"""Operations, and the only place that waits.  Internal."""

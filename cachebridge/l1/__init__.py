@@ -1,1 +1,1 @@
-
+"""The in-process store: synchronous, shared by threads and tasks.  Internal."""

@@ -1,1 +1,1 @@
-
+"""Shared stores: bytes in, bytes out; they never serialize.  Internal."""

@@ -1,0 +1,209 @@
+"""The framework-free cache."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from cachebridge.config import parse_options
+from cachebridge.core.entry import MISSING
+from cachebridge.core.keys import KeyPattern, escape_glob
+from cachebridge.core.ttl import to_milliseconds
+from cachebridge.engine.binding import Binding
+from cachebridge.engine.registry import engine_for
+from cachebridge.errors import UnsupportedOperationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
+
+    from cachebridge.engine.sync import Operations
+    from cachebridge.stats import Health, Stats
+
+T = TypeVar("T")
+
+
+class Default(Enum):
+    """Type of ``DEFAULT``."""
+
+    DEFAULT = "DEFAULT"
+
+
+DEFAULT: Final = Default.DEFAULT
+"""As a TTL: the cache's own TIMEOUT."""
+
+Ttl = float | None | Default
+
+
+class Cache:
+    """A two-level cache: this process's memory in front of a shared store.
+
+    ``location`` is a URL (``redis://``, ``rediss://``, ``unix://``, ``memory://``);
+    ``options`` are those of ``docs/options.md``, in upper or lower case.  Keys are
+    strings and get ``KEY_PREFIX`` in front.  TTLs are seconds; None is without expiry,
+    0 or less is over at once.
+
+    Thread safe; an object may be made per use, since caches on one server share their
+    memory.  Every method raises ``L2Error`` if the shared store cannot answer, and
+    ``TypeError`` for a key that is not a string.
+    """
+
+    def __init__(self, location: str, **options: Any) -> None:
+        engine_options, self._options = parse_options(
+            {name.upper(): value for name, value in options.items()}
+        )
+        engine = engine_for(location, engine_options, user=f"Cache({location!r})")
+        self._binding = Binding(engine, self._options)
+        self._probe = self._binding.probe
+        self._prefix = self._options.key_prefix
+        engine.users.add(self)
+
+    # -- reading -----------------------------------------------------------------------
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of ``key``, ``default`` if there is none."""
+        if type(key) is str:
+            value = self._probe(key)
+            if value is not MISSING:
+                return value
+        operations, full_key = self._locate(key)
+        value = operations.get(full_key)
+        return default if value is MISSING else value
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the values that exist, by key; one round trip for what L1 lacks."""
+        found, missed = self._binding.probe_many(list(keys))
+        for operations, names in self._group(missed):
+            for full_key, value in operations.get_many(names).items():
+                found[names[full_key]] = value
+        return found
+
+    def has_key(self, key: str) -> bool:
+        """Tell whether the key exists."""
+        operations, full_key = self._locate(key)
+        return operations.has_key(full_key)
+
+    __contains__ = has_key
+
+    # -- writing -----------------------------------------------------------------------
+
+    def set(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> None:
+        """Set the value; every other process drops its copy within milliseconds."""
+        operations, full_key = self._locate(key)
+        operations.set(full_key, value, self._ttl_ms(ttl))
+
+    def set_many(self, items: Mapping[str, Any], ttl: Ttl = DEFAULT) -> None:
+        """Set all values: one round trip, one message (per thousand keys)."""
+        for operations, names in self._group(items):
+            by_full_key = {full_key: items[key] for full_key, key in names.items()}
+            operations.set_many(by_full_key, self._ttl_ms(ttl))
+
+    def add(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+        """Set the value if the key does not exist; tell whether it did not."""
+        operations, full_key = self._locate(key)
+        return operations.add(full_key, value, self._ttl_ms(ttl))
+
+    def touch(self, key: str, ttl: Ttl = DEFAULT) -> bool:
+        """Give the key a new TTL; tell whether it exists."""
+        operations, full_key = self._locate(key)
+        return operations.touch(full_key, self._ttl_ms(ttl))
+
+    def incr(self, key: str, delta: float = 1) -> Any:
+        """Add ``delta`` to a number, keep its TTL, return the sum.
+
+        Atomic.  Raises MissingKeyError (a ValueError) if the key does not exist.
+        """
+        operations, full_key = self._locate(key)
+        return operations.incr(full_key, delta)
+
+    def decr(self, key: str, delta: float = 1) -> Any:
+        """Subtract ``delta``; see ``incr``."""
+        return self.incr(key, -delta)
+
+    def delete(self, key: str) -> bool:
+        """Delete the key; tell whether it existed."""
+        operations, full_key = self._locate(key)
+        return operations.delete(full_key)
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete all keys; return how many existed."""
+        return sum(
+            operations.delete_many(names) for operations, names in self._group(keys)
+        )
+
+    def get_or_load(
+        self, key: str, loader: Callable[[], T], ttl: Ttl = DEFAULT
+    ) -> T | Any:
+        """Return the value, or load and store it if there is none.
+
+        The loader runs once however many threads of the process ask; if it raises, the
+        next in line tries.  A value written by somebody else meanwhile wins.
+        """
+        if type(key) is str:
+            value = self._probe(key)
+            if value is not MISSING:
+                return value
+        operations, full_key = self._locate(key)
+        return operations.get_or_load(full_key, loader, self._ttl_ms(ttl))
+
+    def clear(self) -> None:
+        """Delete this cache's keys (those with its KEY_PREFIX) everywhere.
+
+        Without a KEY_PREFIX every key of the database would match: then it raises
+        UnsupportedOperationError unless CLEAR_FLUSHES_DB is set.
+        """
+        if self._options.clear_flushes_db:
+            self._binding.engine.flush_db()
+        elif not self._prefix:
+            raise UnsupportedOperationError(
+                "clear() would delete every key of the database: give the cache a "
+                "KEY_PREFIX, or set CLEAR_FLUSHES_DB to allow it."
+            )
+        else:
+            pattern = KeyPattern(escape_glob(self._prefix) + "*", self._prefix)
+            self._binding.coherent.clear(pattern)
+
+    # -- operating ---------------------------------------------------------------------
+
+    def bypass_l1(self) -> AbstractContextManager[None]:
+        """Let reads of this thread or task go to L2 while the context is open."""
+        return self._binding.engine.bypass_l1()
+
+    def l1_off(self) -> None:
+        """Switch L1 off in every process on this server, now and after restarts."""
+        self._binding.engine.switch_l1(on=False)
+
+    def l1_on(self) -> None:
+        """Undo ``l1_off``."""
+        self._binding.engine.switch_l1(on=True)
+
+    def stats(self) -> Stats:
+        """Return a snapshot of the engine's counters in this process."""
+        return self._binding.engine.stats()
+
+    def health(self) -> Health:
+        """Ask the shared store now and report the state of both levels."""
+        return self._binding.engine.health()
+
+    # -- keys --------------------------------------------------------------------------
+
+    def _locate(self, key: str) -> tuple[Operations, str]:
+        """Return the operations for a key, and its full form."""
+        if not isinstance(key, str):
+            raise TypeError(f"a key must be a str, not {type(key).__name__}: {key!r}")
+        full_key = self._prefix + key
+        operations = self._binding.operations_for(key, full_key)
+        if operations is self._binding.coherent and type(key) is str:
+            self._binding.remember(key, full_key)
+        return operations, full_key
+
+    def _group(self, keys: Iterable[str]) -> list[tuple[Operations, dict[str, str]]]:
+        """Sort keys by their operations: mostly all are in one group."""
+        groups: dict[int, tuple[Operations, dict[str, str]]] = {}
+        for key in keys:
+            operations, full_key = self._locate(key)
+            groups.setdefault(id(operations), (operations, {}))[1][full_key] = key
+        return list(groups.values())
+
+    def _ttl_ms(self, ttl: Ttl) -> int | None:
+        return to_milliseconds(self._options.timeout if ttl is DEFAULT else ttl)

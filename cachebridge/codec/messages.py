@@ -1,0 +1,133 @@
+"""The bus message: binary, big-endian, versioned; nothing in it is ever unpickled.
+
+::
+
+    magic 0xCB | version u8 | type u8 | flags u8 | origin 8 bytes | write id u64
+    | sent u64 (microseconds of the writer's wall clock) | count u16
+    | count x (length u16, key in UTF-8)
+
+A key is the final Redis key.  A receiver flushes on everything it does not understand;
+it never ignores it.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAGIC: Final = 0xCB
+VERSION: Final = 1
+MAX_KEYS: Final = 1000
+"""Keys in one message; a larger batch is sent as several."""
+MAX_BYTES: Final = 256 * 1024
+MAX_KEY_BYTES: Final = 0xFFFF
+
+_HEADER: Final = struct.Struct(">BBBB8sQQH")
+_LENGTH: Final = struct.Struct(">H")
+_FLAG_ON: Final = 1
+
+
+class MessageType(IntEnum):
+    """What a message asks its receivers to do."""
+
+    KEYS = 0
+    """Drop these keys."""
+    CLEAR = 1
+    """Drop everything."""
+    PREFIX = 2
+    """Drop the keys that begin with the one given."""
+    HEARTBEAT = 4
+    """Proves to its sender that the bus works; ``write_id`` is its number."""
+    SWITCH = 5
+    """Turn L1 on (flag 1) or off (flag 0)."""
+
+
+class MalformedMessageError(Exception):
+    """The frame is not a message of a known version."""
+
+
+class UnknownVersionError(MalformedMessageError):
+    """The frame is of a version that this code does not know."""
+
+
+class Message(NamedTuple):
+    """One message of the bus; ``keys`` are full Redis keys."""
+
+    type: MessageType
+    origin: bytes
+    write_id: int
+    sent_us: int
+    keys: tuple[str, ...] = ()
+    on: bool = False
+
+
+def encode_message(message: Message) -> bytes:
+    """Return the frame; the caller keeps to MAX_KEYS and MAX_KEY_BYTES."""
+    parts = [
+        _HEADER.pack(
+            MAGIC,
+            VERSION,
+            message.type,
+            _FLAG_ON if message.on else 0,
+            message.origin,
+            message.write_id,
+            message.sent_us,
+            len(message.keys),
+        )
+    ]
+    for key in message.keys:
+        raw = key.encode("utf-8", "surrogatepass")
+        parts.append(_LENGTH.pack(len(raw)))
+        parts.append(raw)
+    return b"".join(parts)
+
+
+def decode_message(frame: bytes) -> Message:
+    """Return the message; raises MalformedMessageError, and nothing else."""
+    if len(frame) < 2 or frame[0] != MAGIC:  # noqa: PLR2004 magic and version
+        raise MalformedMessageError("no cachebridge frame")
+    if frame[1] != VERSION:
+        raise UnknownVersionError(f"version {frame[1]}")
+    try:
+        _, _, kind, flags, origin, write_id, sent_us, count = _HEADER.unpack_from(frame)
+        keys, end = _decode_keys(frame, count)
+        if end != len(frame):
+            raise MalformedMessageError("length does not fit")
+        on = bool(flags & _FLAG_ON)
+        return Message(MessageType(kind), origin, write_id, sent_us, keys, on)
+    except (struct.error, ValueError) as exc:
+        raise MalformedMessageError(str(exc)) from exc
+
+
+def _decode_keys(frame: bytes, count: int) -> tuple[tuple[str, ...], int]:
+    keys = []
+    at = _HEADER.size
+    for _ in range(count):
+        (length,) = _LENGTH.unpack_from(frame, at)
+        at += _LENGTH.size
+        raw = frame[at : at + length]
+        if len(raw) != length:
+            raise MalformedMessageError("truncated key")
+        keys.append(raw.decode("utf-8", "surrogatepass"))
+        at += length
+    return tuple(keys), at
+
+
+def batches(keys: Sequence[str]) -> list[Sequence[str]]:
+    """Cut keys into runs that each fit into one message."""
+    if len(keys) <= MAX_KEYS and sum(map(len, keys)) * 4 <= MAX_BYTES:
+        return [keys]
+    runs: list[Sequence[str]] = []
+    start = size = 0
+    for at, key in enumerate(keys):
+        width = 4 * len(key)
+        if at > start and (at - start >= MAX_KEYS or size + width > MAX_BYTES):
+            runs.append(keys[start:at])
+            start, size = at, 0
+        size += width
+    runs.append(keys[start:])
+    return runs

@@ -1,0 +1,59 @@
+"""L1 entries: plain tuples, made and read through this module only.
+
+An exact tuple of atomic values is invisible to the garbage collector, which keeps a
+full collection short however many entries there are; an object of a class is not.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final, TypeAlias
+
+Entry: TypeAlias = tuple[float, object, Any, int, int]
+"""``(expires, kind, payload, blocks, write_id)``, see the index names below."""
+
+EXPIRES: Final = 0
+"""Reading of the monotonic clock (seconds) from which the entry is unusable."""
+KIND: Final = 1
+"""How the payload is turned into a value; belongs to the copy rules of one codec."""
+PAYLOAD: Final = 2
+"""The value, a template of it, or its bytes."""
+BLOCKS: Final = 3
+"""Estimated memory in blocks of ``BLOCK_BYTES``: small ints are shared objects."""
+WRITE_ID: Final = 4
+"""Id of the own write that stored the entry, 0 if a fill did."""
+
+BLOCK_BYTES: Final = 64
+
+
+class Missing(Enum):
+    """Type of ``MISSING``, so that type checkers can tell it from a value."""
+
+    MISSING = "MISSING"
+
+    def __repr__(self) -> str:
+        return "<MISSING>"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISSING: Final = Missing.MISSING
+"""No value here; ``None`` is a value and can be cached."""
+
+
+def make_entry(
+    expires: float, kind: object, payload: Any, size_bytes: int, write_id: int = 0
+) -> Entry:
+    """Make an entry of an estimated ``size_bytes``."""
+    return (expires, kind, payload, -(-size_bytes // BLOCK_BYTES), write_id)
+
+
+def is_expired(entry: Entry, now: float) -> bool:
+    """Tell whether the entry's time in L1 is over."""
+    return now >= entry[EXPIRES]
+
+
+def size_bytes(entry: Entry) -> int:
+    """Return the entry's estimated memory, rounded up to whole blocks."""
+    return entry[BLOCKS] * BLOCK_BYTES

@@ -1,0 +1,88 @@
+"""A read of L2 whose values may enter L1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cachebridge.core.coherence import NO_TOKEN
+from cachebridge.core.entry import is_expired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cachebridge.core.coherence import Coherence
+    from cachebridge.core.entry import Entry
+
+
+def differs(_entry: Entry) -> bool:
+    """Say that no two values are known to be the same."""
+    return False
+
+
+class Fill:
+    """A read of L2 whose values may be stored in L1: a context manager.
+
+    Take ``sent_at`` as the time from which TTLs count.  Call ``store`` or ``refuse``
+    once per key that was read, then leave.  A fill that is not ``storable`` still tells
+    the others what it has seen.
+    """
+
+    __slots__ = ("_epoch", "_keys", "_rules", "_storable", "_tokens", "sent_at")
+
+    def __init__(
+        self, rules: Coherence, keys: Sequence[str], *, storable: bool = True
+    ) -> None:
+        self._rules = rules
+        self._keys = keys
+        self._storable = storable
+
+    def __enter__(self) -> Fill:
+        rules = self._rules
+        self.sent_at = now = rules.clock()
+        tokens: dict[str, int] = {}
+        with rules.lock:
+            self._epoch = rules.epoch
+            may_store = self._storable and rules.is_on(now)
+            for key in self._keys:
+                flight = rules.join(key)
+                entry = rules.l1.peek(key)
+                if entry is not None and is_expired(entry, now):
+                    rules.drop(key)
+                tokens[key] = rules.fill_token(key, flight) if may_store else NO_TOKEN
+        self._tokens = tokens
+        return self
+
+    def store(
+        self, key: str, entry: Entry, same: Callable[[Entry], bool] = differs
+    ) -> None:
+        """Store what L2 answered, if nothing happened meanwhile.
+
+        ``same`` tells whether an entry that is already there holds this very value;
+        two fills with different values cannot be ordered, so neither stays.
+        """
+        rules = self._rules
+        token = self._tokens[key]
+        with rules.lock:
+            if not rules.is_on(rules.clock()) or token == NO_TOKEN:
+                rules.close_straggler(key, same)
+                rules.counters.fills_refused_off += 1
+            elif not rules.token_holds(rules._flights[key], self._epoch, token):
+                rules.close_straggler(key, same)
+                rules.counters.fills_refused_token += 1
+            elif (present := rules.l1.peek(key)) is None:
+                rules.store(key, entry)
+            elif not same(present):
+                rules.drop(key)
+                rules.counters.fills_refused_conflict += 1
+
+    def refuse(self, key: str) -> None:
+        """Note that L2 gave nothing to store: what was known before may be older."""
+        rules = self._rules
+        with rules.lock:
+            rules.drop(key)
+
+    def __exit__(self, *_exc: object) -> None:
+        rules = self._rules
+        with rules.lock:
+            for key in self._keys:
+                rules.leave(key)

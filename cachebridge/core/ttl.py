@@ -1,0 +1,45 @@
+"""How long a value may stay in L1, given how long it stays in L2.
+
+TTLs of L2 are milliseconds, as Redis counts them; ``None`` means without expiry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GONE_MS = -2
+"""What Redis's PTTL answers for a key that does not exist (any more)."""
+FOREVER_MS = -1
+"""What Redis's PTTL answers for a key without expiry."""
+
+
+@dataclass(frozen=True, slots=True)
+class TtlRule:
+    """The L1 lifetime: at most ``l1_ttl_s``, at most ``ratio`` of what is left in L2.
+
+    The ratio is not needed for coherence: it bounds what a foreign writer or a missed
+    expiry can do, at the price of about log2(ttl) extra reads per key near expiry.
+    """
+
+    l1_ttl_s: float
+    ratio: float
+
+    def l1_lifetime_s(self, l2_ttl_ms: int | None) -> float:
+        """Return the seconds a value may live in L1; 0.0 means do not store it."""
+        if l2_ttl_ms is None or l2_ttl_ms == FOREVER_MS:
+            return self.l1_ttl_s
+        if l2_ttl_ms <= 0:
+            return 0.0
+        return min(self.l1_ttl_s, self.ratio * l2_ttl_ms / 1000)
+
+
+def to_milliseconds(ttl_s: float | None) -> int | None:
+    """Convert seconds to Redis milliseconds: at least 1 if positive, 0 if it is over.
+
+    Raises TypeError for what is not a number.
+    """
+    if ttl_s is None:
+        return None
+    if ttl_s <= 0:
+        return 0
+    return max(1, int(ttl_s * 1000))

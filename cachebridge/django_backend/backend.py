@@ -1,0 +1,352 @@
+"""Django's cache backend: translate, call the engine, translate back.
+
+No caching rule lives here.  Return values, warnings and the meaning of timeouts are
+Django's own; where its backends differ, those of LocMemCache.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from django.conf import settings
+from django.core.cache.backends.base import (
+    DEFAULT_TIMEOUT,
+    BaseCache,
+    default_key_func,
+    memcache_key_warnings,
+)
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.safestring import SafeString
+
+from cachebridge.config import parse_options
+from cachebridge.core.entry import MISSING
+from cachebridge.core.keys import pattern_of
+from cachebridge.core.ttl import to_milliseconds
+from cachebridge.django_backend.options import translate, valid_names
+from cachebridge.engine.binding import Binding
+from cachebridge.engine.registry import engine_for, retire
+from cachebridge.errors import ConfigError, UnsupportedOperationError
+from cachebridge.l1.copies import register_immutable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
+
+    from cachebridge.engine.sync import Operations
+    from cachebridge.stats import Health, Stats
+
+register_immutable(SafeString)
+
+_CLEAN_KEY_LENGTH: Final = 250
+_bindings: dict[tuple[object, ...], tuple[object, Binding]] = {}
+
+
+def _binding_for(location: object, params: Mapping[str, Any]) -> Binding:
+    """Return the binding of a CACHES entry; Django asks once per thread or request.
+
+    The entry's OPTIONS object is the same each time, so its identity will do; the
+    binding is kept together with it, lest another object get its address.
+    """
+    options = params.get("OPTIONS")
+    known = _bindings.get(_identity(location, params, options))
+    if known is not None and known[0] is options:
+        return known[1]
+    alias = _alias_of(location, params)
+    try:
+        given = {**_limits(params), **translate(options or {})}
+        engine_options, cache_options = parse_options(given, also_valid=valid_names())
+        engine = engine_for(location, engine_options, user=f"CACHES[{alias!r}]")
+    except ConfigError as exc:
+        raise ImproperlyConfigured(f"CACHES[{alias!r}]: {exc}") from exc
+    binding = Binding(engine, cache_options)
+    _bindings[_identity(location, params, options)] = (options, binding)
+    return binding
+
+
+def _identity(
+    location: object, params: Mapping[str, Any], options: object
+) -> tuple[object, ...]:
+    return (
+        str(location),
+        id(options),
+        params.get("KEY_PREFIX"),
+        params.get("VERSION"),
+        params.get("MAX_ENTRIES"),
+    )
+
+
+def _limits(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Django lets one write beside OPTIONS, in either case."""
+    entries = params.get("max_entries", params.get("MAX_ENTRIES"))
+    return {} if entries is None else {"L1_MAX_ENTRIES": entries}
+
+
+def _alias_of(location: object, params: Mapping[str, Any]) -> str:
+    """Find the alias for error messages; Django does not tell it."""
+    caches = settings.CACHES if settings.configured else {}
+    for alias, entry in caches.items():
+        same = entry.get("OPTIONS") is params.get("OPTIONS")
+        if same and entry.get("LOCATION", "") == location:
+            return str(alias)
+    return "?"
+
+
+def _forget_settings(*, setting: str, **_kwargs: Any) -> None:
+    """Let go of every engine when CACHES changes, as in tests."""
+    if setting == "CACHES":
+        engines = {binding.engine for _, binding in _bindings.values()}
+        _bindings.clear()
+        for engine in engines:
+            retire(engine)
+
+
+setting_changed.connect(_forget_settings)
+
+
+def _key_setting(name: str) -> Any:
+    """Make an attribute that keys depend on: changing it ends the use of the probe."""
+
+    def read(self: CacheBridge) -> Any:
+        return self.__dict__[name]
+
+    def change(self: CacheBridge, value: Any) -> None:
+        self.__dict__[name] = value
+        self.__dict__["_probe"] = _never
+
+    return property(read, change)
+
+
+def _never(_key: str) -> Any:
+    return MISSING
+
+
+class CacheBridge(BaseCache):
+    """The two-level cache behind Django's cache API.
+
+    Thread safe; Django makes one object per thread or request, all of which share
+    memory, connections and listener.  Besides Django's own methods it has ``stats``,
+    ``health``, ``bypass_l1``, ``l1_off`` and ``l1_on``.  Raises ``L2Error`` if the
+    shared store cannot answer.
+    """
+
+    version = _key_setting("version")
+    key_prefix = _key_setting("key_prefix")
+    key_func = _key_setting("key_func")
+
+    def __init__(self, server: object, params: dict[str, Any]) -> None:
+        super().__init__(params)
+        binding = _binding_for(server, params)
+        self._binding = binding
+        if self.key_func is default_key_func and self._makes_plain_keys():
+            self.__dict__["_probe"] = binding.probe
+        binding.engine.users.add(self)
+
+    @classmethod
+    def _makes_plain_keys(cls) -> bool:
+        """Tell whether no subclass has its own say about keys."""
+        return (
+            cls.make_key is BaseCache.make_key
+            and cls.validate_key is BaseCache.validate_key
+            and cls.make_and_validate_key is BaseCache.make_and_validate_key
+        )
+
+    # -- reading -----------------------------------------------------------------------
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value of ``key``, ``default`` if there is none."""
+        if version is None and type(key) is str:
+            value = self._probe(key)
+            if value is not MISSING:
+                return value
+        operations, full_key = self._locate(key, version)
+        value = operations.get(full_key)
+        return default if value is MISSING else value
+
+    def get_many(
+        self, keys: Iterable[Any], version: int | None = None
+    ) -> dict[Any, Any]:
+        """Return the values that exist, by key; one round trip for what L1 lacks."""
+        missed = list(keys)
+        found: dict[Any, Any] = {}
+        if version is None and self._probe is not _never:
+            found, missed = self._binding.probe_many(missed)
+        for operations, names in self._group(missed, version):
+            for full_key, value in operations.get_many(names).items():
+                found[names[full_key]] = value
+        return found
+
+    def has_key(self, key: Any, version: int | None = None) -> bool:
+        """Tell whether the key exists."""
+        operations, full_key = self._locate(key, version)
+        return operations.has_key(full_key)
+
+    def get_or_set(
+        self,
+        key: Any,
+        default: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> Any:
+        """Return the value, or store ``default``, called if callable.
+
+        The callable runs once however many threads of the process ask.
+        """
+        if version is None and type(key) is str:
+            value = self._probe(key)
+            if value is not MISSING:
+                return value
+        operations, full_key = self._locate(key, version)
+        loader = default if callable(default) else lambda: default
+        return operations.get_or_load(full_key, loader, self._ttl_ms(timeout))
+
+    # -- writing -----------------------------------------------------------------------
+
+    def add(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> bool:
+        """Set the value if the key does not exist; tell whether it did not."""
+        operations, full_key = self._locate(key, version)
+        return operations.add(full_key, value, self._ttl_ms(timeout))
+
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> None:
+        """Set the value; a timeout of 0 or less deletes the key."""
+        operations, full_key = self._locate(key, version)
+        operations.set(full_key, value, self._ttl_ms(timeout))
+
+    def set_many(
+        self,
+        data: Mapping[Any, Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> list[Any]:
+        """Set all values in one round trip; return the keys that failed: none."""
+        ttl_ms = self._ttl_ms(timeout)
+        for operations, names in self._group(data, version):
+            operations.set_many(
+                {full_key: data[key] for full_key, key in names.items()}, ttl_ms
+            )
+        return []
+
+    def touch(
+        self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        """Give the key a new timeout; tell whether it exists."""
+        operations, full_key = self._locate(key, version)
+        return operations.touch(full_key, self._ttl_ms(timeout))
+
+    def incr(self, key: Any, delta: Any = 1, version: int | None = None) -> Any:
+        """Add to a number, atomically; ValueError if there is no such key."""
+        operations, full_key = self._locate(key, version)
+        return operations.incr(full_key, delta)
+
+    def delete(self, key: Any, version: int | None = None) -> bool:
+        """Delete the key; tell whether it existed."""
+        operations, full_key = self._locate(key, version)
+        return operations.delete(full_key)
+
+    def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """Delete all keys in one round trip."""
+        for operations, names in self._group(keys, version):
+            operations.delete_many(names)
+
+    def clear(self) -> None:
+        """Delete this cache's keys, all versions, from L2 and every process's L1.
+
+        Raises UnsupportedOperationError if KEY_FUNCTION hides the key, unless
+        CLEAR_FLUSHES_DB is set.
+        """
+        binding = self._binding
+        if binding.options.clear_flushes_db:
+            binding.engine.flush_db()
+            return
+        pattern = pattern_of(
+            lambda key, version: self.key_func(key, self.key_prefix, version)
+        )
+        if pattern is None:
+            raise UnsupportedOperationError(
+                "clear() cannot find this cache's keys: its KEY_FUNCTION returns keys "
+                "that do not contain the given key. Set the option CLEAR_FLUSHES_DB "
+                "to let clear() delete the whole database."
+            )
+        binding.coherent.clear(pattern)
+
+    # -- operating ---------------------------------------------------------------------
+
+    def bypass_l1(self) -> AbstractContextManager[None]:
+        """Let reads of this thread or task go to L2 while the context is open."""
+        return self._binding.engine.bypass_l1()
+
+    def l1_off(self) -> None:
+        """Switch L1 off in every process on this server, now and after restarts."""
+        self._binding.engine.switch_l1(on=False)
+
+    def l1_on(self) -> None:
+        """Undo ``l1_off``."""
+        self._binding.engine.switch_l1(on=True)
+
+    def stats(self) -> Stats:
+        """Return a snapshot of the engine's counters in this process."""
+        return self._binding.engine.stats()
+
+    def health(self) -> Health:
+        """Ask the shared store now and report the state of both levels."""
+        return self._binding.engine.health()
+
+    # -- keys and timeouts ---------------------------------------------------------------
+
+    def _locate(self, key: Any, version: int | None) -> tuple[Operations, str]:
+        """Return the operations for a key, and its full form; warns as Django does."""
+        full_key = str(self.make_key(key, version))
+        clean = _is_surely_clean(full_key) and type(self).validate_key is _VALIDATE_KEY
+        if not clean:
+            self.validate_key(full_key)
+        binding = self._binding
+        operations = binding.operations_for(str(key), full_key)
+        if (
+            operations is binding.coherent
+            and version is None
+            and type(key) is str
+            and self._probe is not _never
+            and (clean or next(memcache_key_warnings(full_key), None) is None)
+        ):
+            binding.remember(key, full_key)
+        return operations, full_key
+
+    def _group(
+        self, keys: Iterable[Any], version: int | None
+    ) -> list[tuple[Operations, dict[str, Any]]]:
+        """Sort keys by their operations: mostly all are in one group."""
+        groups: dict[int, tuple[Operations, dict[str, Any]]] = {}
+        for key in keys:
+            operations, full_key = self._locate(key, version)
+            groups.setdefault(id(operations), (operations, {}))[1][full_key] = key
+        return list(groups.values())
+
+    def _ttl_ms(self, timeout: Any) -> int | None:
+        return to_milliseconds(
+            self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
+        )
+
+
+_VALIDATE_KEY: Final[Callable[..., None]] = BaseCache.validate_key
+
+
+def _is_surely_clean(full_key: str) -> bool:
+    """Tell quickly that Django has nothing to warn about; False means: ask it."""
+    return (
+        full_key.isascii()
+        and full_key.isprintable()
+        and " " not in full_key
+        and len(full_key) <= _CLEAN_KEY_LENGTH
+    )

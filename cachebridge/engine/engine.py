@@ -1,0 +1,312 @@
+"""One engine per process and server: it owns L1, the rules, L2 and the bus."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, Protocol
+from weakref import WeakSet
+
+from cachebridge.bus.local import LocalBus, NoBus
+from cachebridge.bus.pubsub import Listener, channels_of
+from cachebridge.codec.messages import Message, MessageType, encode_message
+from cachebridge.codec.values import SERIALIZERS
+from cachebridge.core.coherence import Coherence
+from cachebridge.core.entry import Entry, is_expired
+from cachebridge.core.ttl import TtlRule
+from cachebridge.engine.flights import Flights
+from cachebridge.engine.receiver import Receiver, wall_clock_us
+from cachebridge.engine.values import Values
+from cachebridge.errors import L2Error
+from cachebridge.l1.store import LruStore
+from cachebridge.l2.location import Location, connection_factory
+from cachebridge.l2.memory import MemoryServer, MemoryStore
+from cachebridge.l2.pool import Pool
+from cachebridge.l2.redis import RedisStore
+from cachebridge.stats import Counters, DelayHistogram, Health, Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from redis.connection import Connection
+
+    from cachebridge.config import EngineOptions
+    from cachebridge.core.direct import Direct
+    from cachebridge.core.write import Write
+    from cachebridge.l2.base import L2Store
+
+_log = logging.getLogger("cachebridge.engine")
+
+READS_BEFORE_LISTENING: Final = 3
+"""L1-worthy reads after which a process starts to listen: a short command never does."""
+
+_bypassed: ContextVar[bool] = ContextVar("cachebridge_bypassed", default=False)
+
+
+class Bus(Protocol):
+    """What the engine does with its bus."""
+
+    def start(self) -> None:
+        """Begin to listen."""
+
+    def stop(self) -> None:
+        """End soon, without waiting."""
+
+    def is_alive(self) -> bool:
+        """Tell whether it listens."""
+
+
+class Engine:
+    """Shared by every cache of the process on one server and database.  Thread safe."""
+
+    def __init__(
+        self,
+        location: Location,
+        options: EngineOptions,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        memory_server: MemoryServer | None = None,
+    ) -> None:
+        self.location = location
+        self.options = options
+        self.clock = clock
+        self.counters = Counters()
+        self.l1 = LruStore(
+            max_entries=options.l1_max_entries,
+            max_bytes=options.l1_max_bytes,
+            counters=self.counters,
+        )
+        self.rules = Coherence(self.l1, clock=clock, counters=self.counters)
+        self.receiver = Receiver(
+            self.rules, self.counters, trust_s=options.bus_trust
+        )
+        self.flights = Flights()
+        self.users: WeakSet[object] = WeakSet()
+        """The adapters in use; without any for a while the bus stops."""
+        self._values: dict[str, Values] = {}
+        self._memory_server = memory_server or MemoryServer(clock)
+        self._make_connection: Callable[[], Connection] | None = None
+        self.l2: L2Store = self._open_l2()
+        self._listening = threading.Lock()
+        self._bus: Bus | None = None
+        self._reads = 0
+        self._pid = os.getpid()
+
+    def _open_l2(self) -> L2Store:
+        options = self.options
+        if self.location.scheme == "memory":
+            return MemoryStore(self._memory_server)
+        self._make_connection = connection_factory(self.location, options)
+        pool = Pool(
+            self._make_connection, options.max_connections, options.socket_timeout
+        )
+        channels = channels_of(self.location.db, b"")
+        return RedisStore(pool, channel=channels.shared, label=self.location.label)
+
+    def values_for(self, serializer: str) -> Values:
+        """Return the values of one serializer, shared by all caches that use it."""
+        values = self._values.get(serializer)
+        if values is None:
+            values = Values(
+                SERIALIZERS[serializer],
+                ttl_rule=TtlRule(self.options.l1_ttl, self.options.l1_ttl_ratio),
+                max_entry_bytes=self.options.l1_max_entry_bytes,
+                counters=self.counters,
+            )
+            values = self._values.setdefault(serializer, values)
+        return values
+
+    # -- the life of the bus ---------------------------------------------------------
+
+    def notice_read(self) -> None:
+        """Count a read that L1 could have answered; the first few start the bus."""
+        if self._bus is not None and self._pid == os.getpid():
+            return
+        self._reads += 1
+        if self._reads >= READS_BEFORE_LISTENING:
+            self.listen()
+
+    def listen(self) -> None:
+        """Start the bus now, unless it runs or there is no L1 to keep coherent."""
+        if self._pid != os.getpid():
+            self.after_fork()
+        if self.options.l1_max_entries == 0:
+            return
+        with self._listening:
+            if self._bus is None:
+                self._bus = self._make_bus()
+                self._bus.start()
+
+    def _make_bus(self) -> Bus:
+        if self.options.bus == "none":
+            _log.warning(
+                "%s: BUS is 'none': other processes' writes are seen after at most "
+                "L1_TTL (%s s)",
+                self.location.label,
+                self.options.l1_ttl,
+            )
+            return NoBus(self.receiver)
+        if self._make_connection is None:
+            return LocalBus(self._memory_server.subscribers, self.receiver)
+        return Listener(
+            self._make_connection,
+            channels_of(self.location.db, self.rules.origin),
+            self.receiver,
+            probe=self._frame(MessageType.HEARTBEAT),
+            heartbeat_s=self.options.bus_heartbeat,
+            trust_s=self.options.bus_trust,
+            clock=self.clock,
+            jitter=random.uniform,
+        )
+
+    def is_listening(self) -> bool:
+        """Tell whether the bus runs."""
+        return self._bus is not None and self._bus.is_alive()
+
+    def stop(self) -> None:
+        """Stop listening and close idle connections; a later use starts both again."""
+        with self._listening:
+            bus, self._bus = self._bus, None
+            self._reads = 0
+        if bus is not None:
+            bus.stop()
+        self.rules.on_break()
+        self.rules.flush("stop")
+        self.l2.close()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child: nothing of the parent's threads and sockets is ours."""
+        self._pid = os.getpid()
+        self._listening = threading.Lock()
+        self._bus = None
+        self._reads = 0
+        self.flights = Flights()
+        self.rules.reset()
+        self.counters.reset()
+        self.l2.forget()
+
+    # -- reading L1 --------------------------------------------------------------------
+
+    def usable_entry(self, key: str) -> Entry | None:
+        """Return the entry that may answer a read right now in this context."""
+        entry = self.l1.entries.get(key)
+        if entry is None or _bypassed.get():
+            return None
+        now = self.clock()
+        if is_expired(entry, now) or not self.rules.is_on(now):
+            return None
+        return entry
+
+    @contextmanager
+    def bypass_l1(self) -> Iterator[None]:
+        """Let reads of this thread or task go to L2 while the context is open."""
+        token = _bypassed.set(True)
+        self.rules.enter_bypass()
+        try:
+            yield
+        finally:
+            self.rules.leave_bypass()
+            _bypassed.reset(token)
+
+    # -- messages ----------------------------------------------------------------------
+
+    def message_of(self, write: Write | Direct, keys: Sequence[str]) -> bytes | None:
+        """Encode the message that names what a write changes; None if nobody cares."""
+        if not write.published or self.options.bus == "none":
+            return None
+        self.counters.messages_sent += 1
+        return encode_message(
+            Message(
+                MessageType.KEYS, write.origin, write.id, wall_clock_us(), tuple(keys)
+            )
+        )
+
+    def broadcast_prefix(self, prefix: str) -> None:
+        """Make every process drop the keys that begin with ``prefix``."""
+        self.rules.on_prefix(prefix)
+        self.counters.messages_sent += 1
+        self.l2.publish(self._frame(MessageType.PREFIX, keys=(prefix,)))
+
+    def flush_db(self) -> None:
+        """Delete every key of the database, from L2 and every L1."""
+        self.rules.flush("clear")
+        self.counters.messages_sent += 1
+        self.l2.flush_db(self._frame(MessageType.CLEAR))
+        self.rules.flush("clear")
+
+    def switch_l1(self, *, on: bool) -> None:
+        """Turn L1 on or off in every process; the key keeps it for those to come."""
+        key = channels_of(self.location.db, b"").switch_key
+        frame = self._frame(MessageType.SWITCH, on=on)
+        self.counters.messages_sent += 1
+        if on:
+            self.l2.delete([key], frame)
+        else:
+            self.l2.store([(key, b"off")], None, frame)
+        self.rules.switch(on=on)
+
+    def _frame(
+        self, kind: MessageType, *, keys: tuple[str, ...] = (), on: bool = False
+    ) -> bytes:
+        return encode_message(
+            Message(kind, self.rules.origin, 0, wall_clock_us(), keys, on)
+        )
+
+    # -- what it is like -----------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """Take a snapshot of the counters."""
+        counters = self.counters
+        return Stats(
+            l1_hits=counters.l1_hits,
+            l2_hits=counters.l2_hits,
+            misses=counters.misses,
+            l1_entries=len(self.l1),
+            l1_bytes=self.l1.bytes,
+            evictions=counters.evictions,
+            expirations=counters.expirations,
+            oversized=counters.oversized,
+            undecodable=counters.undecodable,
+            fills_refused={
+                "conflict": counters.fills_refused_conflict,
+                "off": counters.fills_refused_off,
+                "token": counters.fills_refused_token,
+            },
+            flushes=dict(counters.flushes),
+            messages_sent=counters.messages_sent,
+            messages_received=counters.messages_received,
+            messages_malformed=counters.messages_malformed,
+            invalidation_delay=DelayHistogram(
+                counts=tuple(counters.delay_buckets),
+                count=counters.delay_count,
+                sum_s=counters.delay_sum_s,
+            ),
+            trusted=self.rules.is_on(self.clock()),
+        )
+
+    def health(self) -> Health:
+        """Ask L2 now, and report what the bus has found out."""
+        error = ""
+        try:
+            self.l2.ping()
+            reachable = True
+        except L2Error as exc:
+            reachable, error = False, str(exc)
+        options, rules = self.options, self.rules
+        error = error or self.receiver.problem
+        if not error and not self.is_listening():
+            error = "not listening yet: no reads so far"
+        bounded_by_bus = options.bus != "none"
+        return Health(
+            l2_reachable=reachable,
+            bus_connected=rules.connected,
+            l1_trusted=rules.is_on(self.clock()),
+            l1_enabled=rules.enabled,
+            staleness_bound_s=options.bus_trust if bounded_by_bus else options.l1_ttl,
+            error=error,
+        )

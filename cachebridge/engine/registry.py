@@ -1,0 +1,67 @@
+"""The life of engines: one per server and process, across threads, forks and exits."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+
+from cachebridge.config import EngineOptions
+from cachebridge.engine.engine import Engine
+from cachebridge.errors import ConfigError
+from cachebridge.l2.location import parse_location
+
+_lock = threading.Lock()
+_engines: dict[tuple[str, ...], tuple[Engine, str]] = {}
+
+
+def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine:
+    """Return the process's engine for a LOCATION, making it if need be.
+
+    ``user`` names the cache for errors.  Raises ConfigError if another cache uses the
+    same server with other engine options: there is one L1 and one bus for both.
+    """
+    parsed = parse_location(location)
+    with _lock:
+        known = _engines.get(parsed.identity)
+        if known is None:
+            engine = Engine(parsed, options)
+            _engines[parsed.identity] = (engine, user)
+            return engine
+    engine, first_user = known
+    differing = engine.options.differences(options)
+    if differing:
+        name = differing[0]
+        ours = getattr(options, name.lower())
+        theirs = getattr(engine.options, name.lower())
+        raise ConfigError(
+            f"{user} and {first_user} share one engine on {parsed.label} but differ in "
+            f"{', '.join(differing)}: {name} is {ours!r} here and {theirs!r} there. "
+            "Give both the same value, or use another database number."
+        )
+    return engine
+
+
+def retire(engine: Engine) -> None:
+    """Stop an engine and forget it; a new one is made when next asked for."""
+    with _lock:
+        for identity, (known, _) in list(_engines.items()):
+            if known is engine:
+                del _engines[identity]
+    engine.stop()
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 the parent's lock may be held by a thread we lack
+    _lock = threading.Lock()
+    for engine, _ in _engines.values():
+        engine.after_fork()
+
+
+def _stop_all() -> None:
+    for engine, _ in list(_engines.values()):
+        engine.stop()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_stop_all)

@@ -1,0 +1,44 @@
+"""The exceptions of cachebridge.
+
+::
+
+    CacheBridgeError
+    ├── ConfigError (ValueError)      an option is unknown or unusable
+    ├── L2Error                       the shared store could not answer
+    ├── MissingKeyError (ValueError)  incr or decr of a key that does not exist
+    └── UnsupportedOperationError     this cache cannot do that; the text says why
+
+``L2Error`` is the one type that every method raises for an outage: no connection,
+a timeout, a wrong password, a missing right, a full or loading server.  What the
+server or the socket said is its ``__cause__``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CacheBridgeError",
+    "ConfigError",
+    "L2Error",
+    "MissingKeyError",
+    "UnsupportedOperationError",
+]
+
+
+class CacheBridgeError(Exception):
+    """Base of everything that cachebridge raises on its own account."""
+
+
+class ConfigError(CacheBridgeError, ValueError):
+    """An option is unknown or has an unusable value."""
+
+
+class L2Error(CacheBridgeError):
+    """The shared store could not answer; the cause is chained."""
+
+
+class MissingKeyError(CacheBridgeError, ValueError):
+    """A counter operation met a key that does not exist."""
+
+
+class UnsupportedOperationError(CacheBridgeError):
+    """The operation cannot be carried out by this cache."""

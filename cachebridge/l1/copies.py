@@ -1,0 +1,148 @@
+"""Copy rules: L1 holds what L2 would give back, and nobody can change it.
+
+Decided on exact types, since a subclass may carry state of its own:
+
+* immutable values stay by reference,
+* flat dicts, lists and sets of immutable values stay as a template that is copied for
+  every reader,
+* everything else stays as its serialized bytes, decoded for every reader.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from cachebridge.core.entry import KIND, MISSING, PAYLOAD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cachebridge.core.entry import Entry, Missing
+
+_atomic_types: set[type] = {
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    bool,
+    type(None),
+    date,
+    timedelta,
+    Decimal,
+    UUID,
+}
+_ZONED_TYPES: Final = frozenset({datetime, time})
+_ZONE_TYPES: Final = frozenset({type(None), timezone, ZoneInfo})
+_MAX_DEPTH: Final = 4
+_MAX_ITEMS: Final = 64
+
+ENTRY_OVERHEAD_BYTES: Final = 256
+"""Charged per entry for the tuple, its numbers and its slots in two dictionaries."""
+BYTE_OBJECT_OVERHEAD: Final = sys.getsizeof(b"")
+
+
+def register_immutable(kind: type) -> None:
+    """Declare that no instance of exactly this type can ever be changed."""
+    _atomic_types.add(kind)
+
+
+def is_immutable(value: Any, depth: int = _MAX_DEPTH) -> bool:
+    """Tell whether ``value`` and all it holds are of known immutable types."""
+    kind = type(value)
+    if kind in _atomic_types:
+        return True
+    if kind in _ZONED_TYPES:
+        return type(value.tzinfo) in _ZONE_TYPES
+    if kind is tuple or kind is frozenset:
+        return (
+            depth > 0
+            and len(value) <= _MAX_ITEMS
+            and all(is_immutable(item, depth - 1) for item in value)
+        )
+    return False
+
+
+def is_flat(value: Any) -> bool:
+    """Tell whether a shallow copy of ``value`` shares nothing that can change."""
+    kind = type(value)
+    if kind is dict:
+        return _atomic_types.issuperset(map(type, value)) and _atomic_types.issuperset(
+            map(type, value.values())
+        )
+    if kind is list or kind is set:
+        return _atomic_types.issuperset(map(type, value))
+    return False
+
+
+def estimate_bytes(value: Any) -> int:
+    """Estimate the memory of an immutable value or a flat container."""
+    size = sys.getsizeof(value)
+    kind = type(value)
+    if kind is dict:
+        size += sum(map(sys.getsizeof, value)) + sum(
+            map(sys.getsizeof, value.values())
+        )
+    elif kind is list or kind is set:
+        size += sum(map(sys.getsizeof, value))
+    elif kind is tuple or kind is frozenset:
+        size += sum(estimate_bytes(item) for item in value)
+    return size
+
+
+class Form(NamedTuple):
+    """How a value is kept: kind and payload of its entry, and its estimated bytes."""
+
+    kind: object
+    payload: Any
+    size_bytes: int
+
+
+class CopyRules:
+    """The copy rules for the values of one codec.
+
+    Every codec has kinds of its own, so that an entry is never read by another codec
+    than the one that made it.
+    """
+
+    def __init__(
+        self, *, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
+    ) -> None:
+        self._encode = encode
+        self._decode = decode
+        self.by_reference = object()
+        self.template = object()
+        self.encoded = object()
+
+    def form_of(self, value: Any, raw: bytes) -> Form:
+        """Choose the form for a value whose serialized bytes are ``raw``."""
+        if is_immutable(value):
+            return Form(self.by_reference, value, estimate_bytes(value))
+        if is_flat(value):
+            return Form(self.template, value.copy(), estimate_bytes(value))
+        return Form(self.encoded, raw, len(raw) + BYTE_OBJECT_OVERHEAD)
+
+    def value_of(self, entry: Entry) -> Any | Missing:
+        """Return a value nobody else can change, MISSING for another codec's entry."""
+        kind = entry[KIND]
+        if kind is self.by_reference:
+            return entry[PAYLOAD]
+        if kind is self.template:
+            return entry[PAYLOAD].copy()
+        if kind is self.encoded:
+            return self._decode(entry[PAYLOAD])
+        return MISSING
+
+    def is_same(self, entry: Entry, raw: bytes) -> bool:
+        """Tell whether the entry surely holds what ``raw`` decodes to."""
+        kind, payload = entry[KIND], entry[PAYLOAD]
+        if kind is self.encoded:
+            return bool(payload == raw)
+        if kind is self.by_reference or kind is self.template:
+            return self._encode(payload) == raw
+        return False

@@ -1,0 +1,126 @@
+"""A bounded dictionary in order of use: least recently used first.
+
+Hits take no lock: they read the dictionary with one atomic ``get`` and leave a note of
+the key.  Whoever writes next, under the lock, moves the noted keys to the end.  Every
+method except ``note`` and ``entries.get`` must be called under the engine's lock.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from cachebridge.core.entry import BLOCK_BYTES, BLOCKS, is_expired
+
+if TYPE_CHECKING:
+    from cachebridge.core.entry import Entry
+    from cachebridge.stats import Counters
+
+NOTES: Final = 1024
+"""Hits remembered between two writes; more would sharpen nothing measurable."""
+EVICTION_SHARE: Final = 64
+"""An eviction takes 1/64 of the entries, because the walk to the first live slot of a
+dictionary passes all slots emptied before it."""
+
+
+class LruStore:
+    """Entries by full key, bounded in number and estimated bytes."""
+
+    def __init__(self, *, max_entries: int, max_bytes: int, counters: Counters) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.max_entries = max_entries
+        self._max_blocks = max_bytes // BLOCK_BYTES
+        self._blocks = 0
+        self._noted: deque[str] = deque(maxlen=NOTES)
+        self.note = self._noted.append
+        """Note that a key was hit; needs no lock."""
+        self._counters = counters
+
+    @property
+    def bytes(self) -> int:
+        """Estimated memory of all entries."""
+        return self._blocks * BLOCK_BYTES
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def peek(self, key: str) -> Entry | None:
+        """Return the entry, expired or not."""
+        return self.entries.get(key)
+
+    def keys(self) -> list[str]:
+        """Return all keys, least recently used first."""
+        return list(self.entries)
+
+    def put(self, key: str, entry: Entry) -> list[str]:
+        """Store the entry as the most recently used; return the keys evicted for it."""
+        entries = self.entries
+        replaced = entries.pop(key, None)
+        if replaced is not None:
+            self._blocks -= replaced[BLOCKS]
+        self._apply_notes()
+        entries[key] = entry
+        self._blocks += entry[BLOCKS]
+        if len(entries) > self.max_entries or self._blocks > self._max_blocks:
+            return self._evict()
+        return []
+
+    def pop(self, key: str) -> None:
+        """Remove the entry if there is one."""
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            self._blocks -= entry[BLOCKS]
+
+    def discard_some(self, limit: int) -> bool:
+        """Remove up to ``limit`` entries; return True while some remain."""
+        entries = self.entries
+        for _ in range(min(limit, len(entries))):
+            self._blocks -= entries.popitem()[1][BLOCKS]
+        if not entries:
+            self._noted.clear()
+            self._blocks = 0
+        return bool(entries)
+
+    def sweep(self, now: float, limit: int) -> list[str]:
+        """Remove expired entries from the least recently used end, ``limit`` at most.
+
+        The lifetime in L1 is bounded, so an expired entry that nobody reads drifts to
+        this end and finds only entries before it that expire soon themselves.
+        """
+        self._apply_notes()
+        expired = []
+        for key, entry in islice(self.entries.items(), limit):
+            if not is_expired(entry, now):
+                break
+            expired.append(key)
+        for key in expired:
+            self.pop(key)
+        self._counters.expirations += len(expired)
+        return expired
+
+    def _apply_notes(self) -> None:
+        """Move what was hit since the last write to the most recently used end."""
+        noted, entries = self._noted, self.entries
+        for _ in range(len(noted)):
+            key = noted.popleft()
+            entry = entries.pop(key, None)
+            if entry is not None:
+                entries[key] = entry
+
+    def _evict(self) -> list[str]:
+        entries = self.entries
+        evicted: list[str] = []
+        while len(entries) > self.max_entries or self._blocks > self._max_blocks:
+            share = max(1, len(entries) // EVICTION_SHARE)
+            for key in list(islice(entries, share)):
+                self.pop(key)
+                evicted.append(key)
+        self._counters.evictions += len(evicted)
+        return evicted
+
+
+def key_bytes(key: str) -> int:
+    """Estimate what a key costs: itself and the caller's shorter form of it."""
+    return 2 * sys.getsizeof(key)

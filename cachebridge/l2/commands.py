@@ -1,0 +1,299 @@
+"""The command text of the Redis store: what is sent, the same for every client colour.
+
+One Lua script per kind of write: it PUBLISHes first, then changes.  Redis does not roll
+a script back, so a user without the right to the channel must fail before the change.
+Inside a script nobody can observe the order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Words = tuple[bytes, ...]
+SCAN_COUNT: Final = b"1000"
+_PX: Final = b"PX"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script and the plain commands that do the same in a MULTI/EXEC.
+
+    ``plain`` is None where plain commands cannot do it.
+    """
+
+    text: bytes
+    sha: bytes
+    plain: Callable[[Words, Words], list[Words]] | None
+
+
+class Request(NamedTuple):
+    """What one call sends and how many replies come back."""
+
+    packed: bytes
+    replies: int = 1
+    idempotent: bool = True
+    """Whether sending it twice does no harm."""
+    script: Script | None = None
+    keys: Words = ()
+    args: Words = ()
+
+
+def pack(*words: bytes) -> bytes:
+    """Return one command in Redis's wire format."""
+    parts = [b"*%d\r\n" % len(words)]
+    parts.extend([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
+    return b"".join(parts)
+
+
+def encode_key(key: str) -> bytes:
+    """Return the bytes of a key; lone surrogates survive the round trip."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+def decode_key(raw: bytes) -> str:
+    """Undo ``encode_key``; foreign bytes come back as something, never as an error."""
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def call_script(
+    script: Script, keys: Words, args: Words, *, idempotent: bool = True
+) -> Request:
+    """Run a script by its hash."""
+    packed = pack(b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *args)
+    return Request(packed, 1, idempotent, script, keys, args)
+
+
+def load_script(request: Request) -> Request:
+    """The same request with the script's text: the server keeps it for the next one."""
+    script = request.script
+    if script is None:
+        raise AssertionError("only a script can be loaded")
+    packed = pack(
+        b"EVAL", script.text, b"%d" % len(request.keys), *request.keys, *request.args
+    )
+    return request._replace(packed=packed)
+
+
+def transaction(commands: list[Words]) -> Request:
+    """Several commands in one MULTI/EXEC, in one send; the last reply is EXEC's."""
+    packed = b"".join([_MULTI, *[pack(*words) for words in commands], _EXEC])
+    return Request(packed, len(commands) + 2)
+
+
+# -- reads -----------------------------------------------------------------------
+
+
+def get(key: bytes) -> Request:
+    """GET and PTTL in one send; a write in between closes the fill by its message."""
+    size = len(key)
+    return Request(
+        b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
+        % (size, key, size, key),
+        replies=2,
+    )
+
+
+def get_many(keys: Words) -> Request:
+    """All values and PTTLs in one reply."""
+    return call_script(READ, keys, ())
+
+
+def exists(key: bytes) -> Request:
+    """Whether the key exists."""
+    return Request(pack(b"EXISTS", key))
+
+
+def scan(pattern: bytes, cursor: int) -> Request:
+    """One step of a SCAN."""
+    return Request(
+        pack(b"SCAN", b"%d" % cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT)
+    )
+
+
+# -- writes; without a message they are plain commands ------------------------------
+
+
+def store(
+    items: Sequence[tuple[bytes, bytes]],
+    ttl_ms: int | None,
+    channel: bytes,
+    message: bytes | None,
+) -> Request:
+    """SET every item."""
+    ttl = b"" if ttl_ms is None else b"%d" % ttl_ms
+    keys = tuple([key for key, _ in items])
+    values = tuple([raw for _, raw in items])
+    if message is not None:
+        return call_script(STORE, keys, (channel, message, ttl, *values))
+    commands = _plain_store(keys, (channel, b"", ttl, *values))[1:]
+    if len(commands) == 1:
+        return Request(pack(*commands[0]))
+    return transaction(commands)
+
+
+def add(
+    key: bytes, raw: bytes, ttl_ms: int | None, channel: bytes, message: bytes | None
+) -> Request:
+    """SET if absent.  Not sent twice: the second would deny the first its success."""
+    ttl = b"" if ttl_ms is None else b"%d" % ttl_ms
+    if message is None:
+        words = _plain_add((key,), (channel, b"", ttl, raw))[1]
+        return Request(pack(*words), idempotent=False)
+    return call_script(ADD, (key,), (channel, message, ttl, raw), idempotent=False)
+
+
+def touch(
+    key: bytes, ttl_ms: int | None, channel: bytes, message: bytes | None
+) -> Request:
+    """Change the TTL of an existing key."""
+    ttl = b"" if ttl_ms is None else b"%d" % ttl_ms
+    return call_script(TOUCH, (key,), (channel, message or b"", ttl))
+
+
+def delete(keys: Words, channel: bytes, message: bytes | None) -> Request:
+    """UNLINK the keys; publishes always: an absent key may live on in a peer's L1."""
+    if message is None:
+        return Request(pack(b"UNLINK", *keys))
+    return call_script(DELETE, keys, (channel, message))
+
+
+def incr(key: bytes, delta: int, channel: bytes, message: bytes | None) -> Request:
+    """INCRBY of an existing key.  Never sent twice."""
+    args = (channel, message or b"", b"%d" % delta)
+    return call_script(INCR, (key,), args, idempotent=False)
+
+
+def replace(
+    key: bytes,
+    expected: bytes,
+    raw: bytes | None,
+    channel: bytes,
+    message: bytes | None,
+) -> Request:
+    """Compare and set, or compare and delete.  Not sent twice: it would see itself."""
+    args = (channel, message or b"", expected) + (() if raw is None else (raw,))
+    return call_script(REPLACE, (key,), args, idempotent=False)
+
+
+def flush_db(channel: bytes, message: bytes) -> Request:
+    """FLUSHDB and its message in one transaction."""
+    return transaction([(b"PUBLISH", channel, message), (b"FLUSHDB",)])
+
+
+def publish(channel: bytes, message: bytes) -> Request:
+    """PUBLISH alone."""
+    return Request(pack(b"PUBLISH", channel, message))
+
+
+def ping() -> Request:
+    """PING."""
+    return Request(pack(b"PING"))
+
+
+# -- the scripts and their plain forms ----------------------------------------------
+
+
+def _script(
+    text: str, plain: Callable[[Words, Words], list[Words]] | None = None
+) -> Script:
+    source = text.encode()
+    return Script(source, sha1(source, usedforsecurity=False).hexdigest().encode(), plain)
+
+
+def _expiry(ttl: bytes) -> Words:
+    return (_PX, ttl) if ttl else ()
+
+
+def _plain_read(keys: Words, _args: Words) -> list[Words]:
+    return [(b"MGET", *keys), *[(b"PTTL", key) for key in keys]]
+
+
+def _plain_store(keys: Words, args: Words) -> list[Words]:
+    channel, message, ttl, *values = args
+    return [
+        (b"PUBLISH", channel, message),
+        *[
+            (b"SET", key, raw, *_expiry(ttl))
+            for key, raw in zip(keys, values, strict=True)
+        ],
+    ]
+
+
+def _plain_add(keys: Words, args: Words) -> list[Words]:
+    channel, message, ttl, raw = args
+    return [
+        (b"PUBLISH", channel, message),
+        (b"SET", keys[0], raw, b"NX", *_expiry(ttl)),
+    ]
+
+
+def _plain_touch(keys: Words, args: Words) -> list[Words]:
+    channel, message, ttl = args
+    change = (b"PEXPIRE", keys[0], ttl) if ttl else (b"PERSIST", keys[0])
+    return [(b"PUBLISH", channel, message), change, (b"EXISTS", keys[0])]
+
+
+def _plain_delete(keys: Words, args: Words) -> list[Words]:
+    channel, message = args
+    return [(b"PUBLISH", channel, message), (b"UNLINK", *keys)]
+
+
+READ: Final = _script(
+    """local r = redis.call('MGET', unpack(KEYS))
+local n = #KEYS
+for i = 1, n do r[n + i] = redis.call('PTTL', KEYS[i]) end
+return r""",
+    _plain_read,
+)
+STORE: Final = _script(
+    """redis.call('PUBLISH', ARGV[1], ARGV[2])
+local ttl = ARGV[3]
+for i = 1, #KEYS do
+  if ttl == '' then redis.call('SET', KEYS[i], ARGV[i + 3])
+  else redis.call('SET', KEYS[i], ARGV[i + 3], 'PX', ttl) end
+end""",
+    _plain_store,
+)
+ADD: Final = _script(
+    """if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[4])
+else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3]) end
+return 1""",
+    _plain_add,
+)
+TOUCH: Final = _script(
+    """if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+if ARGV[3] == '' then redis.call('PERSIST', KEYS[1])
+else redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return 1""",
+    _plain_touch,
+)
+DELETE: Final = _script(
+    """redis.call('PUBLISH', ARGV[1], ARGV[2])
+return redis.call('UNLINK', unpack(KEYS))""",
+    _plain_delete,
+)
+INCR: Final = _script(
+    """if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+return redis.call('INCRBY', KEYS[1], ARGV[3])"""
+)
+REPLACE: Final = _script(
+    """if redis.call('GET', KEYS[1]) ~= ARGV[3] then return 0 end
+if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+if ARGV[4] then redis.call('SET', KEYS[1], ARGV[4], 'KEEPTTL')
+else redis.call('UNLINK', KEYS[1]) end
+return 1"""
+)
+_MULTI: Final = pack(b"MULTI")
+_EXEC: Final = pack(b"EXEC")

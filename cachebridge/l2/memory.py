@@ -1,0 +1,208 @@
+"""A store in this process's own memory, with the interface of the shared ones.
+
+``memory://name`` names one ``MemoryServer`` per process.  It shares nothing with other
+processes: for tests, for single-process tools, and as the double that the coherence
+tests drive.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from fnmatch import translate
+from itertools import islice
+from re import compile as compile_pattern
+from typing import TYPE_CHECKING, Final
+
+from cachebridge.l2.base import NOT_AN_INTEGER, Read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+INT64: Final = range(-(2**63), 2**63)
+SWEEP: Final = 4
+
+
+class MemoryServer:
+    """The data and the subscribers that a Redis server would hold.  Thread safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.lock = threading.RLock()
+        self._data: dict[str, tuple[bytes, float | None]] = {}
+        self.subscribers: list[Callable[[bytes], None]] = []
+
+    def publish(self, message: bytes | None) -> None:
+        """Hand the message to every subscriber, in the caller's thread."""
+        if message is not None:
+            for subscriber in list(self.subscribers):
+                subscriber(message)
+
+    def peek(self, key: str) -> tuple[bytes, float | None] | None:
+        """Return raw value and deadline of a key that is alive."""
+        item = self._data.get(key)
+        if item is not None and item[1] is not None and item[1] <= self.clock():
+            del self._data[key]
+            return None
+        return item
+
+    def put(self, key: str, raw: bytes, deadline: float | None) -> None:
+        """Set a key, and let a few of the oldest expired ones go."""
+        self._data.pop(key, None)
+        self._data[key] = (raw, deadline)
+        for old in list(islice(self._data, SWEEP)):
+            self.peek(old)
+
+    def pop(self, key: str) -> bool:
+        """Delete a key; tell whether it was alive."""
+        alive = self.peek(key) is not None
+        self._data.pop(key, None)
+        return alive
+
+    def keys(self) -> list[str]:
+        """Return every key that is alive."""
+        return [key for key in list(self._data) if self.peek(key) is not None]
+
+    def clear(self) -> None:
+        """Delete everything."""
+        self._data.clear()
+
+    def deadline(self, ttl_ms: int | None) -> float | None:
+        """Return the clock's reading at which a TTL from now is over."""
+        return None if ttl_ms is None else self.clock() + ttl_ms / 1000
+
+
+class MemoryStore:
+    """See ``L2Store``."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    def get(self, key: str) -> Read:
+        """Read one key."""
+        with self._server.lock:
+            item = self._server.peek(key)
+            if item is None:
+                return None, -2
+            raw, deadline = item
+            if deadline is None:
+                return raw, -1
+            return raw, max(1, int((deadline - self._server.clock()) * 1000))
+
+    def get_many(self, keys: Sequence[str]) -> list[Read]:
+        """Read several keys."""
+        with self._server.lock:
+            return [self.get(key) for key in keys]
+
+    def exists(self, key: str) -> bool:
+        """Tell whether the key exists."""
+        return self.get(key)[0] is not None
+
+    def store(
+        self,
+        items: Sequence[tuple[str, bytes]],
+        ttl_ms: int | None,
+        message: bytes | None,
+    ) -> None:
+        """Set all items."""
+        server = self._server
+        with server.lock:
+            for key, raw in items:
+                server.put(key, raw, server.deadline(ttl_ms))
+            server.publish(message)
+
+    def add(
+        self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
+    ) -> bool:
+        """Set the key if it does not exist."""
+        with self._server.lock:
+            if self.exists(key):
+                return False
+            self.store([(key, raw)], ttl_ms, message)
+            return True
+
+    def touch(self, key: str, ttl_ms: int | None, message: bytes | None) -> bool:
+        """Give an existing key a new TTL."""
+        with self._server.lock:
+            raw, _ = self.get(key)
+            if raw is None:
+                return False
+            self.store([(key, raw)], ttl_ms, message)
+            return True
+
+    def delete(self, keys: Sequence[str], message: bytes | None) -> int:
+        """Delete the keys; publish in any case."""
+        with self._server.lock:
+            deleted = sum([self._server.pop(key) for key in keys])
+            self._server.publish(message)
+            return deleted
+
+    def incr(self, key: str, delta: int, message: bytes | None) -> int | str | None:
+        """Add to an integer."""
+        server = self._server
+        with server.lock:
+            item = server.peek(key)
+            if item is None:
+                return None
+            try:
+                value = int(item[0]) + delta
+            except ValueError:
+                return NOT_AN_INTEGER
+            if value not in INT64:
+                return NOT_AN_INTEGER
+            server.put(key, b"%d" % value, item[1])
+            server.publish(message)
+            return value
+
+    def replace(
+        self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
+    ) -> bool:
+        """Compare and set, or compare and delete."""
+        server = self._server
+        with server.lock:
+            item = server.peek(key)
+            if item is None or item[0] != expected:
+                return False
+            if raw is None:
+                server.pop(key)
+            else:
+                server.put(key, raw, item[1])
+            server.publish(message)
+            return True
+
+    def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
+        """Return every matching key in one step; the cursor is 0 before and after."""
+        matches = compile_pattern(translate(_to_fnmatch(pattern))).match
+        with self._server.lock:
+            return cursor * 0, [key for key in self._server.keys() if matches(key)]
+
+    def flush_db(self, message: bytes) -> None:
+        """Delete everything."""
+        with self._server.lock:
+            self._server.clear()
+            self._server.publish(message)
+
+    def publish(self, message: bytes) -> None:
+        """Publish alone."""
+        with self._server.lock:
+            self._server.publish(message)
+
+    def ping(self) -> None:
+        """Return at once."""
+
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
+
+    def forget(self) -> None:
+        """Do nothing: a forked child keeps its copy of the parent's data."""
+
+
+def _to_fnmatch(pattern: str) -> str:
+    """Rewrite Redis's backslash escapes as the one-character classes of fnmatch."""
+    parts, characters = [], iter(pattern)
+    for character in characters:
+        if character == "\\":
+            parts.append(f"[{next(characters, '')}]")
+        else:
+            parts.append(character)
+    return "".join(parts)
