@@ -13,7 +13,8 @@ class Suite:
     """Some tests out of one source distribution.
 
     `at_least` tests must have run, so that a distribution which lost its tests, or a
-    label that matches nothing, cannot pass.
+    label that matches nothing, cannot pass. Where L1 is watched, it must have answered
+    reads of the tests; keys of the other suites stay out of it by L1_EXCLUDE.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Suite:
     folder: str = "."
     imports: tuple[str, ...] = ()
     remote_writes: bool = False
+    watches_l1: bool = False
     timeout_s: float = 120.0
 
 
@@ -57,6 +59,7 @@ def _django(name: str, *, remote_writes: bool) -> Suite:
         labels=DJANGO_LABELS,
         at_least=360,
         remote_writes=remote_writes,
+        watches_l1=True,
     )
 
 

@@ -83,7 +83,7 @@ def judged(suite: Suite, report: Report, rules: Rules) -> Verdict:
     problems = [
         *_failures(report, excluded),
         *_stale(excluded, outcomes, rules),
-        *(_unserved(report, rules) if rules.is_strict else ()),
+        *(_unserved(suite, report, rules) if rules.is_strict else ()),
     ]
     if len(outcomes) < suite.at_least:
         problems.append(f"only {len(outcomes)} tests ran, not {suite.at_least}")
@@ -154,10 +154,19 @@ def _stale(
             yield f"{test} is excluded as {rule.outcome}, but it {outcome}:\n{text}"
 
 
-def _unserved(report: Report, rules: Rules) -> Iterable[str]:
-    """Yield test classes that our backend has not served, against the list."""
+def _unserved(suite: Suite, report: Report, rules: Rules) -> Iterable[str]:
+    """Yield what our backend has not served as it should have."""
     if report.server_commands == 0:
         yield "the Redis server saw no command"
+    if suite.watches_l1 and not report.facts["L1 hits"]:
+        yield "L1 answered no read of a test"
+    if suite.remote_writes and report.facts["messages sent"]:
+        yield "this process has written, not only the other one"
+    yield from _uncached(report, rules)
+
+
+def _uncached(report: Report, rules: Rules) -> Iterable[str]:
+    """Yield test classes that did without the cache, against the list."""
     used: Counter[str] = Counter()
     for test in report.outcomes:
         used[test.rpartition(".")[0]] += report.operations.get(test, 0)

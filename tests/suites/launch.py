@@ -60,6 +60,7 @@ def launched(
             location=server.url.rpartition("/")[0],
             report=str(scratch / "report.json"),
             remote_writes=suite.remote_writes and backend != LOCMEM,
+            watches_l1=suite.watches_l1 and backend == CACHEBRIDGE,
         )
         (scratch / "plan.json").write_text(json.dumps(asdict(plan)))
         path = [str(folder) for folder in (tests, HERE, *imports, REPOSITORY)]

@@ -114,6 +114,28 @@ def test_idle_server_is_a_problem():
     assert problem == "the Redis server saw no command"
 
 
+WATCHED = replace(SUITE, watches_l1=True, remote_writes=True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "complaints"),
+    [
+        ({"L1 hits": 3, "messages sent": 0}, ()),
+        ({"L1 hits": 0, "messages sent": 0}, ("L1 answered no read of a test",)),
+        (
+            {"L1 hits": 3, "messages sent": 1},
+            ("this process has written, not only the other one",),
+        ),
+    ],
+)
+def test_watched_suite_reads_from_l1_and_writes_elsewhere(
+    facts: dict[str, int], complaints: tuple[str, ...]
+):
+    """Coherence is only shown by reads that L1 answers and writes it did not see."""
+    verdict = judged(WATCHED, replace(REPORT, facts=facts), Rules((CULLING,)))
+    assert verdict.problems == complaints
+
+
 def test_missing_tests_are_a_problem():
     """A distribution without its tests does not pass."""
     few = replace(REPORT, outcomes={"tests.Get.test": ("passed", "")})

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 VARIABLE = "CACHEBRIDGE_SUITE_PLAN"
 REMOTE_WRITES = "inside.remote.RemoteWrites"
@@ -26,7 +25,7 @@ class Plan:
     location: str
     report: str
     remote_writes: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
+    watches_l1: bool = False
 
     @property
     def serving(self) -> str:

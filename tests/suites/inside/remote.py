@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import copy
+import itertools
 import multiprocessing
 import threading
 import warnings
@@ -58,6 +59,7 @@ class Writer:
 
 
 write_elsewhere = Writer()
+numbers = itertools.count(1)
 
 
 class RemoteWrites(Real):
@@ -70,27 +72,36 @@ class RemoteWrites(Real):
         self._address = (location, copy.deepcopy(params))
         super().__init__(location, params)
         self._configured_key_func = self.key_func
+        self._canary = bus.Canary(Real, location, self._address[1])
 
     def _forward(self, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:
-        location, params = self._address
-        before = bus.received(self)
-        reply = write_elsewhere(
-            Write(
-                backend=self.real,
-                location=location,
-                params=params,
-                method=name,
-                args=tuple(_sendable(argument) for argument in args),
-                kwargs={key: _sendable(value) for key, value in kwargs.items()},
-                made_keys=self._made_keys(args, kwargs),
-            )
-        )
+        """Have the writing process do it, and return when we have heard of it."""
+        if self._canary.is_needed:
+            self._canary.hold(lambda: self._written("get", ("",), {}))
+        number, reply = self._written(name, args, kwargs)
+        if self._canary.is_needed:
+            self._canary.expect(number)
         for message, category in reply.warned:
             warnings.warn(message, category, stacklevel=3)
-        bus.wait(self, before, reply.messages_sent)
         if reply.error is not None:
             raise reply.error
         return reply.result
+
+    def _written(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[int, Reply]:
+        location, params = self._address
+        write = Write(
+            number=next(numbers),
+            backend=self.real,
+            location=location,
+            params=params,
+            method=name,
+            args=tuple(_sendable(argument) for argument in args),
+            kwargs={key: _sendable(value) for key, value in kwargs.items()},
+            made_keys=self._made_keys(args, kwargs),
+        )
+        return write.number, write_elsewhere(write)
 
     def _made_keys(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -10,28 +10,33 @@ from typing import Any
 
 import django
 from django.test.runner import DiscoverRunner
-from inside import bus
 from inside.plan import Plan, current
 from inside.substitute import count_operations, performed, substitution
+from inside.watch import Watch
 
 
 class Recorder(unittest.TestResult):
     """Keeps one outcome per test, and how often each test used the cache."""
 
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+    def __init__(self, watch: Watch | None) -> None:
         super().__init__()
         self.outcomes: dict[str, tuple[str, str]] = {}
         self.operations: dict[str, int] = {}
         self._before = 0
+        self._watch = watch
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's
         super().startTest(test)
+        if self._watch:
+            self._watch.begin()
         self._before = performed.total()
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's
         self.operations[test.id()] = performed.total() - self._before
         # A test that ends without a word has only had subtests, and all of them passed.
         self.outcomes.setdefault(test.id(), ("passed", ""))
+        if self._watch:
+            self._watch.end()
         super().stopTest(test)
 
     def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's
@@ -64,10 +69,11 @@ class Recorder(unittest.TestResult):
 class Runner(DiscoverRunner):
     """Django's runner with a Recorder in the place of the printed dots."""
 
-    recorder: Recorder
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(verbosity=0, interactive=False)
+        self.recorder = recorder
 
     def run_suite(self, suite: unittest.TestSuite, **_kwargs: Any) -> Recorder:
-        self.recorder = Recorder()
         suite.run(self.recorder)
         return self.recorder
 
@@ -81,12 +87,16 @@ def run(plan: Plan) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = plan.settings
     django.setup()
     count_operations(plan.serving)
-    runner = Runner(verbosity=0, interactive=False)
-    runner.run_tests(plan.labels)
+    watch = Watch(plan) if plan.watches_l1 else None
+    recorder = Recorder(watch)
+    Runner(recorder).run_tests(plan.labels)
+    facts = {"calls": sum(recorder.operations.values())}
+    if watch:
+        facts |= {"L1 hits": watch.l1_hits, "messages sent": watch.messages_sent}
     report = {
-        "outcomes": runner.recorder.outcomes,
-        "operations": runner.recorder.operations,
-        "facts": {"calls": performed.total()} | bus.facts(),
+        "outcomes": recorder.outcomes,
+        "operations": recorder.operations,
+        "facts": facts,
     }
     Path(plan.report).write_text(json.dumps(report))
 

@@ -51,16 +51,17 @@ class Substitution:
         backend = params.get("BACKEND", "")
         if backend not in serving or self.plan.serving == LOCMEM:
             return params
-        options = {
-            name: value
-            for name, value in params.get("OPTIONS", {}).items()
-            if name not in LOCMEM_BOUNDS
-        }
-        return params | {
+        ours = params | {
             "BACKEND": serving[backend],
             "LOCATION": self.location(params.get("LOCATION", "")),
-            "OPTIONS": self.plan.options | options,
         }
+        if "OPTIONS" in params:
+            ours["OPTIONS"] = {
+                name: value
+                for name, value in params["OPTIONS"].items()
+                if name not in LOCMEM_BOUNDS
+            }
+        return ours
 
     def location(self, store: str) -> str:
         """Return the database that stands for one of LocMem's named stores."""

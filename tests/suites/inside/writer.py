@@ -12,9 +12,9 @@ from typing import Any
 import django
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.utils.module_loading import import_string
-from inside import bus
+from inside.bus import Canary
 
-_caches: list[tuple[tuple[str, str, dict[str, Any]], Any]] = []
+_opened_before: list[tuple[tuple[str, str, dict[str, Any]], tuple[Any, Canary]]] = []
 
 
 class Sentinel(enum.Enum):
@@ -27,6 +27,7 @@ class Sentinel(enum.Enum):
 class Write:
     """One call of a writing method, with the settings of the cache it is for."""
 
+    number: int
     backend: str
     location: str
     params: dict[str, Any]
@@ -43,7 +44,6 @@ class Reply:
     result: Any
     error: BaseException | None
     warned: list[tuple[str, type[Warning]]]
-    messages_sent: int
 
 
 def serve(connection: Any) -> None:
@@ -58,8 +58,8 @@ def serve(connection: Any) -> None:
 
 
 def _carried_out(write: Write) -> Reply:
-    cache = _cache(write)
-    before = bus.sent(cache)
+    """Do it, then let the canary tell the other process that it is done."""
+    cache, canary = _opened(write)
     result, error = None, None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -67,23 +67,26 @@ def _carried_out(write: Write) -> Reply:
             result = _call(cache, write)
         except Exception as exc:
             error = _sendable(exc)
+    if canary.is_needed:
+        canary.set(write.number)
     return Reply(
         result=result,
         error=error,
         warned=[(str(warning.message), warning.category) for warning in caught],
-        messages_sent=bus.sent(cache) - before,
     )
 
 
-def _cache(write: Write) -> Any:
-    """Return the one backend of this process for these settings."""
+def _opened(write: Write) -> tuple[Any, Canary]:
+    """Return the one backend of this process for these settings, and its canary."""
     address = (write.backend, write.location, write.params)
-    for known, cache in _caches:
+    for known, opened in _opened_before:
         if known == address:
-            return cache
-    cache = import_string(write.backend)(write.location, copy.deepcopy(write.params))
-    _caches.append((address, cache))
-    return cache
+            return opened
+    make = import_string(write.backend)
+    cache = make(write.location, copy.deepcopy(write.params))
+    opened = cache, Canary(make, write.location, write.params)
+    _opened_before.append((address, opened))
+    return opened
 
 
 def _call(cache: Any, write: Write) -> Any:
