@@ -76,7 +76,7 @@ def run() -> list[str]:
         for service in shops.values():
             service.await_ready()
 
-        broken = show_throughput(scenes.throughput(shops, redis.url))
+        broken = show_throughput(scenes.throughput(shops, redis.url, stack.STAFF_TOKEN))
         broken += show_price_changes(
             scenes.price_changes(shops[OURS], stack.STAFF_TOKEN)
         )
@@ -107,7 +107,10 @@ def show_throughput(results: Mapping[str, Throughput]) -> list[str]:
     ours, theirs = results[OURS], results[THEIRS]
     pairs = zip(ours.rates, theirs.rates, strict=True)
     ratio = statistics.median(our_rate / their_rate for our_rate, their_rate in pairs)
-    print(f"1. The same pages from both shops, {len(ours.rates)} short rounds in turns")
+    print(
+        f"1. The same pages from both shops: {len(ours.rates)} short rounds in turns, "
+        "a price written in each"
+    )
     row("", OURS, THEIRS, "ratio")
     row(
         "requests/s, median of the rounds",

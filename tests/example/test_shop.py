@@ -80,7 +80,7 @@ class Visitor:
     [
         "/",
         "/products/",
-        "/products/?page=25",
+        "/products/?page=24",
         "/category/lamps/",
         "/products/7/",
         "/cart/",
