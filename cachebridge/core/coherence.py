@@ -1,9 +1,9 @@
 """The coherence rules: who may put what into L1, and when it must leave again.
 
 Every step happens under one lock that is never held over I/O.  An operation wraps its
-one call of L2 in a ``Fill`` (``core/fill.py``) or a ``Write`` (``core/write.py``), which
-call the single rules at the end of this file; the listener of the bus calls the methods
-that begin with ``on_``.  The protocol, its invariants and the traces of what
+one call of L2 in a ``Fill`` (``core/fill.py``) or a ``Write`` (``core/write.py``),
+which call the single rules at the end of this file; the listener of the bus calls the
+methods that begin with ``on_``.  The protocol, its invariants and the traces of what
 goes wrong without each rule stand in ``docs/decisions/0002-coherence-protocol.md``.
 
 A *flight* exists while a fill or a write of its key is running.  Its generation counts
@@ -16,12 +16,13 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cachebridge.core.entry import WRITE_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from cachebridge.core.entry import Entry
     from cachebridge.stats import Counters
@@ -30,7 +31,7 @@ NO_TOKEN: Final = -1
 """The token of a fill that may not store whatever happens."""
 ORIGIN_BYTES: Final = 8
 STORES_PER_SWEEP: Final = 64
-FLUSH_SLICE: Final = 4096
+SLICE: Final = 4096
 NEVER: Final = 0.0
 FOREVER: Final = float("inf")
 
@@ -53,7 +54,7 @@ class L1(Protocol):
     def discard_some(self, limit: int) -> bool:
         """Remove up to ``limit`` entries; return True while some remain."""
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """Return all keys."""
 
 
@@ -94,11 +95,11 @@ class Coherence:
         self.connected = False
         self._flights: dict[str, Flight] = {}
         self.next_write_id = itertools.count(1).__next__
-        self._flushing = 0
+        self._resting = 0
         self._bypassing = 0
         self._stores = 0
         self.trusted_until = self.hit_until = NEVER
-        while self.l1.discard_some(FLUSH_SLICE):
+        while self.l1.discard_some(SLICE):
             pass
 
     # -- what operations use -----------------------------------------------------
@@ -109,7 +110,7 @@ class Coherence:
             now < self.trusted_until
             and self.connected
             and self.enabled
-            and not self._flushing
+            and not self._resting
         )
 
     def is_idle(self) -> bool:
@@ -140,7 +141,7 @@ class Coherence:
     # -- what the bus reports ----------------------------------------------------
 
     def on_subscribed(self) -> None:
-        """All subscribe acknowledgements are handled: flush, then count as connected."""
+        """All subscribe acknowledgements are handled: flush, then be connected."""
         self.flush("subscribe")
         with self.lock:
             self.connected = True
@@ -181,28 +182,40 @@ class Coherence:
 
     def on_prefix(self, prefix: str) -> None:
         """Drop every key that begins with ``prefix``; open fills may not store."""
-        with self.lock:
-            self.epoch += 1
-            for key in self.l1.keys():
-                if key.startswith(prefix):
-                    self.drop(key)
+        with self._at_rest():
+            with self.lock:
+                keys = self.l1.all_keys()
+            for start in range(0, len(keys), SLICE):
+                with self.lock:
+                    for key in keys[start : start + SLICE]:
+                        if key.startswith(prefix):
+                            self.drop(key)
 
     def flush(self, cause: str) -> None:
-        """Empty L1 and void all open fills, a slice at a time so as to stall nobody."""
-        with self.lock:
-            self.epoch += 1
-            self._flushing += 1
-            self._update_gate()
-        try:
+        """Empty L1 and void all open fills."""
+        with self._at_rest():
             more = True
             while more:
                 with self.lock:
-                    more = self.l1.discard_some(FLUSH_SLICE)
+                    more = self.l1.discard_some(SLICE)
+        self.counters.flushed(cause)
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Void all open fills, and let nobody hit or store while the context is open.
+
+        What is done inside may so release the lock between slices and stall nobody.
+        """
+        with self.lock:
+            self.epoch += 1
+            self._resting += 1
+            self._update_gate()
+        try:
+            yield
         finally:
             with self.lock:
-                self._flushing -= 1
+                self._resting -= 1
                 self._update_gate()
-        self.counters.flushed(cause)
 
     def sweep(self, limit: int) -> None:
         """Let up to ``limit`` expired entries go without having been read."""
@@ -216,20 +229,21 @@ class Coherence:
         usable = (
             self.connected
             and self.enabled
-            and not self._flushing
+            and not self._resting
             and not self._bypassing
         )
         self.hit_until = self.trusted_until if usable else NEVER
 
     def join(self, key: str) -> Flight:
+        """Take part in the key's flight, opening it if there is none."""
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = Flight()
         flight.members += 1
         return flight
 
-    def leave(self, key: str) -> None:
-        flight = self._flights[key]
+    def leave(self, key: str, flight: Flight) -> None:
+        """Part from the flight; the last one closes it."""
         flight.members -= 1
         if not flight.members:
             del self._flights[key]
@@ -241,10 +255,16 @@ class Coherence:
             flight.generation += 1
 
     def bump_all(self, keys: Iterable[str]) -> None:
+        """Close the open fills of all ``keys``."""
         for key in keys:
             self.bump(key)
 
+    def remove(self, key: str) -> None:
+        """Remove the entry if there is one."""
+        self.l1.pop(key)
+
     def drop(self, key: str) -> None:
+        """Remove the entry and close the open fills of the key."""
         self.l1.pop(key)
         self.bump(key)
 
@@ -266,8 +286,8 @@ class Coherence:
         flight = self._flights.get(key)
         return flight is not None and flight.writes == {write_id}
 
-    def fill_token(self, key: str, flight: Flight) -> int:
-        """Return the token for a fill of ``key``, none during an own write of it."""
+    def fill_token(self, flight: Flight) -> int:
+        """Return the token for a fill of the key, none during an own write of it."""
         return NO_TOKEN if flight.writes else flight.generation
 
     def token_holds(self, flight: Flight, epoch: int, token: int) -> bool:
@@ -286,6 +306,6 @@ class Coherence:
         self.drop(key)
         flight.writes.add(write_id)
 
-    def end_write(self, key: str) -> None:
+    def end_write(self, flight: Flight) -> None:
         """A write has ended: fills that began during it saw who knows what."""
-        self.bump(key)
+        flight.generation += 1

@@ -5,12 +5,12 @@ Their writes publish nothing, because no process holds a copy that could be stal
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from cachebridge.core.fill import differs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from cachebridge.core.entry import Entry
 
@@ -18,15 +18,12 @@ if TYPE_CHECKING:
 class Direct:
     """Stands in for both ``Fill`` and ``Write``."""
 
-    published = False
-    id = 0
-    origin = b""
     sent_at = 0.0
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self.keys = keys
+    def __init__(self, keys: Iterable[str]) -> None:
+        self.keys = list(keys)
 
-    def __enter__(self) -> Direct:
+    def __enter__(self) -> Self:
         return self
 
     def store(

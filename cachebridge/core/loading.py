@@ -58,7 +58,7 @@ def incr_plan(key: str, delta: Any, *, integer: bool) -> Plan:
         value = MISSING if raw is None else (yield Step("decode", (key, raw)))
         if value is MISSING:
             raise MissingKeyError(f"Key {key!r} not found")
-        value = value + delta  # noqa: PLR6104 in place would change a list's own copy
+        value = value + delta
         if (yield Step("replace", (key, raw, value))):
             return value
 

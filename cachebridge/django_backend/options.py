@@ -9,7 +9,7 @@ from cachebridge.config import OPTION_NAMES
 from cachebridge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 _log = logging.getLogger("cachebridge.django")
 
@@ -65,6 +65,14 @@ _CLIENT_ARGUMENTS: Final = frozenset(
 )
 """Options of Django's RedisCache that it hands on to redis-py's connections."""
 
+_RENAMED: Final = {
+    "MAX_ENTRIES": "L1_MAX_ENTRIES",
+    "SOCKET_TIMEOUT": "SOCKET_TIMEOUT",
+    "SOCKET_CONNECT_TIMEOUT": "SOCKET_CONNECT_TIMEOUT",
+    "MAX_CONNECTIONS": "MAX_CONNECTIONS",
+}
+"""Counterparts, also in the lower case of Django's RedisCache."""
+
 _warned: set[str] = set()
 
 
@@ -77,35 +85,35 @@ def translate(options: Mapping[str, Any]) -> dict[str, Any]:
     client: dict[str, Any] = {}
     for name, value in options.items():
         upper = str(name).upper()
-        if upper in _BESIDE_OPTIONS:
-            raise ConfigError(f"{upper} belongs beside OPTIONS, not into it.")
+        _refuse(name, upper, value)
         if name in _CLIENT_ARGUMENTS or upper in {"USERNAME", "PASSWORD"}:
             client[str(name).lower()] = value
         elif upper == "CONNECTION_POOL_KWARGS":
             client.update(_pool_arguments(value, translated))
-        elif upper == "MAX_ENTRIES":
-            translated["L1_MAX_ENTRIES"] = value
-        elif upper == "SERIALIZER":
-            translated["SERIALIZER"] = _SERIALIZERS.get(value, value)
-        elif upper in {"SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT", "MAX_CONNECTIONS"}:
-            translated[upper] = value
-        elif upper in _IGNORED or value == _HARMLESS.get(upper, object()):
+        elif upper in _IGNORED or upper in _HARMLESS:
             _warn_once(f"OPTIONS[{name!r}] has no effect with cachebridge")
-        elif upper in _HARMLESS:
-            raise ConfigError(
-                f"OPTIONS[{name!r}] = {value!r} is not supported; only "
-                f"{_HARMLESS[upper]!r} is."
-            )
-        elif upper in _REPLACEMENTS:
-            raise ConfigError(
-                f"OPTIONS[{name!r}] is not supported: {_REPLACEMENTS[upper]}."
-            )
+        elif upper == "SERIALIZER":
+            translated[upper] = _SERIALIZERS.get(value, value)
         else:
-            translated[name] = value
+            translated[_RENAMED.get(upper, str(name))] = value
     if client:
-        explicit = translated.get("CLIENT_KWARGS", {})
-        translated["CLIENT_KWARGS"] = {**client, **explicit}
+        translated["CLIENT_KWARGS"] = {**client, **translated.get("CLIENT_KWARGS", {})}
     return translated
+
+
+def _refuse(name: object, upper: str, value: Any) -> None:
+    """Raise ConfigError for what cannot be translated."""
+    if upper in _BESIDE_OPTIONS:
+        raise ConfigError(f"{upper} belongs beside OPTIONS, not into it.")
+    if upper in _REPLACEMENTS:
+        raise ConfigError(
+            f"OPTIONS[{name!r}] is not supported: {_REPLACEMENTS[upper]}."
+        )
+    if upper in _HARMLESS and value != _HARMLESS[upper]:
+        raise ConfigError(
+            f"OPTIONS[{name!r}] = {value!r} is not supported; only "
+            f"{_HARMLESS[upper]!r} is."
+        )
 
 
 def valid_names() -> tuple[str, ...]:
@@ -116,13 +124,12 @@ def valid_names() -> tuple[str, ...]:
 def _pool_arguments(value: Any, translated: dict[str, Any]) -> dict[str, Any]:
     """Sort django-redis's CONNECTION_POOL_KWARGS to where they belong here."""
     arguments = dict(value)
-    take: Callable[[str, Any], Any] = arguments.pop
-    if (limit := take("max_connections", None)) is not None:
+    if (limit := arguments.pop("max_connections", None)) is not None:
         translated["MAX_CONNECTIONS"] = limit
     for name in ("socket_timeout", "socket_connect_timeout"):
-        if (seconds := take(name, None)) is not None:
+        if (seconds := arguments.pop(name, None)) is not None:
             translated[name.upper()] = seconds
-    take("retry_on_timeout", None)
+    arguments.pop("retry_on_timeout", None)
     return arguments
 
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
 
 from cachebridge.bus.local import LocalBus, NoBus
-from cachebridge.bus.pubsub import Listener, channels_of
+from cachebridge.bus.pubsub import Listener
+from cachebridge.bus.session import ListenerSettings, channels_of
 from cachebridge.codec.messages import Message, MessageType, encode_message
 from cachebridge.codec.values import SERIALIZERS
 from cachebridge.core.coherence import Coherence
+from cachebridge.core.direct import Direct
 from cachebridge.core.entry import Entry, is_expired
 from cachebridge.core.ttl import TtlRule
 from cachebridge.engine.flights import Flights
@@ -36,14 +38,16 @@ if TYPE_CHECKING:
     from redis.connection import Connection
 
     from cachebridge.config import EngineOptions
-    from cachebridge.core.direct import Direct
     from cachebridge.core.write import Write
     from cachebridge.l2.base import L2Store
 
 _log = logging.getLogger("cachebridge.engine")
 
 READS_BEFORE_LISTENING: Final = 3
-"""L1-worthy reads after which a process starts to listen: a short command never does."""
+"""L1-worthy reads before a process starts to listen: a short command never does."""
+
+UNUSED_S: Final = 60.0
+"""Seconds without any adapter after which an engine stops listening."""
 
 _bypassed: ContextVar[bool] = ContextVar("cachebridge_bypassed", default=False)
 
@@ -83,7 +87,10 @@ class Engine:
         )
         self.rules = Coherence(self.l1, clock=clock, counters=self.counters)
         self.receiver = Receiver(
-            self.rules, self.counters, trust_s=options.bus_trust
+            self.rules,
+            self.counters,
+            trust_s=options.bus_trust,
+            on_proof=self._retire_if_unused,
         )
         self.flights = Flights()
         self.users: WeakSet[object] = WeakSet()
@@ -95,6 +102,7 @@ class Engine:
         self._listening = threading.Lock()
         self._bus: Bus | None = None
         self._reads = 0
+        self._used_at = clock()
         self._pid = os.getpid()
 
     def _open_l2(self) -> L2Store:
@@ -121,7 +129,7 @@ class Engine:
             values = self._values.setdefault(serializer, values)
         return values
 
-    # -- the life of the bus ---------------------------------------------------------
+    # -- the life of the bus ---------------------------------------------------
 
     def notice_read(self) -> None:
         """Count a read that L1 could have answered; the first few start the bus."""
@@ -153,20 +161,29 @@ class Engine:
             return NoBus(self.receiver)
         if self._make_connection is None:
             return LocalBus(self._memory_server.subscribers, self.receiver)
-        return Listener(
-            self._make_connection,
-            channels_of(self.location.db, self.rules.origin),
-            self.receiver,
+        settings = ListenerSettings(
+            make_connection=self._make_connection,
+            channels=channels_of(self.location.db, self.rules.origin),
+            receiver=self.receiver,
             probe=self._frame(MessageType.HEARTBEAT),
             heartbeat_s=self.options.bus_heartbeat,
             trust_s=self.options.bus_trust,
             clock=self.clock,
             jitter=random.uniform,
         )
+        return Listener(settings)
 
     def is_listening(self) -> bool:
         """Tell whether the bus runs."""
         return self._bus is not None and self._bus.is_alive()
+
+    def _retire_if_unused(self) -> None:
+        """Stop listening when no adapter has existed for a while."""
+        now = self.clock()
+        if self.users:
+            self._used_at = now
+        elif now - self._used_at > UNUSED_S:
+            self.stop()
 
     def stop(self) -> None:
         """Stop listening and close idle connections; a later use starts both again."""
@@ -180,7 +197,7 @@ class Engine:
         self.l2.close()
 
     def after_fork(self) -> None:
-        """Begin anew in a child: nothing of the parent's threads and sockets is ours."""
+        """Begin anew in a child: the parent's threads and sockets are not ours."""
         self._pid = os.getpid()
         self._listening = threading.Lock()
         self._bus = None
@@ -190,7 +207,7 @@ class Engine:
         self.counters.reset()
         self.l2.forget()
 
-    # -- reading L1 --------------------------------------------------------------------
+    # -- reading L1 --------------------------------------------------------------
 
     def usable_entry(self, key: str) -> Entry | None:
         """Return the entry that may answer a read right now in this context."""
@@ -213,11 +230,11 @@ class Engine:
             self.rules.leave_bypass()
             _bypassed.reset(token)
 
-    # -- messages ----------------------------------------------------------------------
+    # -- messages ----------------------------------------------------------------
 
     def message_of(self, write: Write | Direct, keys: Sequence[str]) -> bytes | None:
         """Encode the message that names what a write changes; None if nobody cares."""
-        if not write.published or self.options.bus == "none":
+        if isinstance(write, Direct) or self.options.bus == "none":
             return None
         self.counters.messages_sent += 1
         return encode_message(
@@ -257,7 +274,7 @@ class Engine:
             Message(kind, self.rules.origin, 0, wall_clock_us(), keys, on)
         )
 
-    # -- what it is like -----------------------------------------------------------------
+    # -- what it is like ---------------------------------------------------------
 
     def stats(self) -> Stats:
         """Take a snapshot of the counters."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from typing import TYPE_CHECKING
 
-from cachebridge.config import EngineOptions
 from cachebridge.engine.engine import Engine
 from cachebridge.errors import ConfigError
 from cachebridge.l2.location import parse_location
+
+if TYPE_CHECKING:
+    from cachebridge.config import EngineOptions
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, ...], tuple[Engine, str]] = {}

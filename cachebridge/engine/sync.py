@@ -15,10 +15,9 @@ from cachebridge.core.entry import MISSING, Missing
 from cachebridge.core.fill import Fill
 from cachebridge.core.loading import Plan, clear_plan, incr_plan, load_plan
 from cachebridge.core.write import Write
-from cachebridge.l2.base import NOT_AN_INTEGER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.engine import Engine
@@ -38,8 +37,8 @@ class Operations:
         engine: Engine,
         values: Values,
         *,
-        fill: Callable[[Iterable[str]], Fill | Direct],
-        write: Callable[[Iterable[str]], Write | Direct],
+        fill: Callable[[Sequence[str]], Fill | Direct],
+        write: Callable[[Sequence[str]], Write | Direct],
     ) -> None:
         self._engine = engine
         self._l2 = engine.l2
@@ -119,11 +118,7 @@ class Operations:
             fill.refuse(key)
             return MISSING
         self._counters.l2_hits += 1
-        entry = self._values.entry_of_read(key, value, raw, ttl_ms, fill.sent_at)
-        if entry is None:
-            fill.refuse(key)
-        else:
-            fill.store(key, entry, lambda e: self._values.copies.is_same(e, raw))
+        self._values.take_read(fill, key, value, raw, ttl_ms)
         return value
 
     def _discard_unreadable(self, reads: list[tuple[str, bytes | None]]) -> None:
@@ -146,7 +141,7 @@ class Operations:
             return
         with self._write((key,)) as write:
             self._l2.store(((key, raw),), ttl_ms, self._message(write))
-            self._keep(write, key, value, raw, ttl_ms)
+            self._values.take_written(write, {key: value}, {key: raw}, ttl_ms)
 
     def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> None:
         """Set all values: one round trip and one message per thousand keys."""
@@ -158,24 +153,7 @@ class Operations:
             with self._write(keys) as write:
                 pairs = [(key, encoded[key]) for key in keys]
                 self._l2.store(pairs, ttl_ms, self._message(write))
-                for key in keys:
-                    self._keep(write, key, items[key], encoded[key], ttl_ms)
-
-    def _keep(
-        self,
-        write: Write | Direct,
-        key: str,
-        value: Any,
-        raw: bytes,
-        ttl_ms: int | None,
-    ) -> None:
-        """Offer what was written to L1."""
-        if write.published:
-            entry = self._values.entry_of_write(
-                key, value, raw, ttl_ms, write.sent_at, write.id
-            )
-            if entry is not None:
-                write.store(key, entry)
+                self._values.take_written(write, items, encoded, ttl_ms)
 
     def add(self, key: str, value: Any, ttl_ms: int | None) -> bool:
         """Set the value if the key does not exist; tell whether it did not."""
@@ -184,14 +162,12 @@ class Operations:
             return not self._is_in_l2(key)
         return self.add_encoded(key, value, raw, ttl_ms)
 
-    def add_encoded(
-        self, key: str, value: Any, raw: bytes, ttl_ms: int | None
-    ) -> bool:
+    def add_encoded(self, key: str, value: Any, raw: bytes, ttl_ms: int | None) -> bool:
         """Add a value whose bytes are known."""
         with self._write((key,)) as write:
             added = self._l2.add(key, raw, ttl_ms, self._message(write))
             if added:
-                self._keep(write, key, value, raw, ttl_ms)
+                self._values.take_written(write, {key: value}, {key: raw}, ttl_ms)
         return added
 
     def touch(self, key: str, ttl_ms: int | None) -> bool:
@@ -233,7 +209,9 @@ class Operations:
         with self._write((key,)) as write:
             return self._l2.replace(key, expected, raw, self._message(write))
 
-    def get_or_load(self, key: str, loader: Callable[[], Any], ttl_ms: int | None) -> Any:
+    def get_or_load(
+        self, key: str, loader: Callable[[], Any], ttl_ms: int | None
+    ) -> Any:
         """Return the value, loading and adding it if there is none.
 
         One thread of the process reads L2 and runs the loader for all that ask.
@@ -298,6 +276,3 @@ def coherent_operations(engine: Engine, values: Values) -> Operations:
 def direct_operations(engine: Engine, values: Values) -> Operations:
     """Operations on keys that never enter L1."""
     return Operations(engine, values, fill=Direct, write=Direct)
-
-
-__all__ = ["NOT_AN_INTEGER", "Operations", "coherent_operations", "direct_operations"]

@@ -50,7 +50,7 @@ class LruStore:
         """Return the entry, expired or not."""
         return self.entries.get(key)
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """Return all keys, least recently used first."""
         return list(self.entries)
 

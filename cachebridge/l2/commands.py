@@ -72,7 +72,7 @@ def call_script(
 
 
 def load_script(request: Request) -> Request:
-    """The same request with the script's text: the server keeps it for the next one."""
+    """Send the script's text instead: the server keeps it for the next call."""
     script = request.script
     if script is None:
         raise AssertionError("only a script can be loaded")
@@ -205,7 +205,9 @@ def _script(
     text: str, plain: Callable[[Words, Words], list[Words]] | None = None
 ) -> Script:
     source = text.encode()
-    return Script(source, sha1(source, usedforsecurity=False).hexdigest().encode(), plain)
+    return Script(
+        source, sha1(source, usedforsecurity=False).hexdigest().encode(), plain
+    )
 
 
 def _expiry(ttl: bytes) -> Words:

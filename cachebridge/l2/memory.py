@@ -59,7 +59,7 @@ class MemoryServer:
         self._data.pop(key, None)
         return alive
 
-    def keys(self) -> list[str]:
+    def alive_keys(self) -> list[str]:
         """Return every key that is alive."""
         return [key for key in list(self._data) if self.peek(key) is not None]
 
@@ -174,7 +174,9 @@ class MemoryStore:
         """Return every matching key in one step; the cursor is 0 before and after."""
         matches = compile_pattern(translate(_to_fnmatch(pattern))).match
         with self._server.lock:
-            return cursor * 0, [key for key in self._server.keys() if matches(key)]
+            return cursor * 0, [
+                key for key in self._server.alive_keys() if matches(key)
+            ]
 
     def flush_db(self, message: bytes) -> None:
         """Delete everything."""

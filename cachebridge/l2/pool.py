@@ -12,9 +12,12 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from cachebridge.errors import L2Error
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from redis.connection import Connection
@@ -29,7 +32,10 @@ class Pooled:
         connection.connect()
         self.connection = connection
         self.poller = select.poll()
-        self.poller.register(connection._sock, select.POLLIN)  # noqa: SLF001 no other way
+        sock: socket.socket | None = connection._sock  # noqa: SLF001 no other way
+        if sock is None:
+            raise RedisConnectionError("connected without a socket")
+        self.poller.register(sock, select.POLLIN)
 
     def is_stale(self) -> bool:
         """Tell whether something arrived unasked: the end of the stream, or garbage."""
@@ -43,7 +49,10 @@ class Pool:
     """
 
     def __init__(
-        self, make_connection: Callable[[], Connection], limit: int | None, wait_s: float
+        self,
+        make_connection: Callable[[], Connection],
+        limit: int | None,
+        wait_s: float,
     ) -> None:
         self._make_connection = make_connection
         self._idle: deque[Pooled] = deque()

@@ -180,7 +180,9 @@ class RedisStore:
     def _note_refusal(self, failure: ResponseError) -> None:
         self._scripts_refused = True
         _log.warning(
-            "%s refuses scripts (%s): writes use MULTI/EXEC instead", self._label, failure
+            "%s refuses scripts (%s): writes use MULTI/EXEC instead",
+            self._label,
+            failure,
         )
 
     def _run_plain(self, request: Request) -> Any:
@@ -247,7 +249,7 @@ def _read(connection: Any) -> Any:
 
 
 def _first_error(replies: list[Any]) -> ResponseError | None:
-    """Return the first error among the replies and inside the last, which may be EXEC's.
+    """Return the first error among the replies and in the last, which may be EXEC's.
 
     An EXEC that was refused names the reason in the reply of the refused command.
     """
