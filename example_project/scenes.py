@@ -160,7 +160,7 @@ def throughput(
     token: str,
     *,
     rounds: int = 6,
-    seconds: float = 1.25,
+    seconds: float = 1.0,
     each: int = 4,
 ) -> dict[str, Throughput]:
     """Load the shops in turns, ``each`` connections to every worker, all warm.
