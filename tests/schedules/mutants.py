@@ -1,0 +1,305 @@
+"""Mutants: each switches one rule off, as a small patch of the class that holds it.
+
+For every mutant some scenario must show what goes wrong; otherwise either the rule or
+the explorer is not needed.  Where a rule is one of two that back each other up, the
+table has both alone, which must pass, and both together, which must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from cachebridge.core.coherence import NEVER, NO_TOKEN, Coherence
+from cachebridge.core.fill import Fill
+from cachebridge.core.write import Write
+from cachebridge.engine.receiver import Receiver
+from tests.schedules.actors import Store
+from tests.schedules.invariants import ALL, AT_REST, SEEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cachebridge.core.coherence import Flight
+    from cachebridge.core.entry import Entry
+
+_fill_store = Fill.store
+_write_exit = Write.__exit__
+_on_break = Coherence.on_break
+_on_heartbeat = Receiver.on_heartbeat
+_begin_write = Coherence.begin_write
+
+Patch = tuple[type, str, Callable[..., Any]]
+
+
+# -- fills -----------------------------------------------------------------------------
+
+
+def _store_by_fresh_token(self: Fill, key: str, *args: Any) -> None:
+    """Take the token when the value is there, not before it is asked for."""
+    rules = self._rules
+    if self._tokens[key] != NO_TOKEN:
+        self._tokens[key] = rules._flights[key].generation
+        self._epoch = rules.epoch
+    _fill_store(self, key, *args)
+
+
+def _store_over_all(self: Fill, key: str, entry: Entry, *args: Any) -> None:
+    """Let the last fill win."""
+    rules = self._rules
+    if rules.token_holds(rules._flights[key], self._epoch, self._tokens[key]):
+        rules.drop(key)
+        self._tokens[key] = rules._flights[key].generation
+    _fill_store(self, key, entry, *args)
+
+
+def _token_despite_writes(_self: Coherence, _key: str, flight: Flight) -> int:
+    return flight.generation
+
+
+def _ignore_straggler(*_args: object) -> None:
+    pass
+
+
+def _store_without_bump(self: Coherence, key: str, entry: Entry) -> None:
+    """Evict without closing the fills of what had to leave."""
+    self.l1.put(key, entry)
+
+
+def _expire_from_reply(self: Fill, key: str, entry: Entry, *args: Any) -> None:
+    """Count the lifetime from the reply, not from the request."""
+    late = self._rules.clock() - self.sent_at
+    _fill_store(self, key, (entry[0] + late, *entry[1:]), *args)
+
+
+# -- writes ----------------------------------------------------------------------------
+
+
+def _begin_without_drop(
+    _self: Coherence, _key: str, flight: Flight, write_id: int
+) -> None:
+    flight.writes.add(write_id)
+
+
+def _begin_with_bump_only(
+    self: Coherence, key: str, flight: Flight, write_id: int
+) -> None:
+    self.bump(key)
+    flight.writes.add(write_id)
+
+
+def _end_without_bump(_self: Coherence, _key: str) -> None:
+    pass
+
+
+def _end_keeping_entries(self: Write, exc_type: object, *rest: object) -> None:
+    """Leave in L1 what was there if the write failed."""
+    kept = {}
+    if exc_type is not None:
+        kept = {key: self._rules.l1.peek(key) for key in self.keys}
+    _write_exit(self, exc_type, *rest)
+    for key, entry in kept.items():
+        if entry is not None:
+            self._rules.l1.put(key, entry)
+
+
+def _end_by_fresh_token(self: Write, *exc: object) -> None:
+    """Store what was written whatever happened meanwhile."""
+    rules = self._rules
+    for key in self.keys:
+        self._tokens[key] = rules._flights[key].generation
+        self._alone.add(key)
+    self._epoch = rules.epoch
+    _write_exit(self, *exc)
+
+
+# -- messages, trust, server -----------------------------------------------------------
+
+
+def _own_by_origin(*_args: object) -> bool:
+    return True
+
+
+def _subscribed_without_flush(self: Coherence) -> None:
+    self.epoch += 1
+    self.connected = True
+
+
+def _flush_without_epoch(self: Coherence, _cause: str) -> None:
+    while self.l1.discard_some(1):
+        pass
+
+
+def _break_without_epoch(self: Coherence) -> None:
+    epoch = self.epoch
+    _on_break(self)
+    self.epoch = epoch
+
+
+def _break_ignored(_self: Coherence) -> None:
+    pass
+
+
+def _trust_from_receipt(self: Receiver, _sent_at: float, *, l1_on: bool) -> None:
+    _on_heartbeat(self, self._rules.clock(), l1_on=l1_on)
+
+
+def _always_on(self: Coherence, _now: float) -> bool:
+    return self.trusted_until != NEVER
+
+
+def _store_then_publish(
+    self: Store,
+    items: Sequence[tuple[str, bytes]],
+    ttl_ms: int | None,
+    message: bytes | None,
+) -> None:
+    asking = self._world.running
+    asking.ask_server("store", items, ttl_ms, None)
+    asking.ask_server("publish", message)
+
+
+def _publish_then_store(
+    self: Store,
+    items: Sequence[tuple[str, bytes]],
+    ttl_ms: int | None,
+    message: bytes | None,
+) -> None:
+    asking = self._world.running
+    asking.ask_server("publish", message)
+    asking.ask_server("store", items, ttl_ms, None)
+
+
+def _touch_silently(self: Store, key: str, ttl_ms: int | None, _message: bytes) -> bool:
+    return self._world.running.ask_server("touch", key, ttl_ms, None)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of the rules, and where it shows."""
+
+    name: str
+    patches: tuple[Patch, ...]
+    scenarios: tuple[str, ...]
+    """Each of them must find something wrong, or none if the mutant is harmless."""
+    watch: frozenset[str] = SEEN
+    harmless: bool = False
+    """Whether the rule is backed up by another, so that nothing can be seen."""
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Have the rules changed for a while."""
+        with ExitStack() as patched:
+            for owner, name, change in self.patches:
+                patched.enter_context(patch.object(owner, name, change, create=True))
+            yield
+
+
+FILLS_DURING_WRITES = (Coherence, "fill_token", _token_despite_writes)
+NO_END_BUMP = (Coherence, "end_write", _end_without_bump)
+NO_BREAK_EPOCH = (Coherence, "on_break", _break_without_epoch)
+NO_FLUSH_EPOCH = (Coherence, "flush", _flush_without_epoch)
+LOCAL_WRITES = ("local", "overlap", "mixed", "ghost")
+
+CAUGHT = (
+    Mutant("no fill token", ((Fill, "store", _store_by_fresh_token),), ("fill",)),
+    Mutant("no write token", ((Write, "__exit__", _end_by_fresh_token),), ("two",)),
+    Mutant("last fill overwrites", ((Fill, "store", _store_over_all),), ("fill",)),
+    Mutant(
+        "no straggler rule",
+        ((Coherence, "close_straggler", _ignore_straggler),),
+        ("fill", "two"),
+    ),
+    Mutant(
+        "eviction closes no fills",
+        ((Coherence, "store", _store_without_bump),),
+        ("evict",),
+    ),
+    Mutant("fills during own writes", (FILLS_DURING_WRITES,), ("two",)),
+    Mutant(
+        "no begin-drop", ((Coherence, "begin_write", _begin_without_drop),), ("local",)
+    ),
+    Mutant(
+        "begin bumps and keeps",
+        ((Coherence, "begin_write", _begin_with_bump_only),),
+        ("two",),
+    ),
+    Mutant(
+        "echo ignored by origin",
+        ((Coherence, "_is_own_echo", _own_by_origin),),
+        ("ghost", "ghost2"),
+        AT_REST,
+    ),
+    Mutant(
+        "SET, then PUBLISH", ((Store, "store", _store_then_publish),), ("crash",), AT_REST
+    ),
+    Mutant(
+        "PUBLISH, then SET", ((Store, "store", _publish_then_store),), ("two",), AT_REST
+    ),
+    Mutant(
+        "touch publishes nothing", ((Store, "touch", _touch_silently),), ("touch",)
+    ),
+    Mutant(
+        "no flush on acknowledgement",
+        ((Coherence, "on_subscribed", _subscribed_without_flush),),
+        ("disc", "disc2"),
+        AT_REST,
+    ),
+    Mutant(
+        "open fills survive break and acknowledgement",
+        (NO_BREAK_EPOCH, NO_FLUSH_EPOCH),
+        ("disc", "disc2"),
+        AT_REST,
+    ),
+    Mutant("break ignored", ((Coherence, "on_break", _break_ignored),), ("disc",), ALL),
+    Mutant(
+        "trust counts from receipt",
+        ((Receiver, "on_heartbeat", _trust_from_receipt),),
+        ("hb",),
+    ),
+    Mutant("trust never ends", ((Coherence, "is_on", _always_on),), ("hb",)),
+    Mutant(
+        "lifetime counts from the reply",
+        ((Fill, "store", _expire_from_reply),),
+        ("expire",),
+    ),
+    Mutant(
+        "failed write keeps the entry",
+        (
+            (Coherence, "begin_write", _begin_with_bump_only),
+            (Write, "__exit__", _end_keeping_entries),
+        ),
+        ("ghost",),
+    ),
+)
+
+END_BUMP = (
+    Mutant("no end bump", (NO_END_BUMP,), LOCAL_WRITES, ALL, harmless=True),
+    Mutant(
+        "fills during own writes, at rest",
+        (FILLS_DURING_WRITES,),
+        LOCAL_WRITES,
+        AT_REST,
+        harmless=True,
+    ),
+    Mutant(
+        "fills during own writes and no end bump",
+        (FILLS_DURING_WRITES, NO_END_BUMP),
+        LOCAL_WRITES,
+        AT_REST,
+    ),
+)
+BACKED_UP = (
+    Mutant(
+        "open fills survive the break", (NO_BREAK_EPOCH,), ("disc",), harmless=True
+    ),
+    Mutant(
+        "open fills survive the acknowledgement",
+        (NO_FLUSH_EPOCH,),
+        ("disc",),
+        harmless=True,
+    ),
+)
