@@ -350,7 +350,12 @@ class Process:
         rules = engine.rules
         return (
             tuple(
-                (key, self.copies.value_of(e), e[WRITE_ID] != 0, round(e[EXPIRES] - now, 3))
+                (
+                    key,
+                    self.copies.value_of(e),
+                    e[WRITE_ID] != 0,
+                    round(e[EXPIRES] - now, 3),
+                )
                 for key, e in engine.l1.entries.items()
             ),
             max(rules.trusted_until - now, 0.0),

@@ -20,7 +20,8 @@ from tests.schedules.world import World
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.schedules.world import Scenario, Step
+    from tests.schedules.scenarios import Scenario
+    from tests.schedules.world import Step
 
 MAX_STATES = 150_000
 
@@ -145,7 +146,7 @@ def _follow(
             report.hits += world.witness.hits
             steps = [step for step in world.enabled() if step not in sleep]
         else:
-            steps = [step for step in before if step not in sleep]
+            steps = sorted(before - sleep)
             sleep &= before
         seen[key] = sleep
         if not steps:

@@ -104,7 +104,9 @@ class Witness:
         process, operation = thread.process, thread.operation
         for key, value in seen.items():
             self._compare_floor(process, key, value, thread.floors[key], "returned")
-            self._raise_floor(process, key, self._first_after(process, key, value), "I4")
+            self._raise_floor(
+                process, key, self._first_after(process, key, value), "I4"
+            )
         if operation.is_write:
             self.disturbs(process, operation.keys)
             for key, version in operation.versions.items():
@@ -263,7 +265,11 @@ class Witness:
         self._compare_floor(process, key, value, floor, "would hit")
         version = self._version(key, value)
         self._demand(
-            version >= vouched, "I11", "P%d hits %r, older than its heartbeat", index, value
+            version >= vouched,
+            "I11",
+            "P%d hits %r, older than its heartbeat",
+            index,
+            value,
         )
         versions = world.history[key]
         if version + 1 < len(versions):

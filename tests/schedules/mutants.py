@@ -17,6 +17,7 @@ from cachebridge.core.coherence import NEVER, NO_TOKEN, Coherence
 from cachebridge.core.fill import Fill
 from cachebridge.core.write import Write
 from cachebridge.engine.receiver import Receiver
+from cachebridge.engine.sync import Operations
 from tests.schedules.actors import Store
 from tests.schedules.invariants import ALL, AT_REST, SEEN
 
@@ -51,8 +52,7 @@ def _store_over_all(self: Fill, key: str, entry: Entry, *args: Any) -> None:
     """Let the last fill win."""
     rules = self._rules
     if rules.token_holds(rules._flights[key], self._epoch, self._tokens[key]):
-        rules.drop(key)
-        self._tokens[key] = rules._flights[key].generation
+        rules.l1.pop(key)
     _fill_store(self, key, entry, *args)
 
 
@@ -95,15 +95,17 @@ def _end_without_bump(_self: Coherence, _key: str) -> None:
     pass
 
 
-def _end_keeping_entries(self: Write, exc_type: object, *rest: object) -> None:
-    """Leave in L1 what was there if the write failed."""
-    kept = {}
-    if exc_type is not None:
-        kept = {key: self._rules.l1.peek(key) for key in self.keys}
-    _write_exit(self, exc_type, *rest)
-    for key, entry in kept.items():
-        if entry is not None:
-            self._rules.l1.put(key, entry)
+def _set_offering_first(
+    self: Operations, key: str, value: Any, ttl_ms: int | None
+) -> None:
+    raw = self._values.encode(value)
+    with self._write((key,)) as write:
+        self._keep(write, key, value, raw, ttl_ms)
+        self._l2.store(((key, raw),), ttl_ms, self._message(write))
+
+
+def _end_despite_error(self: Write, *_exc: object) -> None:
+    _write_exit(self, None, None, None)
 
 
 def _end_by_fresh_token(self: Write, *exc: object) -> None:
@@ -184,10 +186,9 @@ class Mutant:
     name: str
     patches: tuple[Patch, ...]
     scenarios: tuple[str, ...]
-    """Each of them must find something wrong, or none if the mutant is harmless."""
+    """Where it shows: in each of them."""
     watch: frozenset[str] = SEEN
-    harmless: bool = False
-    """Whether the rule is backed up by another, so that nothing can be seen."""
+    """What is looked at: at most what a caller can see."""
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -202,11 +203,11 @@ FILLS_DURING_WRITES = (Coherence, "fill_token", _token_despite_writes)
 NO_END_BUMP = (Coherence, "end_write", _end_without_bump)
 NO_BREAK_EPOCH = (Coherence, "on_break", _break_without_epoch)
 NO_FLUSH_EPOCH = (Coherence, "flush", _flush_without_epoch)
-LOCAL_WRITES = ("local", "overlap", "mixed", "ghost")
+LOCAL_WRITES = ("local", "mixed", "ghost")
+"""Scenarios in which reads and writes of one process overlap."""
 
 CAUGHT = (
     Mutant("no fill token", ((Fill, "store", _store_by_fresh_token),), ("fill",)),
-    Mutant("no write token", ((Write, "__exit__", _end_by_fresh_token),), ("two",)),
     Mutant("last fill overwrites", ((Fill, "store", _store_over_all),), ("fill",)),
     Mutant(
         "no straggler rule",
@@ -220,12 +221,27 @@ CAUGHT = (
     ),
     Mutant("fills during own writes", (FILLS_DURING_WRITES,), ("two",)),
     Mutant(
+        "lifetime counts from the reply",
+        ((Fill, "store", _expire_from_reply),),
+        ("expire",),
+    ),
+    Mutant("no write token", ((Write, "__exit__", _end_by_fresh_token),), ("two",)),
+    Mutant(
         "no begin-drop", ((Coherence, "begin_write", _begin_without_drop),), ("local",)
     ),
     Mutant(
-        "begin bumps and keeps",
+        "begin bumps but keeps the entry",
         ((Coherence, "begin_write", _begin_with_bump_only),),
         ("two",),
+    ),
+    Mutant(
+        "failed write keeps its value",
+        (
+            (Operations, "set", _set_offering_first),
+            (Write, "__exit__", _end_despite_error),
+        ),
+        ("ghost", "cancel"),
+        AT_REST,
     ),
     Mutant(
         "echo ignored by origin",
@@ -234,72 +250,52 @@ CAUGHT = (
         AT_REST,
     ),
     Mutant(
-        "SET, then PUBLISH", ((Store, "store", _store_then_publish),), ("crash",), AT_REST
+        "SET, then PUBLISH",
+        ((Store, "store", _store_then_publish),),
+        ("crash",),
+        AT_REST,
     ),
     Mutant(
         "PUBLISH, then SET", ((Store, "store", _publish_then_store),), ("two",), AT_REST
     ),
+    Mutant("touch publishes nothing", ((Store, "touch", _touch_silently),), ("touch",)),
     Mutant(
-        "touch publishes nothing", ((Store, "touch", _touch_silently),), ("touch",)
-    ),
-    Mutant(
-        "no flush on acknowledgement",
+        "no flush on the acknowledgement",
         ((Coherence, "on_subscribed", _subscribed_without_flush),),
         ("disc", "disc2"),
         AT_REST,
     ),
+    Mutant("tokens survive the acknowledgement", (NO_FLUSH_EPOCH,), ("disc3",)),
     Mutant(
-        "open fills survive break and acknowledgement",
+        "tokens survive break and acknowledgement",
         (NO_BREAK_EPOCH, NO_FLUSH_EPOCH),
         ("disc", "disc2"),
         AT_REST,
     ),
-    Mutant("break ignored", ((Coherence, "on_break", _break_ignored),), ("disc",), ALL),
+    Mutant("break ignored", ((Coherence, "on_break", _break_ignored),), ("disc",)),
     Mutant(
         "trust counts from receipt",
         ((Receiver, "on_heartbeat", _trust_from_receipt),),
         ("hb",),
     ),
     Mutant("trust never ends", ((Coherence, "is_on", _always_on),), ("hb",)),
-    Mutant(
-        "lifetime counts from the reply",
-        ((Fill, "store", _expire_from_reply),),
-        ("expire",),
-    ),
-    Mutant(
-        "failed write keeps the entry",
-        (
-            (Coherence, "begin_write", _begin_with_bump_only),
-            (Write, "__exit__", _end_keeping_entries),
-        ),
-        ("ghost",),
-    ),
 )
 
-END_BUMP = (
-    Mutant("no end bump", (NO_END_BUMP,), LOCAL_WRITES, ALL, harmless=True),
+NOTHING_TO_SEE = (
+    Mutant("no end-bump", (NO_END_BUMP,), LOCAL_WRITES, ALL),
     Mutant(
-        "fills during own writes, at rest",
+        "fills during own writes, seen at rest",
         (FILLS_DURING_WRITES,),
         LOCAL_WRITES,
         AT_REST,
-        harmless=True,
     ),
-    Mutant(
-        "fills during own writes and no end bump",
-        (FILLS_DURING_WRITES, NO_END_BUMP),
-        LOCAL_WRITES,
-        AT_REST,
-    ),
+    Mutant("tokens survive the break", (NO_BREAK_EPOCH,), ("disc", "disc3"), ALL),
 )
-BACKED_UP = (
-    Mutant(
-        "open fills survive the break", (NO_BREAK_EPOCH,), ("disc",), harmless=True
-    ),
-    Mutant(
-        "open fills survive the acknowledgement",
-        (NO_FLUSH_EPOCH,),
-        ("disc",),
-        harmless=True,
-    ),
+"""Rules that another one backs up: alone they can go, with the other they cannot."""
+
+END_BUMP = Mutant(
+    "fills during own writes and no end-bump",
+    (FILLS_DURING_WRITES, NO_END_BUMP),
+    LOCAL_WRITES,
+    AT_REST,
 )

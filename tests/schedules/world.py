@@ -6,14 +6,11 @@ is deterministic: the same steps from the start lead to the same state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import GreenletExit
 
 from cachebridge.codec.values import SERIALIZERS
-from cachebridge.config import EngineOptions
 from cachebridge.core.entry import MISSING
 from cachebridge.errors import L2Error
 from cachebridge.l2.memory import MemoryServer, MemoryStore
@@ -22,9 +19,7 @@ from tests.schedules.actors import (
     DONE,
     DOWN,
     FILLER,
-    IDLE,
     KEY,
-    OTHER,
     REPLIED,
     SENT,
     SUBSCRIBED,
@@ -36,10 +31,11 @@ from tests.schedules.actors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from tests.schedules.actors import Actor
     from tests.schedules.invariants import Witness
+    from tests.schedules.scenarios import Scenario
 
 Step = tuple[str, int]
 """Kind of step, and the index of the thread, process, ghost or tick."""
@@ -48,44 +44,8 @@ SERVER_BIT = 1
 LOCAL_FAULTS = ("break", "beat", "crash", "evict")
 EVERYTHING = -1
 START_S = 1000.0
-INITIAL = "w-"
 _encode = SERIALIZERS["pickle"].encode
 _decode = SERIALIZERS["pickle"].decode
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What happens in a world, if only in which order."""
-
-    name: str
-    threads: tuple[tuple[int, str], ...]
-    """Per thread its process and its program: letters of ``actors.NAMES``."""
-    faults: Mapping[str, int] = field(default_factory=dict)
-    """How often each fault may strike, always process 0 and its commands.
-
-    timeout (reply lost, or the command executes late or never), cancel (the same, by an
-    exception that no caller catches), resend (a copy of the command executes as well),
-    crash, break (of the bus), beat (a heartbeat more), evict.
-    """
-    ticks: tuple[float, ...] = ()
-    """Seconds by which the clock moves, one tick after the other."""
-    processes: int = 2
-    initial: Any = INITIAL
-    """What L2 holds at the start; MISSING for nothing."""
-    initial_ttl_ms: int | None = None
-    ttl_ms: int | None = None
-    touch_ms: int | None = None
-    warm: bool = False
-    """Whether every process has read the keys before."""
-    fine: bool = False
-    """Whether every acquisition of the lock is a step of its own."""
-    options: EngineOptions = EngineOptions(l1_ttl_ratio=1.0)
-
-    @cached_property
-    def watched(self) -> tuple[str, ...]:
-        """The keys in which the operations take an interest."""
-        many = any(set(program) & set("GM") for _, program in self.threads)
-        return (KEY, OTHER) if many else (KEY,)
 
 
 class Version(NamedTuple):
@@ -438,6 +398,3 @@ class World:
                 process.listener.kill()
         if not self.scenario.fine:  # nobody is cancelled at an acquisition
             self.witness.checks_nothing_runs()
-
-
-__all__ = ["IDLE", "Ghost", "Scenario", "Step", "Version", "World"]
