@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 import redis
@@ -29,6 +29,8 @@ SOCKET_TIMEOUT_S: Final = 0.5
 BUS_TRUST_S: Final = 1.0
 TARDY_S: Final = 12.0
 """For so long after the load's time faults that have not fired are tried again."""
+
+LAST_STRIKE_S: Final = 0.3
 
 
 class Lane:
@@ -210,15 +212,40 @@ class WorkerLane(Lane):
         return self._fires("silence_beyond_trust", seconds, "silence", holds_back=True)
 
     def _cut_and_refuse(self) -> bool:
-        """Long enough for others to write what the worker cannot hear of."""
-        process = self._pick()
-        before = process.proxy.fired
-        with self._through(process, "cut_and_refuse", holds_back=False):
-            process.proxy.refuse()
-            process.proxy.cut()
-            time.sleep(self.random.uniform(0.3, 1.0))
-        after = process.proxy.fired
-        return all(after[fault] > before[fault] for fault in ("refuse", "cut"))
+        """Some hear nothing of what the others write, and cannot ask either.
+
+        Mostly just before a rest: what they missed then stays as it is for a while.
+        """
+        count = self.random.randint(1, len(self._fleet.processes) - 1)
+        if self.random.random() < 0.7:
+            wait_s = self._fleet.rhythm.until_rest_s() - self.random.uniform(0.1, 0.4)
+            time.sleep(max(0.0, wait_s))
+        return self._cut_off(count, self.random.uniform(0.2, 0.7))
+
+    def _cut_off(self, count: int, seconds: float) -> bool:
+        with ExitStack() as ending:
+            proxies = []
+            chosen = self.random.sample(self._fleet.processes, count + 1)
+            writer = chosen.pop()
+            for process in chosen:
+                ending.enter_context(
+                    self._through(process, "cut_and_refuse", holds_back=False)
+                )
+                proxies.append(process.proxy)
+            before = [proxy.fired for proxy in proxies]
+            for proxy in proxies:
+                proxy.refuse()
+                proxy.cut()
+            time.sleep(seconds / 2)
+            writer.tell("write_cold")
+            writer.answer()
+            time.sleep(seconds / 2)
+        return any(p.fired["cut"] > b["cut"] for p, b in zip(proxies, before, strict=True))
+
+    def strike_last(self) -> None:
+        """Leave only one connected at the very end: no later message heals a thing."""
+        fired = self._cut_off(len(self._fleet.processes) - 1, LAST_STRIKE_S)
+        self.timeline.fired["cut_at_the_end"] += fired
 
     def _late_write(self) -> bool:
         """Hold requests until a write has timed out, then let the server have it."""

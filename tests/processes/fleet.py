@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachebridge.testing import FaultProxy
 from tests.processes import mutants
 from tests.processes.history import Op, read_log
+from tests.processes.rhythm import Rhythm
 from tests.processes.worker import Settings
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Fleet:
         self._options = options
         self._next_writer = itertools.count(1).__next__
         self.started = time.monotonic()
+        self.rhythm = Rhythm(self.started)
         self._proxies = [
             FaultProxy(server.host, server.port) for _ in range(processes)
         ]

@@ -156,16 +156,18 @@ def _load(
     only: Collection[str],
 ) -> None:
     """Let the processes work while both lanes deal their faults, then heal all."""
-    lanes = (
-        ServerLane(timeline, f"{outcome.seed}/server", server),
-        WorkerLane(timeline, f"{outcome.seed}/workers", fleet),
-    )
+    server_lane = ServerLane(timeline, f"{outcome.seed}/server", server)
+    worker_lane = WorkerLane(timeline, f"{outcome.seed}/workers", fleet)
+    lanes = (server_lane, worker_lane)
     if only:
         for lane in lanes:
             lane.keep_only(only)
     until = time.monotonic() + seconds
     for thread in [lane.start(until) for lane in lanes]:
         thread.join()
+    if "cut_and_refuse" in worker_lane.faults:
+        worker_lane.strike_last()
+    answers = fleet.ask("stop")
     heal(server, fleet)
     for lane in lanes:
         if lane.error is not None:
@@ -174,7 +176,7 @@ def _load(
     outcome.faults_missing = [
         name for lane in lanes for name in lane.faults if not timeline.fired[name]
     ]
-    for writer, answer in fleet.ask("stop").items():
+    for writer, answer in answers.items():
         for failure in answer["failures"] + answer["stuck"]:
             outcome.violations.append(
                 Violation("exception", f"process {writer}", failure)

@@ -24,6 +24,7 @@ from typing import Any, Final
 from cachebridge import Cache, L2Error, MissingKeyError
 from tests.processes import mutants
 from tests.processes.history import ABSENT, PRESENT, Items, Log
+from tests.processes.rhythm import Rhythm
 from tests.processes.values import (
     COLD,
     COUNTERS,
@@ -37,14 +38,9 @@ from tests.processes.values import (
     spoil,
 )
 
-SLICE_S: Final = 0.8
-"""For so long a process reads the same few keys."""
 PAUSE_S: Final = 0.002
 FOCUS: Final = 4
-WRITE_WEIGHTS: Final = [
-    *[25.0 for _ in HOT + COUNTERS],
-    *[0.6 / 2**number for number, _ in enumerate(COLD)],
-]
+COLD_SHARE: Final = 0.04
 CORRUPT: Final = -1
 TTL_S: Final = 300.0
 
@@ -72,9 +68,10 @@ class Load:
     def __init__(self, cache: Cache, settings: Settings, thread: int) -> None:
         self._cache = cache
         self._settings = settings
+        self._rhythm = Rhythm(settings.started)
         self._random = random.Random(f"{settings.seed}/{settings.writer}/{thread}")
         self._log = Log(Path(settings.directory, f"{settings.writer}.{thread}.log"))
-        numbers = itertools.count(thread + 1, settings.threads)
+        numbers = itertools.count(thread + 1, settings.threads + 1)
         self._next_number = numbers.__next__
         self._kinds, self._weights = zip(
             *[
@@ -100,17 +97,18 @@ class Load:
             (kind,) = self._random.choices(self._kinds, self._weights)
             kind()
             time.sleep(self._random.expovariate(1 / PAUSE_S))
+        self.close()
+
+    def close(self) -> None:
+        """End the log."""
         self._log.close()
 
     # -- keys and values ------------------------------------------------------------
 
-    def _slice(self) -> int:
-        return int((time.monotonic() - self._settings.started) / SLICE_S)
-
     def _readable(self) -> list[str]:
         """The keys this process reads now: what it does not read stays in its L1."""
         chance = random.Random(
-            f"{self._settings.seed}/{self._settings.writer}/{self._slice()}"
+            f"{self._settings.seed}/{self._settings.writer}/{self._rhythm.slice()}"
         )
         return chance.sample(KEYS, FOCUS)
 
@@ -118,12 +116,14 @@ class Load:
         return self._random.choice(self._readable())
 
     def _key_to_write(self) -> str:
-        """Mostly hot keys; each cold one half as often as the one before.
+        """Mostly hot keys; cold ones rest at times, so that nothing heals them.
 
         A stale entry of a key that is written all the time does not stay for long.
         """
-        (key,) = self._random.choices(HOT + COUNTERS + COLD, WRITE_WEIGHTS)
-        return key
+        keys = HOT + COUNTERS
+        if not self._rhythm.is_resting() and self._random.random() < COLD_SHARE:
+            keys = COLD
+        return self._random.choice(keys)
 
     def _new(self, key: str) -> int:
         make = counter_base if key in COUNTERS else identity
@@ -233,8 +233,16 @@ class Load:
         else:
             self._log.read("load", called, end, [(key, seen)])
 
-    def _set(self) -> None:
-        key = self._key_to_write()
+    def write_cold(self) -> None:
+        """Change every cold key once: for those who cannot hear of it."""
+        for key in COLD:
+            if self._random.random() < 0.7:
+                self._set(key)
+            else:
+                self._delete(key)
+
+    def _set(self, key: str = "") -> None:
+        key = key or self._key_to_write()
         ident = self._new(key)
         self._write(
             "set",
@@ -260,8 +268,8 @@ class Load:
             lambda: self._cache.add(key, make_value(key, ident), self._ttl()),
         )
 
-    def _delete(self) -> None:
-        key = self._key_to_write()
+    def _delete(self, key: str = "") -> None:
+        key = key or self._key_to_write()
         self._write("delete", [(key, ABSENT)], lambda: self._cache.delete(key))
 
     def _delete_many(self) -> None:
@@ -292,6 +300,7 @@ class Worker:
         self._settings = settings
         self._cache = Cache(settings.url, **settings.options)
         self._is_over = threading.Event()
+        self._on_demand = Load(self._cache, settings, settings.threads)
         self._failures: list[str] = []
         self._threads = [
             threading.Thread(target=self._run, args=(number,), daemon=True)
@@ -308,12 +317,21 @@ class Worker:
         """Start the load and answer until the driver goes away."""
         for thread in self._threads:
             thread.start()
-        answers = {"stop": self._stop, "report": self._report}
+        answers = {
+            "write_cold": self._write_cold,
+            "stop": self._stop,
+            "report": self._report,
+        }
         for line in sys.stdin:
             print(json.dumps(answers[line.strip()]()), flush=True)
 
+    def _write_cold(self) -> dict[str, Any]:
+        self._on_demand.write_cold()
+        return {}
+
     def _stop(self) -> dict[str, Any]:
         self._is_over.set()
+        self._on_demand.close()
         for thread in self._threads:
             thread.join(20)
         stuck = [thread.name for thread in self._threads if thread.is_alive()]
