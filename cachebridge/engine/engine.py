@@ -211,13 +211,14 @@ class Engine:
 
     def usable_entry(self, key: str) -> Entry | None:
         """Return the entry that may answer a read right now in this context."""
-        entry = self.l1.entries.get(key)
-        if entry is None or _bypassed.get():
+        if _bypassed.get():
             return None
         now = self.clock()
-        if is_expired(entry, now) or not self.rules.is_on(now):
+        # Before the entry: one read while L1 was off must not become usable meanwhile.
+        if not self.rules.is_on(now):
             return None
-        return entry
+        entry = self.l1.entries.get(key)
+        return None if entry is None or is_expired(entry, now) else entry
 
     @contextmanager
     def bypass_l1(self) -> Iterator[None]:

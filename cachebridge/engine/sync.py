@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.engine import Engine
+    from cachebridge.engine.flights import LoadFlight
     from cachebridge.engine.values import Values
 
 INT64 = range(-(2**63), 2**63)
@@ -224,9 +225,13 @@ class Operations:
             loaded = loader()
             return loaded, self._values.encode(loaded)
 
-        raw = self._engine.flights.lead_or_follow(
-            key, lambda: self._drive(load_plan(key, ttl_ms), load=load)
-        )
+        def lead(flight: LoadFlight) -> Any:
+            steps = {"load": load, "read_raw": self.read_raw}
+            steps["add_encoded"] = self.add_encoded
+            renewing = {name: flight.renewing(step) for name, step in steps.items()}
+            return self._drive(load_plan(key, ttl_ms), **renewing)
+
+        raw = self._engine.flights.lead_or_follow(key, lead)
         return self._values.decode(key, raw)
 
     def read_raw(self, key: str) -> bytes | None:

@@ -39,10 +39,13 @@ def make_probe(
     def probe(key: str) -> Any | Missing:
         full_key = full_key_of(key)
         if full_key is not None:
+            # Before the entry: one read while L1 was off must not become a hit because
+            # the listener flushes L1 and opens the gate meanwhile.
+            hit_until = rules.hit_until
             entry = entry_of(full_key)
             if entry is not None:
                 now = clock()
-                if now < entry[EXPIRES] and now < rules.hit_until:
+                if now < entry[EXPIRES] and now < hit_until:
                     kind = entry[KIND]
                     if kind is by_reference:
                         value = entry[PAYLOAD]
