@@ -199,11 +199,12 @@ class Cache:
 
     def _group(self, keys: Iterable[str]) -> list[tuple[Operations, dict[str, str]]]:
         """Sort keys by their operations: mostly all are in one group."""
-        groups: dict[int, tuple[Operations, dict[str, str]]] = {}
+        coherent, direct = self._binding.coherent, self._binding.direct
+        names: dict[Operations, dict[str, str]] = {coherent: {}, direct: {}}
         for key in keys:
             operations, full_key = self._locate(key)
-            groups.setdefault(id(operations), (operations, {}))[1][full_key] = key
-        return list(groups.values())
+            names[operations][full_key] = key
+        return [(each, names[each]) for each in names if names[each]]
 
     def _ttl_ms(self, ttl: Ttl) -> int | None:
         return to_milliseconds(self._options.timeout if ttl is DEFAULT else ttl)

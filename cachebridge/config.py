@@ -17,10 +17,9 @@ DEFAULT_EXCLUDE: Final = (
     "django.contrib.sessions.cached_db",
     "throttle_",
     "rl:",
-    "cachalot:",
 )
-"""Prefixes of keys that others read, modify and write back as a whole: sessions,
-throttles of Django REST framework and django-ratelimit, cachalot's table stamps."""
+"""Prefixes of keys that are read, modified and written back as a whole: sessions, and
+the throttles of Django REST framework and django-ratelimit."""
 
 MEBIBYTE: Final = 1024 * 1024
 

@@ -112,7 +112,7 @@ def _decode_keys(frame: bytes, count: int) -> tuple[tuple[str, ...], int]:
         raw = frame[at : at + length]
         if len(raw) != length:
             raise MalformedMessageError("truncated key")
-        keys.append(raw.decode("utf-8", "surrogatepass"))
+        keys.append(str(raw, "utf-8", "surrogatepass"))
         at += length
     return tuple(keys), at
 

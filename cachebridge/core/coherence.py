@@ -16,12 +16,13 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cachebridge.core.entry import WRITE_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from cachebridge.core.entry import Entry
     from cachebridge.stats import Counters
@@ -30,7 +31,7 @@ NO_TOKEN: Final = -1
 """The token of a fill that may not store whatever happens."""
 ORIGIN_BYTES: Final = 8
 STORES_PER_SWEEP: Final = 64
-FLUSH_SLICE: Final = 4096
+SLICE: Final = 4096
 NEVER: Final = 0.0
 FOREVER: Final = float("inf")
 
@@ -94,11 +95,11 @@ class Coherence:
         self.connected = False
         self._flights: dict[str, Flight] = {}
         self.next_write_id = itertools.count(1).__next__
-        self._flushing = 0
+        self._resting = 0
         self._bypassing = 0
         self._stores = 0
         self.trusted_until = self.hit_until = NEVER
-        while self.l1.discard_some(FLUSH_SLICE):
+        while self.l1.discard_some(SLICE):
             pass
 
     # -- what operations use -----------------------------------------------------
@@ -109,7 +110,7 @@ class Coherence:
             now < self.trusted_until
             and self.connected
             and self.enabled
-            and not self._flushing
+            and not self._resting
         )
 
     def is_idle(self) -> bool:
@@ -181,28 +182,40 @@ class Coherence:
 
     def on_prefix(self, prefix: str) -> None:
         """Drop every key that begins with ``prefix``; open fills may not store."""
-        with self.lock:
-            self.epoch += 1
-            for key in self.l1.all_keys():
-                if key.startswith(prefix):
-                    self.drop(key)
+        with self._at_rest():
+            with self.lock:
+                keys = self.l1.all_keys()
+            for start in range(0, len(keys), SLICE):
+                with self.lock:
+                    for key in keys[start : start + SLICE]:
+                        if key.startswith(prefix):
+                            self.drop(key)
 
     def flush(self, cause: str) -> None:
-        """Empty L1 and void all open fills, a slice at a time so as to stall nobody."""
-        with self.lock:
-            self.epoch += 1
-            self._flushing += 1
-            self._update_gate()
-        try:
+        """Empty L1 and void all open fills."""
+        with self._at_rest():
             more = True
             while more:
                 with self.lock:
-                    more = self.l1.discard_some(FLUSH_SLICE)
+                    more = self.l1.discard_some(SLICE)
+        self.counters.flushed(cause)
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Void all open fills, and let nobody hit or store while the context is open.
+
+        What is done inside may so release the lock between slices and stall nobody.
+        """
+        with self.lock:
+            self.epoch += 1
+            self._resting += 1
+            self._update_gate()
+        try:
+            yield
         finally:
             with self.lock:
-                self._flushing -= 1
+                self._resting -= 1
                 self._update_gate()
-        self.counters.flushed(cause)
 
     def sweep(self, limit: int) -> None:
         """Let up to ``limit`` expired entries go without having been read."""
@@ -216,7 +229,7 @@ class Coherence:
         usable = (
             self.connected
             and self.enabled
-            and not self._flushing
+            and not self._resting
             and not self._bypassing
         )
         self.hit_until = self.trusted_until if usable else NEVER
@@ -229,13 +242,8 @@ class Coherence:
         flight.members += 1
         return flight
 
-    def flight_of(self, key: str) -> Flight:
-        """Return the flight that the caller has joined."""
-        return self._flights[key]
-
-    def leave(self, key: str) -> None:
+    def leave(self, key: str, flight: Flight) -> None:
         """Part from the flight; the last one closes it."""
-        flight = self._flights[key]
         flight.members -= 1
         if not flight.members:
             del self._flights[key]
@@ -250,6 +258,10 @@ class Coherence:
         """Close the open fills of all ``keys``."""
         for key in keys:
             self.bump(key)
+
+    def remove(self, key: str) -> None:
+        """Remove the entry if there is one."""
+        self.l1.pop(key)
 
     def drop(self, key: str) -> None:
         """Remove the entry and close the open fills of the key."""
@@ -294,6 +306,6 @@ class Coherence:
         self.drop(key)
         flight.writes.add(write_id)
 
-    def end_write(self, key: str) -> None:
+    def end_write(self, flight: Flight) -> None:
         """A write has ended: fills that began during it saw who knows what."""
-        self.bump(key)
+        flight.generation += 1

@@ -10,7 +10,7 @@ from cachebridge.core.entry import is_expired
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cachebridge.core.coherence import Coherence
+    from cachebridge.core.coherence import Coherence, Flight
     from cachebridge.core.entry import Entry
 
 
@@ -20,14 +20,14 @@ def differs(_entry: Entry) -> bool:
 
 
 class Fill:
-    """A read of L2 whose values may be stored in L1: a context manager.
+    """A read of distinct keys of L2, whose values may be stored in L1.
 
-    Take ``sent_at`` as the time from which TTLs count.  Call ``store`` or ``refuse``
-    once per key that was read, then leave.  A fill that is not ``storable`` still tells
-    the others what it has seen.
+    A context manager.  Take ``sent_at`` as the time from which TTLs count.  Call
+    ``store`` or ``refuse`` once per key that was read, then leave.  A fill that is not
+    ``storable`` still tells the others what it has seen.
     """
 
-    __slots__ = ("_epoch", "_keys", "_rules", "_storable", "_tokens", "sent_at")
+    __slots__ = ("_epoch", "_joined", "_keys", "_rules", "_storable", "sent_at")
 
     def __init__(
         self, rules: Coherence, keys: Sequence[str], *, storable: bool = True
@@ -39,7 +39,7 @@ class Fill:
     def __enter__(self) -> Self:
         rules = self._rules
         self.sent_at = now = rules.clock()
-        tokens: dict[str, int] = {}
+        joined: dict[str, tuple[Flight, int]] = {}
         with rules.lock:
             self._epoch = rules.epoch
             may_store = self._storable and rules.is_on(now)
@@ -48,8 +48,9 @@ class Fill:
                 entry = rules.l1.peek(key)
                 if entry is not None and is_expired(entry, now):
                     rules.drop(key)
-                tokens[key] = rules.fill_token(flight) if may_store else NO_TOKEN
-        self._tokens = tokens
+                token = rules.fill_token(flight) if may_store else NO_TOKEN
+                joined[key] = (flight, token)
+        self._joined = joined
         return self
 
     def store(
@@ -61,12 +62,12 @@ class Fill:
         two fills with different values cannot be ordered, so neither stays.
         """
         rules = self._rules
-        token = self._tokens[key]
+        flight, token = self._joined[key]
         with rules.lock:
             if not rules.is_on(rules.clock()) or token == NO_TOKEN:
                 rules.close_straggler(key, same)
                 rules.counters.fills_refused_off += 1
-            elif not rules.token_holds(rules.flight_of(key), self._epoch, token):
+            elif not rules.token_holds(flight, self._epoch, token):
                 rules.close_straggler(key, same)
                 rules.counters.fills_refused_token += 1
             elif (present := rules.l1.peek(key)) is None:
@@ -84,5 +85,5 @@ class Fill:
     def __exit__(self, *_exc: object) -> None:
         rules = self._rules
         with rules.lock:
-            for key in self._keys:
-                rules.leave(key)
+            for key, (flight, _) in self._joined.items():
+                rules.leave(key, flight)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from cachebridge.core.coherence import NO_TOKEN
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cachebridge.core.coherence import Coherence
+    from cachebridge.core.coherence import Coherence, Flight
     from cachebridge.core.entry import Entry
 
 
@@ -20,11 +22,10 @@ class Write:
     """
 
     __slots__ = (
-        "_alone",
         "_entries",
         "_epoch",
+        "_joined",
         "_rules",
-        "_tokens",
         "id",
         "keys",
         "origin",
@@ -34,12 +35,11 @@ class Write:
     def __init__(self, rules: Coherence, keys: Sequence[str]) -> None:
         self._rules = rules
         self.keys = keys
+        self._entries: dict[str, Entry] = {}
 
     def __enter__(self) -> Self:
         rules = self._rules
-        self._entries: dict[str, Entry] = {}
-        self._tokens: dict[str, int] = {}
-        self._alone: set[str] = set()
+        joined: list[tuple[Flight, int]] = []
         with rules.lock:
             self.sent_at = rules.clock()
             self.id = rules.next_write_id()
@@ -47,10 +47,10 @@ class Write:
             self._epoch = rules.epoch
             for key in self.keys:
                 flight = rules.join(key)
-                if not flight.writes:
-                    self._alone.add(key)
+                alone = not flight.writes
                 rules.begin_write(key, flight, self.id)
-                self._tokens[key] = flight.generation
+                joined.append((flight, flight.generation if alone else NO_TOKEN))
+        self._joined = joined
         return self
 
     def store(self, key: str, entry: Entry) -> None:
@@ -59,22 +59,16 @@ class Write:
 
     def __exit__(self, exc_type: object, *_exc: object) -> None:
         rules = self._rules
-        entries = {} if exc_type is not None else self._entries
+        offered = {} if exc_type is not None else self._entries
         with rules.lock:
-            on = bool(entries) and rules.is_on(rules.clock())
-            for key in self.keys:
-                flight = rules.flight_of(key)
+            on = bool(offered) and rules.is_on(rules.clock())
+            for key, (flight, token) in zip(self.keys, self._joined, strict=True):
                 flight.writes.discard(self.id)
-                clean = (
-                    on
-                    and key in entries
-                    and key in self._alone
-                    and not flight.writes
-                    and rules.token_holds(flight, self._epoch, self._tokens[key])
-                )
-                rules.end_write(key)
-                if clean:
-                    rules.store(key, entries[key])
+                entry = offered.get(key) if on and not flight.writes else None
+                clean = rules.token_holds(flight, self._epoch, token)
+                rules.end_write(flight)
+                if entry is not None and clean:
+                    rules.store(key, entry)
                 else:
-                    rules.l1.pop(key)
-                rules.leave(key)
+                    rules.remove(key)
+                rules.leave(key, flight)

@@ -308,17 +308,18 @@ class CacheBridge(BaseCache):
 
     def _locate(self, key: Any, version: int | None) -> tuple[Operations, str]:
         """Return the operations for a key, and its full form; warns as Django does."""
+        binding = self._binding
+        memorable = version is None and type(key) is str and self._probe is not _never
+        if memorable and (known := binding.known_full_key(key)) is not None:
+            return binding.coherent, known
         full_key = str(self.make_key(key, version))
         clean = _is_surely_clean(full_key) and type(self).validate_key is _VALIDATE_KEY
         if not clean:
             self.validate_key(full_key)
-        binding = self._binding
         operations = binding.operations_for(str(key), full_key)
         if (
-            operations is binding.coherent
-            and version is None
-            and type(key) is str
-            and self._probe is not _never
+            memorable
+            and operations is binding.coherent
             and (clean or next(memcache_key_warnings(full_key), None) is None)
         ):
             binding.remember(key, full_key)
@@ -328,11 +329,12 @@ class CacheBridge(BaseCache):
         self, keys: Iterable[Any], version: int | None
     ) -> list[tuple[Operations, dict[str, Any]]]:
         """Sort keys by their operations: mostly all are in one group."""
-        groups: dict[int, tuple[Operations, dict[str, Any]]] = {}
+        coherent, direct = self._binding.coherent, self._binding.direct
+        names: dict[Operations, dict[str, Any]] = {coherent: {}, direct: {}}
         for key in keys:
             operations, full_key = self._locate(key, version)
-            groups.setdefault(id(operations), (operations, {}))[1][full_key] = key
-        return list(groups.values())
+            names[operations][full_key] = key
+        return [(each, names[each]) for each in names if names[each]]
 
     def _ttl_ms(self, timeout: Any) -> int | None:
         return to_milliseconds(

@@ -44,6 +44,10 @@ class Binding:
         self.probe = make_probe(*parts)
         self.probe_many = make_probe_many(*parts)
 
+    def known_full_key(self, key: str) -> str | None:
+        """Return the full key of a key that ``remember`` was told of."""
+        return self._aliases.get(key)
+
     def operations_for(self, key: str, full_key: str) -> Operations:
         """Return the operations for a key of the caller, by whether L1 may hold it."""
         if key.startswith(self._exclude) or not fits_message(full_key):

@@ -46,6 +46,9 @@ _log = logging.getLogger("cachebridge.engine")
 READS_BEFORE_LISTENING: Final = 3
 """L1-worthy reads before a process starts to listen: a short command never does."""
 
+UNUSED_S: Final = 60.0
+"""Seconds without any adapter after which an engine stops listening."""
+
 _bypassed: ContextVar[bool] = ContextVar("cachebridge_bypassed", default=False)
 
 
@@ -83,7 +86,12 @@ class Engine:
             counters=self.counters,
         )
         self.rules = Coherence(self.l1, clock=clock, counters=self.counters)
-        self.receiver = Receiver(self.rules, self.counters, trust_s=options.bus_trust)
+        self.receiver = Receiver(
+            self.rules,
+            self.counters,
+            trust_s=options.bus_trust,
+            on_proof=self._retire_if_unused,
+        )
         self.flights = Flights()
         self.users: WeakSet[object] = WeakSet()
         """The adapters in use; without any for a while the bus stops."""
@@ -94,6 +102,7 @@ class Engine:
         self._listening = threading.Lock()
         self._bus: Bus | None = None
         self._reads = 0
+        self._used_at = clock()
         self._pid = os.getpid()
 
     def _open_l2(self) -> L2Store:
@@ -168,6 +177,14 @@ class Engine:
         """Tell whether the bus runs."""
         return self._bus is not None and self._bus.is_alive()
 
+    def _retire_if_unused(self) -> None:
+        """Stop listening when no adapter has existed for a while."""
+        now = self.clock()
+        if self.users:
+            self._used_at = now
+        elif now - self._used_at > UNUSED_S:
+            self.stop()
+
     def stop(self) -> None:
         """Stop listening and close idle connections; a later use starts both again."""
         with self._listening:
@@ -180,7 +197,7 @@ class Engine:
         self.l2.close()
 
     def after_fork(self) -> None:
-        """Begin anew in a child: nothing of the parent's threads and sockets is ours."""
+        """Begin anew in a child: the parent's threads and sockets are not ours."""
         self._pid = os.getpid()
         self._listening = threading.Lock()
         self._bus = None

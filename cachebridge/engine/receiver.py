@@ -15,6 +15,8 @@ from cachebridge.codec.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cachebridge.core.coherence import Coherence
     from cachebridge.stats import Counters
 
@@ -32,7 +34,15 @@ def wall_clock_us() -> int:
 class Receiver:
     """Applies what the bus brings; called by the bus's thread only."""
 
-    def __init__(self, rules: Coherence, counters: Counters, *, trust_s: float) -> None:
+    def __init__(
+        self,
+        rules: Coherence,
+        counters: Counters,
+        *,
+        trust_s: float,
+        on_proof: Callable[[], None],
+    ) -> None:
+        self._on_proof = on_proof
         self._rules = rules
         self._counters = counters
         self._trust_s = trust_s
@@ -60,6 +70,7 @@ class Receiver:
         if not self._distrusted:
             self._rules.extend_trust(sent_at + self._trust_s)
         self._rules.sweep(SWEEP_PER_HEARTBEAT)
+        self._on_proof()
 
     def on_frame(self, frame: bytes) -> None:
         """Apply one message; whatever is not understood empties L1."""

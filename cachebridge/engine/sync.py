@@ -118,11 +118,7 @@ class Operations:
             fill.refuse(key)
             return MISSING
         self._counters.l2_hits += 1
-        entry = self._values.entry_of_read(fill, key, value, raw, ttl_ms)
-        if entry is None:
-            fill.refuse(key)
-        else:
-            fill.store(key, entry, lambda e: self._values.copies.is_same(e, raw))
+        self._values.take_read(fill, key, value, raw, ttl_ms)
         return value
 
     def _discard_unreadable(self, reads: list[tuple[str, bytes | None]]) -> None:
@@ -145,7 +141,7 @@ class Operations:
             return
         with self._write((key,)) as write:
             self._l2.store(((key, raw),), ttl_ms, self._message(write))
-            self._keep(write, key, value, raw, ttl_ms)
+            self._values.take_written(write, {key: value}, {key: raw}, ttl_ms)
 
     def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> None:
         """Set all values: one round trip and one message per thousand keys."""
@@ -157,22 +153,7 @@ class Operations:
             with self._write(keys) as write:
                 pairs = [(key, encoded[key]) for key in keys]
                 self._l2.store(pairs, ttl_ms, self._message(write))
-                for key in keys:
-                    self._keep(write, key, items[key], encoded[key], ttl_ms)
-
-    def _keep(
-        self,
-        write: Write | Direct,
-        key: str,
-        value: Any,
-        raw: bytes,
-        ttl_ms: int | None,
-    ) -> None:
-        """Offer what was written to L1."""
-        if isinstance(write, Write):
-            entry = self._values.entry_of_write(write, key, value, raw, ttl_ms)
-            if entry is not None:
-                write.store(key, entry)
+                self._values.take_written(write, items, encoded, ttl_ms)
 
     def add(self, key: str, value: Any, ttl_ms: int | None) -> bool:
         """Set the value if the key does not exist; tell whether it did not."""
@@ -186,7 +167,7 @@ class Operations:
         with self._write((key,)) as write:
             added = self._l2.add(key, raw, ttl_ms, self._message(write))
             if added:
-                self._keep(write, key, value, raw, ttl_ms)
+                self._values.take_written(write, {key: value}, {key: raw}, ttl_ms)
         return added
 
     def touch(self, key: str, ttl_ms: int | None) -> bool:

@@ -6,16 +6,15 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.values import UndecodableError
+from cachebridge.core.direct import Direct
 from cachebridge.core.entry import MISSING, Entry, Missing, make_entry
-from cachebridge.core.ttl import GONE_MS
 from cachebridge.l1.copies import ENTRY_OVERHEAD_BYTES, CopyRules
 from cachebridge.l1.store import key_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cachebridge.codec.values import Serializer
-    from cachebridge.core.direct import Direct
     from cachebridge.core.fill import Fill
     from cachebridge.core.ttl import TtlRule
     from cachebridge.core.write import Write
@@ -54,46 +53,49 @@ class Values:
             )
             return MISSING
 
-    def entry_of_read(
+    def take_read(
         self, fill: Fill | Direct, key: str, value: Any, raw: bytes, ttl_ms: int
-    ) -> Entry | None:
-        """Make the entry for what L2 answered, None if L1 must not hold it."""
-        if ttl_ms == GONE_MS:
-            return None
-        return self._entry(key, value, raw, ttl_ms, fill.sent_at, 0)
+    ) -> None:
+        """Let L1 have what L2 answered, if the rules allow."""
+        expires = self._expiry(fill, ttl_ms)
+        entry = self._entry(key, value, raw, expires, 0) if expires else None
+        if entry is None:
+            fill.refuse(key)
+        else:
+            fill.store(key, entry, lambda present: self.copies.is_same(present, raw))
 
-    def entry_of_write(
-        self, write: Write, key: str, value: Any, raw: bytes, ttl_ms: int | None
-    ) -> Entry | None:
-        """Make the entry for what was written: what L2 would give back."""
-        if not self._serializer.exact:
-            value = self._serializer.decode(raw)
-        return self._entry(key, value, raw, ttl_ms, write.sent_at, write.id)
-
-    def _entry(  # noqa: PLR0917 internal, and one line further up are all its callers
+    def take_written(
         self,
-        key: str,
-        value: Any,
-        raw: bytes,
+        write: Write | Direct,
+        items: Mapping[str, Any],
+        encoded: Mapping[str, bytes],
         ttl_ms: int | None,
-        sent_at: float,
-        write_id: int,
-    ) -> Entry | None:
+    ) -> None:
+        """Offer to L1 what was written: what L2 would give back."""
+        expires = self._expiry(write, ttl_ms)
+        if isinstance(write, Direct) or not expires:
+            return
+        for key in write.keys:
+            raw = encoded[key]
+            value = (
+                items[key] if self._serializer.exact else self._serializer.decode(raw)
+            )
+            entry = self._entry(key, value, raw, expires, write.id)
+            if entry is not None:
+                write.store(key, entry)
+
+    def _expiry(self, context: Fill | Write | Direct, ttl_ms: int | None) -> float:
+        """Return when an entry must leave L1; 0.0 if it must not even enter."""
         lifetime_s = self._ttl_rule.l1_lifetime_s(ttl_ms)
-        if lifetime_s <= 0:
-            return None
-        if len(raw) > self._max_entry_bytes:
-            self._counters.oversized += 1
-            return None
-        form = self.copies.form_of(value, raw)
-        size = form.size_bytes + key_bytes(key)
+        return context.sent_at + lifetime_s if lifetime_s > 0 else 0.0
+
+    def _entry(
+        self, key: str, value: Any, raw: bytes, expires: float, write_id: int
+    ) -> Entry | None:
+        """Make an entry, None for a value too large for L1."""
+        kind, payload, size = self.copies.form_of(value, raw)
+        size += key_bytes(key)
         if size > self._max_entry_bytes:
             self._counters.oversized += 1
             return None
-        return make_entry(
-            sent_at + lifetime_s,
-            form.kind,
-            form.payload,
-            size + ENTRY_OVERHEAD_BYTES,
-            write_id,
-        )
+        return make_entry(expires, kind, payload, size + ENTRY_OVERHEAD_BYTES, write_id)

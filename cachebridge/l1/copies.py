@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -44,7 +44,6 @@ _MAX_ITEMS: Final = 64
 
 ENTRY_OVERHEAD_BYTES: Final = 256
 """Charged per entry for the tuple, its numbers and its slots in two dictionaries."""
-BYTE_OBJECT_OVERHEAD: Final = sys.getsizeof(b"")
 
 
 def register_immutable(kind: type) -> None:
@@ -93,12 +92,8 @@ def estimate_bytes(value: Any) -> int:
     return size
 
 
-class Form(NamedTuple):
-    """How a value is kept: kind and payload of its entry, and its estimated bytes."""
-
-    kind: object
-    payload: Any
-    size_bytes: int
+Form: TypeAlias = tuple[object, Any, int]
+"""How a value is kept: kind and payload of its entry, and its estimated bytes."""
 
 
 class CopyRules:
@@ -119,11 +114,13 @@ class CopyRules:
 
     def form_of(self, value: Any, raw: bytes) -> Form:
         """Choose the form for a value whose serialized bytes are ``raw``."""
+        if type(value) in _atomic_types:
+            return self.by_reference, value, sys.getsizeof(value)
         if is_immutable(value):
-            return Form(self.by_reference, value, estimate_bytes(value))
+            return self.by_reference, value, estimate_bytes(value)
         if is_flat(value):
-            return Form(self.template, value.copy(), estimate_bytes(value))
-        return Form(self.encoded, raw, len(raw) + BYTE_OBJECT_OVERHEAD)
+            return self.template, value.copy(), estimate_bytes(value)
+        return self.encoded, raw, sys.getsizeof(raw)
 
     def value_of(self, entry: Entry) -> Any | Missing:
         """Return a value nobody else can change, MISSING for another codec's entry."""

@@ -8,7 +8,6 @@ never used again: reusing it gives one caller the answer meant for another.
 from __future__ import annotations
 
 import select
-import socket
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from cachebridge.errors import L2Error
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from redis.connection import Connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cachebridge.testing.proxy import FaultProxy
 from cachebridge.testing.servers import (
     RedisServer,
     ServerNotFoundError,
@@ -10,6 +11,7 @@ from cachebridge.testing.servers import (
 )
 
 __all__ = [
+    "FaultProxy",
     "RedisServer",
     "ServerNotFoundError",
     "ServerStartError",

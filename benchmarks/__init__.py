@@ -1,0 +1,1 @@
+"""cachebridge measured beside its peers: `python -m benchmarks`."""

@@ -1,0 +1,91 @@
+"""The command line: `python -m benchmarks [ROW ...]`.
+
+Prints each row as soon as it is measured. The status is 0 when all rows ran, whatever
+they showed; with --strict it is 1 if a target was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.report import Row
+from benchmarks.rows import (
+    django_ops,
+    engine_hit,
+    invalidation,
+    memory,
+    threads,
+    web,
+)
+from cachebridge.testing import redis_server
+
+# What measures a row, given the URL of a Redis server; one may give several.
+Measure = Callable[[str], Iterable[Row]]
+
+_DJANGO_OPS: dict[str, Measure] = {
+    operation.name: partial(django_ops.measure, operation)
+    for operation in django_ops.OPERATIONS
+}
+ROWS: dict[str, Measure] = {
+    **{name: _DJANGO_OPS[name] for name in ("T1", "T1b", "T2", "T3")},
+    "T4": engine_hit.measure,
+    "T5": threads.measure,
+    **{name: _DJANGO_OPS[name] for name in ("T6", "T7", "T8", "T9")},
+    "T11": web.measure,
+    "T14": invalidation.measure,
+    "T15": memory.measure,
+}
+
+
+def main() -> int:
+    """Measure the chosen rows and print them."""
+    arguments = _parse()
+    started = time.monotonic()
+    rows: list[Row] = []
+    with redis_server() as server:
+        measured_on = report.environment(server.url)
+        for name in arguments.rows or ROWS:
+            for row in ROWS[name](server.url):
+                rows.append(row)
+                if not arguments.markdown:
+                    print(report.text(row), flush=True)
+        # The listeners are about to lose their server, which is nothing to report.
+        logging.getLogger("cachebridge").setLevel(logging.CRITICAL)
+
+    if arguments.markdown:
+        print(report.markdown(rows, measured_on))
+    if arguments.json:
+        report.write_json(rows, measured_on, arguments.json)
+    missed = [row.name for row in rows if row.missed]
+    if not arguments.markdown:
+        print(f"\n{time.monotonic() - started:.0f} s; missed: {missed or 'none'}")
+    return 1 if arguments.strict and missed else 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure cachebridge beside LocMemCache, RedisCache, django-redis.",
+    )
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW", help=f"rows to run: {' '.join(ROWS)}"
+    )
+    parser.add_argument("--strict", action="store_true", help="1 on a missed target")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    parser.add_argument("--markdown", action="store_true", help="print one table")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.rows if name not in ROWS]
+    if unknown:
+        parser.error(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""The demo: ``python -m example_project.demo``.
+
+Starts a private Redis, the shop on cachebridge and the same shop on Django's
+RedisCache, drives both over HTTP, prints what it measured and stops all it started.
+Needs no root and touches nothing outside of ``example_project/var/`` and the temporary
+directory. Status 0: every promise held; 1: one did not, and the last lines say which.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import time
+from contextlib import ExitStack
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Final
+
+import django
+from redis import Redis
+
+from cachebridge.testing import ServerNotFoundError, ServerStartError, redis_server
+from example_project import scenes, stack
+from example_project.client import UnexpectedAnswerError
+from example_project.stack import ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from example_project.scenes import ColdKey, PriceChanges, Throughput
+    from example_project.stack import Service
+
+OURS: Final = "cachebridge"
+THEIRS: Final = "RedisCache"
+BACKENDS: Final = {OURS: stack.CACHEBRIDGE, THEIRS: stack.REDIS_CACHE}
+WORKERS: Final = 2
+THREADS: Final = 8
+CROWD: Final = 64
+FAILURES: Final = (
+    *(ServerNotFoundError, ServerStartError, ServiceError),
+    *(UnexpectedAnswerError, HTTPException, OSError),
+)
+
+
+def main() -> int:
+    """Run all scenes and report the promises that did not hold."""
+    stack.stop_on_signals()
+    started = time.monotonic()
+    try:
+        broken = run()
+    except KeyboardInterrupt:
+        print("\nInterrupted. Everything is stopped again.")
+        return 130
+    except FAILURES as exc:
+        print(f"FAILED: {type(exc).__name__}: {exc}\nThe logs are in {stack.VAR_DIR}.")
+        return 1
+    took_s = time.monotonic() - started
+    for promise in broken:
+        print(f"BROKEN: {promise}")
+    if not broken:
+        print(f"Every promise held. Everything is stopped again, after {took_s:.0f} s.")
+    return 1 if broken else 0
+
+
+def run() -> list[str]:
+    """Build the stage, play the scenes, strike the stage."""
+    with ExitStack() as stage:
+        redis = stage.enter_context(redis_server())
+        print(headline(redis.url))
+        print(f"The shop has {stack.prepare_database()}.\n")
+        shops = open_shops(stage, redis.url, "", WORKERS, THREADS)
+        loaded = scenes.throughput(shops, redis.url, stack.STAFF_TOKEN)
+        broken = show_throughput(loaded)
+        changed = scenes.price_changes(shops[OURS], stack.STAFF_TOKEN)
+        broken += show_price_changes(changed)
+        crowded = open_shops(stage, redis.url, "-crowd", 1, CROWD)
+        colds = {name: scenes.cold_key(shop) for name, shop in crowded.items()}
+        return broken + show_cold_key(colds)
+
+
+def open_shops(
+    stage: ExitStack, redis_url: str, suffix: str, workers: int, threads: int
+) -> dict[str, Service]:
+    """Start the shop on each backend, with a database of its own in the one Redis."""
+    shops = {}
+    for number, (name, backend) in enumerate(BACKENDS.items()):
+        url = stack.redis_database(redis_url, number)
+        shop = stack.shop(
+            f"{name}{suffix}", backend, url, workers=workers, threads=threads
+        )
+        shops[name] = stage.enter_context(shop)
+    for shop in shops.values():
+        shop.await_ready()
+    return shops
+
+
+def headline(redis_url: str) -> str:
+    """Say on what all of this runs."""
+    with Redis.from_url(redis_url) as redis:
+        version = redis.info("server")["redis_version"]
+    return (
+        f"cachebridge demo. Python {platform.python_version()}, "
+        f"Django {django.__version__}, a private Redis {version}, {os.cpu_count()} "
+        f"CPUs.\nEach shop has {WORKERS} gunicorn workers with {THREADS} threads."
+    )
+
+
+def show_throughput(results: Mapping[str, Throughput]) -> list[str]:
+    """Print requests per second and look-ups. Promise: L1 answers something."""
+    ours, theirs = results[OURS], results[THEIRS]
+    pairs = zip(ours.rates, theirs.rates, strict=True)
+    ratio = statistics.median(our_rate / their_rate for our_rate, their_rate in pairs)
+    print(
+        f"1. The same pages from both shops: {len(ours.rates)} short rounds in turns, "
+        "a price written in each"
+    )
+    row("", OURS, THEIRS, "ratio")
+    row(
+        "requests/s, median of the rounds",
+        f"{ours.median:,.0f}",
+        f"{theirs.median:,.0f}",
+        f"{ratio:.2f}",
+    )
+    row("requests/s, slowest - fastest", spread(ours.rates), spread(theirs.rates))
+    row(
+        "worker CPU per request",
+        f"{ours.cpu_ms_per_request:.2f} ms",
+        f"{theirs.cpu_ms_per_request:.2f} ms",
+        f"{ours.cpu_ms_per_request / theirs.cpu_ms_per_request:.2f}",
+    )
+    row(
+        "Redis commands per request",
+        f"{ours.commands_per_request:.2f}",
+        f"{theirs.commands_per_request:.2f}",
+    )
+    print()
+    if not ours.lookups:
+        return ["the cache keeps no statistics: the L1 hit ratio is unknown"]
+
+    print("2. Which level answered the look-ups of the cachebridge shop")
+    row("", "L1", "L2", "computed", "L1 hit ratio")
+    for share in ours.lookups:
+        row(
+            f"worker {share.pid}",
+            *(f"{count:,}" for count in (share.l1, share.l2, share.computed)),
+            f"{share.l1_ratio:.2%}",
+        )
+    row("all workers", "", "", "", f"{ours.l1_ratio:.2%}")
+    print()
+    return [] if ours.l1_ratio > 0 else ["L1 answered no look-up at all"]
+
+
+def show_price_changes(seen: PriceChanges) -> list[str]:
+    """Print the delays. Promises: no old price after the limit, no old page."""
+    print(
+        f"3. {len(seen.delays_ms)} price changes in worker {seen.writer}, "
+        f"until worker {seen.reader} serves the new price"
+    )
+    row("", "median", "longest")
+    if seen.seen_ms:
+        row(
+            "from the writer's answer",
+            f"{statistics.median(seen.seen_ms):.1f} ms",
+            f"{max(seen.seen_ms):.1f} ms",
+        )
+    row("one request to the reader takes", f"{seen.poll_ms:.1f} ms")
+    row("old prices served meanwhile", f"{seen.old_answers}")
+    print()
+    late = len(seen.delays_ms) - len(seen.seen_ms)
+    broken = []
+    if late:
+        broken.append(
+            f"{late} of {len(seen.delays_ms)} new prices were not served by the other "
+            f"worker within {seen.limit_s:.0f} s"
+        )
+    if seen.old_in_writer:
+        broken.append(f"the writer itself served {seen.old_in_writer} old prices")
+    broken += [f"an old price on {page}" for page in seen.old_pages]
+    return broken
+
+
+def show_cold_key(results: Mapping[str, ColdKey]) -> list[str]:
+    """Print how often one key was built. Promise: once."""
+    ours = results[OURS]
+    print(f"4. {CROWD} threads of one worker ask for one cold key, 250 ms to build")
+    row("", *results)
+    seen = results.values()
+    row("times it was built", *(str(cold.builds) for cold in seen))
+    row("all answered after", *(f"{cold.milliseconds:.0f} ms" for cold in seen))
+    print()
+    return [] if ours.builds == 1 else [f"one cold key was built {ours.builds} times"]
+
+
+def row(label: str, *cells: str) -> None:
+    print(f"   {label:<33}" + "".join(f"{cell:>14}" for cell in cells))
+
+
+def spread(rates: Sequence[float]) -> str:
+    return f"{min(rates):,.0f} - {max(rates):,.0f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

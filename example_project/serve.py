@@ -1,0 +1,41 @@
+"""Leave the shop running: ``python -m example_project.serve``, Ctrl-C ends it.
+
+The same set-up as the demo's: a private Redis and two gunicorn workers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from cachebridge.testing import redis_server
+from example_project import stack
+
+
+def main() -> int:
+    """Start the shop, say where it is, wait for Ctrl-C."""
+    stack.stop_on_signals()
+    backend = os.getenv("SHOP_CACHE_BACKEND", stack.CACHEBRIDGE)
+    try:
+        with redis_server() as redis, stack.shop("shop", backend, redis.url) as shop:
+            print(f"The shop has {stack.prepare_database()}.")
+            shop.await_ready()
+            print(
+                f"{shop.url}        the shop, {shop.workers} workers\n"
+                f"{shop.url}stats/  what {backend} did in a worker\n"
+                f"{redis.url}     its Redis\n\n"
+                "Change a price (the same token works in the form on each product):\n"
+                f"  curl -d price=12.34 -H 'Authorization: Bearer {stack.STAFF_TOKEN}' "
+                f"{shop.url}products/1/price/\n\n"
+                "Ctrl-C stops all of it.",
+                flush=True,
+            )
+            signal.pause()
+    except KeyboardInterrupt:
+        print("\nstopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Django settings of the shop.
+
+``CACHES`` is all that cachebridge asks of a Django project. The two environment
+variables let the demo run this same shop on another cache.
+"""
+
+from __future__ import annotations
+
+from os import environ
+from pathlib import Path
+
+env = environ.get
+
+BASE_DIR = Path(__file__).resolve().parent
+VAR_DIR = BASE_DIR / "var"
+VAR_DIR.mkdir(exist_ok=True)
+
+CACHES = {
+    "default": {
+        "BACKEND": env("SHOP_CACHE_BACKEND", "cachebridge.django_backend.CacheBridge"),
+        "LOCATION": env("SHOP_REDIS_URL", "redis://127.0.0.1:6379/0"),
+    }
+}
+
+SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+
+# A shop on the loopback interface, for looking at: nothing here is worth a secret.
+SECRET_KEY = env("SHOP_SECRET_KEY", "only-for-the-example-shop")
+DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+
+# Who knows this may change prices; without it nobody may.
+SHOP_STAFF_TOKEN = env("SHOP_STAFF_TOKEN", "")
+
+INSTALLED_APPS = [
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "example_project.shop",
+]
+
+MIDDLEWARE = [
+    # First, so that it sees whole answers, those of cache_page included.
+    "example_project.shop.served_by.ServedByMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "example_project.urls"
+WSGI_APPLICATION = "example_project.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": ["django.template.context_processors.request"],
+        },
+    }
+]
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": env("SHOP_DATABASE", VAR_DIR / "shop.sqlite3"),
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}
+
+USE_TZ = True
+LANGUAGE_CODE = "en-gb"
+STATIC_URL = "/static/"

@@ -1,0 +1,1 @@
+"""The shop: catalogue, products, cart, and what its cache did."""

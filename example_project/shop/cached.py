@@ -1,0 +1,101 @@
+"""Everything the shop keeps in the cache besides pages and template fragments.
+
+The only module that knows the keys. It uses nothing but Django's cache API, and calls
+it as if every call were cheap; with an in-process level it is.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.core.cache import cache
+
+from example_project.shop.models import Product
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["TIMEOUT", "catalogue_version", "product", "product_changed", "products"]
+
+TIMEOUT = 15 * 60
+
+
+def product(pk: int) -> dict[str, Any]:
+    """Give the product as templates need it. Raises Product.DoesNotExist."""
+    return cache.get_or_set(_product_key(pk), partial(_load_product, pk), TIMEOUT)
+
+
+def products(pks: Collection[int]) -> list[dict[str, Any]]:
+    """Give those of the products that exist, in the given order, in one batch."""
+    keys = {pk: _product_key(pk) for pk in pks}
+    found = cache.get_many(keys.values())
+    missing = [pk for pk, key in keys.items() if key not in found]
+    if missing:
+        rows = Product.objects.select_related("category").filter(pk__in=missing)
+        loaded = {_product_key(row.pk): _as_dict(row) for row in rows}
+        cache.set_many(loaded, TIMEOUT)
+        found |= loaded
+    return [found[key] for key in keys.values() if key in found]
+
+
+def catalogue_version(slug: str) -> str:
+    """Name the present state of a category; "" stands for the whole catalogue.
+
+    Pages and fragments that show prices carry it in their keys, so that one small
+    write puts all of them out of use, in every worker.
+    """
+    return cache.get_or_set(_version_key(slug), _new_version, TIMEOUT)
+
+
+def product_changed(pk: int) -> None:
+    """Show the product's new state everywhere. Call it after the commit."""
+    # Set, not deleted: a reader that loaded the row before the commit would put the
+    # old state back into the gap that a deletion leaves.
+    fresh = _load_product(pk)
+    version = _new_version()
+    cache.set_many(
+        {
+            _product_key(pk): fresh,
+            _version_key(fresh["category_slug"]): version,
+            _version_key(""): version,
+        },
+        TIMEOUT,
+    )
+
+
+def _product_key(pk: int) -> str:
+    return f"product:{pk}"
+
+
+def _version_key(slug: str) -> str:
+    return f"catalogue-version:{slug}"
+
+
+def _new_version() -> str:
+    return uuid.uuid4().hex
+
+
+def _load_product(pk: int) -> dict[str, Any]:
+    return _as_dict(Product.objects.select_related("category").get(pk=pk))
+
+
+def _as_dict(row: Product) -> dict[str, Any]:
+    """Flatten into a dict of plain values: small in Redis, cheap to hand out."""
+    return {
+        "id": row.pk,
+        "sku": row.sku,
+        "name": row.name,
+        "description": row.description,
+        "specs": tuple(tuple(pair) for pair in row.specs),
+        "hue": row.hue,
+        "price": row.price,
+        "stock": row.stock,
+        "updated_at": row.updated_at,
+        "category_slug": row.category.slug,
+        "category_name": row.category.name,
+        "icon": row.category.icon,
+        "loaded_at": time.time(),
+    }

@@ -1,0 +1,1 @@
+"""Settings the foreign tests run under: theirs, with the cache under test put in."""

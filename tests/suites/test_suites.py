@@ -1,0 +1,44 @@
+"""The suites of other projects as tests of ours; `python -m tests.suites` says more."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.suites.catalog import SUITES
+from tests.suites.checked import checked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cachebridge.testing import RedisServer
+    from tests.suites.judge import Verdict
+
+# Most of the time the suites sleep until something expires.
+AT_ONCE = 4
+
+
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest, shared_server: RedisServer
+) -> Iterator[dict[str, Future[Verdict]]]:
+    """Start all suites that were selected, side by side."""
+    wanted = {
+        item.callspec.params["name"]
+        for item in request.session.items
+        if item.path == request.path and "name" in item.callspec.params
+    }
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {name: pool.submit(checked, SUITES[name]) for name in sorted(wanted)}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUITES)
+def test_suite_passes(name: str, runs: dict[str, Future[Verdict]]) -> None:
+    """Every test passes with our backend but those excluded with a reason."""
+    timeout_s = 2 * len(runs) * SUITES[name].timeout_s
+    verdict = runs[name].result(timeout_s)
+    assert not verdict.problems, "\n".join(verdict.problems)
