@@ -105,16 +105,14 @@ def decode_message(frame: bytes) -> Message:
 
 def _decode_keys(frame: bytes, count: int) -> tuple[tuple[str, ...], int]:
     keys = []
-    at = _HEADER.size
+    start = _HEADER.size
     for _ in range(count):
-        (length,) = _LENGTH.unpack_from(frame, at)
-        at += _LENGTH.size
-        raw = frame[at : at + length]
-        if len(raw) != length:
-            raise MalformedMessageError("truncated key")
-        keys.append(str(raw, "utf-8", "surrogatepass"))
-        at += length
-    return tuple(keys), at
+        (length,) = _LENGTH.unpack_from(frame, start)
+        start += _LENGTH.size
+        end = start + length
+        keys.append(str(frame[start:end], "utf-8", "surrogatepass"))
+        start = end
+    return tuple(keys), start
 
 
 def batches(keys: Sequence[str]) -> list[Sequence[str]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.values import UndecodableError
 from cachebridge.core.direct import Direct
 from cachebridge.core.entry import MISSING, Entry, Missing, make_entry
 from cachebridge.l1.copies import ENTRY_OVERHEAD_BYTES, CopyRules
-from cachebridge.l1.store import key_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,7 +94,7 @@ class Values:
     ) -> Entry | None:
         """Make an entry, None for a value too large for L1."""
         kind, payload, size = self.copies.form_of(value, raw)
-        size += key_bytes(key)
+        size += 2 * getsizeof(key)  # itself and the caller's form of it
         if size > self._max_entry_bytes:
             self._counters.oversized += 1
             return None
