@@ -282,7 +282,11 @@ return 1""",
 )
 DELETE: Final = _script(
     """redis.call('PUBLISH', ARGV[1], ARGV[2])
-return redis.call('UNLINK', unpack(KEYS))""",
+local n = 0
+for i = 1, #KEYS, 5000 do
+  n = n + redis.call('UNLINK', unpack(KEYS, i, math.min(i + 4999, #KEYS)))
+end
+return n""",
     _plain_delete,
 )
 INCR: Final = _script(

@@ -29,7 +29,11 @@ class Pooled:
     __slots__ = ("connection", "poller")
 
     def __init__(self, connection: Connection) -> None:
-        connection.connect()
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
         self.connection = connection
         self.poller = select.poll()
         sock: socket.socket | None = connection._sock  # noqa: SLF001 no other way
