@@ -167,15 +167,33 @@ class CacheBridge(BaseCache):
     def get_many(
         self, keys: Iterable[Any], version: int | None = None
     ) -> dict[Any, Any]:
-        """Return the values that exist, by key; one round trip for what L1 lacks."""
-        missed = list(keys)
+        """Return the values that exist, by key; one round trip for what L1 lacks.
+
+        In the order asked for.  Two keys may have one full key (1 and "1"): both are in
+        the answer.
+        """
+        wanted = list(keys)
         found: dict[Any, Any] = {}
+        missed = wanted
         if version is None and self._probe is not _never:
-            found, missed = self._binding.probe_many(missed)
-        for operations, names in self._group(missed, version):
-            for full_key, value in operations.get_many(names).items():
-                found[names[full_key]] = value
-        return found
+            found, missed = self._binding.probe_many(wanted)
+            if not missed:
+                return found
+        full_keys: list[str] = []
+        names: dict[Operations, list[str]] = {}
+        for key in missed:
+            operations, full_key = self._locate(key, version)
+            names.setdefault(operations, []).append(full_key)
+            full_keys.append(full_key)
+        values: dict[str, Any] = {}
+        for operations, group in names.items():
+            values.update(operations.get_many(group))
+        for key, full_key in zip(missed, full_keys, strict=True):
+            if full_key in values:
+                found[key] = values[full_key]
+        if len(missed) == len(wanted):
+            return found
+        return {key: found[key] for key in wanted if key in found}
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Tell whether the key exists."""

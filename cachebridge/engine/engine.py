@@ -169,7 +169,7 @@ class Engine:
             heartbeat_s=self.options.bus_heartbeat,
             trust_s=self.options.bus_trust,
             clock=self.clock,
-            jitter=random.uniform,
+            jitter=random.Random().uniform,  # noqa: S311 users seed the shared one
         )
         return Listener(settings)
 

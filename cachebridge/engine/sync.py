@@ -232,7 +232,8 @@ class Operations:
             return self._drive(load_plan(key, ttl_ms), **renewing)
 
         raw = self._engine.flights.lead_or_follow(key, lead)
-        return self._values.decode(key, raw)
+        value = self._values.decode(key, raw)
+        return loader() if value is MISSING else value
 
     def read_raw(self, key: str) -> bytes | None:
         """Return the bytes of a value that can be decoded, from L2."""

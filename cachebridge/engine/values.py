@@ -37,7 +37,7 @@ class Values:
     ) -> None:
         self._serializer = serializer
         self.encode: Callable[[Any], bytes] = serializer.encode
-        self.copies = CopyRules(encode=serializer.encode, decode=serializer.decode)
+        self.copies = CopyRules(encode=serializer.encode, decode=self._decode_or_miss)
         self._ttl_rule = ttl_rule
         self._max_entry_bytes = max_entry_bytes
         self._counters = counters
@@ -51,6 +51,13 @@ class Values:
             _log.warning(
                 "the value of %.*s cannot be read (%s): deleted", SHOWN_KEY, key, exc
             )
+            return MISSING
+
+    def _decode_or_miss(self, raw: bytes) -> Any | Missing:
+        """Decode L1's copy; what cannot be read is left to the read of L2 to delete."""
+        try:
+            return self._serializer.decode(raw)
+        except UndecodableError:
             return MISSING
 
     def take_read(

@@ -292,8 +292,10 @@ return n""",
 INCR: Final = _script(
     """if redis.call('EXISTS', KEYS[1]) == 0 then return false end
 if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
-return redis.call('INCRBY', KEYS[1], ARGV[3])"""
+redis.call('INCRBY', KEYS[1], ARGV[3])
+return redis.call('GET', KEYS[1])"""
 )
+"""Returns digits: a number would be a double in Lua, exact up to 2**53 only."""
 REPLACE: Final = _script(
     """if redis.call('GET', KEYS[1]) ~= ARGV[3] then return 0 end
 if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end

@@ -82,7 +82,7 @@ class RedisStore:
         if self._scripts_refused:
             return NOT_AN_INTEGER
         try:
-            reply: int | None = self._run(
+            digits: bytes | None = self._run(
                 commands.incr(encode_key(key), delta, self._channel, message)
             )
         except L2Error as exc:
@@ -92,7 +92,7 @@ class RedisStore:
             if self._scripts_refused:
                 return NOT_AN_INTEGER
             raise
-        return reply
+        return None if digits is None else int(digits)
 
     def replace(
         self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
