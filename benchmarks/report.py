@@ -142,7 +142,8 @@ def markdown(rows: Iterable[Row], measured_on: dict[str, str]) -> str:
             ),
             "<br>".join(verdict.promise for verdict in row.verdicts),
             "<br>".join(
-                f"{verdict.reached} {_OUTCOMES[verdict.ok]}" for verdict in row.verdicts
+                f"{verdict.reached} **{_OUTCOMES[verdict.ok]}**"
+                for verdict in row.verdicts
             ),
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -40,9 +41,14 @@ def measure(redis_url: str) -> list[Row]:
     """Fill each contender in a process of its own: bytes per entry, and GC pause."""
     sizes: dict[str, list[float]] = {}
     pauses: dict[str, list[float]] = {}
-    for label in (LOCMEM, OURS):
-        size, pauses[label] = _in_process(label, redis_url)
-        sizes[label] = [size] if _STATM.exists() else []
+    with ExitStack() as running:
+        weighings = {
+            label: running.enter_context(_in_process(label, redis_url))
+            for label in (LOCMEM, OURS)
+        }
+        for label, weighing in weighings.items():
+            size, pauses[label] = weighing.recv()
+            sizes[label] = [size] if _STATM.exists() else []
     return [
         Row(
             "T15",
@@ -70,7 +76,8 @@ def _under(
     return Verdict(promise, shape.format(reached * factor), reached <= bound)
 
 
-def _in_process(label: str, redis_url: str) -> tuple[float, list[float]]:
+@contextmanager
+def _in_process(label: str, redis_url: str) -> Iterator[Connection]:
     """Run one contender in a fresh interpreter, so that nothing else is weighed."""
     context = get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
@@ -78,13 +85,14 @@ def _in_process(label: str, redis_url: str) -> tuple[float, list[float]]:
     process.start()
     sending.close()
     try:
-        return receiving.recv()
+        yield receiving
     finally:
+        receiving.close()
         process.join()
 
 
 def _fill_and_weigh(label: str, redis_url: str, report: Connection) -> None:
-    fill = _filler(label, redis_url)
+    fill, count = _filler(label, redis_url)
     pairs = _pairs()
     # The first entries pay for what is made once: connections, tables, code.
     fill(list(islice(pairs, _BATCH)))
@@ -96,18 +104,23 @@ def _fill_and_weigh(label: str, redis_url: str, report: Connection) -> None:
         fill(list(islice(pairs, _BATCH)))
     per_entry = (_resident_bytes() - before) / _ENTRIES - data_size
     after_s = _pauses(fill, pairs)
+    if count() < _ENTRIES:
+        raise RuntimeError(f"{label} holds {count()} entries of {_ENTRIES}")
     report.send((per_entry, [pause_s - median(before_s) for pause_s in after_s]))
     report.close()
 
 
 def _pauses(fill: Filler, pairs: Iterator[tuple[str, bytes]]) -> list[float]:
-    """Time full collections, with new entries in between as when serving."""
+    """Time full collections, with new entries in between as when serving.
+
+    In seconds of this thread's CPU, so that a busy machine does not count.
+    """
     pauses_s = []
     for _ in range(_COLLECTIONS):
         fill(list(islice(pairs, _BATCH)))
-        started = time.perf_counter()
+        started = time.thread_time()
         gc.collect()
-        pauses_s.append(time.perf_counter() - started)
+        pauses_s.append(time.thread_time() - started)
     return pauses_s
 
 
@@ -118,11 +131,15 @@ def _pairs() -> Iterator[tuple[str, bytes]]:
         number += 1
 
 
-def _filler(label: str, redis_url: str) -> Filler:
+def _filler(label: str, redis_url: str) -> tuple[Filler, Callable[[], int]]:
+    """Return what stores pairs in a contender, and what counts its entries."""
     if label == LOCMEM:
         contenders.configure(redis_url)
         cache = contenders.held()[LOCMEM]
-        return lambda pairs: cache.set_many(dict(pairs), _TIMEOUT_S)
+        return (
+            lambda pairs: cache.set_many(dict(pairs), _TIMEOUT_S),
+            lambda: len(cache._cache),
+        )
 
     import cachebridge
 
@@ -137,7 +154,10 @@ def _filler(label: str, redis_url: str) -> Filler:
         L1_TTL=_TIMEOUT_S,
     )
     contenders.await_trust(ours)
-    return lambda pairs: ours.set_many(dict(pairs), _TIMEOUT_S)
+    return (
+        lambda pairs: ours.set_many(dict(pairs), _TIMEOUT_S),
+        lambda: ours.stats().l1_entries,
+    )
 
 
 def _resident_bytes() -> int:
