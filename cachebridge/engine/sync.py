@@ -226,8 +226,11 @@ class Operations:
             return loaded, self._values.encode(loaded)
 
         def lead(flight: LoadFlight) -> Any:
-            steps = {"load": load, "read_raw": self.read_raw}
-            steps["add_encoded"] = self.add_encoded
+            steps: dict[str, Callable[..., Any]] = {
+                "load": load,
+                "read_raw": self.read_raw,
+                "add_encoded": self.add_encoded,
+            }
             renewing = {name: flight.renewing(step) for name, step in steps.items()}
             return self._drive(load_plan(key, ttl_ms), **renewing)
 

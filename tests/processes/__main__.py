@@ -21,7 +21,9 @@ def main() -> int:
     chosen = parser.parse_args()
     good = True
     for seed in range(chosen.seed, chosen.seed + chosen.runs):
-        outcome = run(seed=seed, seconds=chosen.seconds, mutant=chosen.mutant, only=chosen.only)
+        outcome = run(
+            seed=seed, seconds=chosen.seconds, mutant=chosen.mutant, only=chosen.only
+        )
         print("\n".join(outcome.lines()), flush=True)
         good = good and outcome.is_good
     return 0 if good else 1

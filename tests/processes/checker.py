@@ -153,7 +153,9 @@ class KeyChecker:
     def _find_superseders(self) -> _Superseders:
         """Sure writes, and values that were seen: they surely were on the server."""
         found: list[tuple[float, float, object]] = [
-            (write.begin, write.end, write.op) for write in self._writes if write.is_sure
+            (write.begin, write.end, write.op)
+            for write in self._writes
+            if write.is_sure
         ]
         first_seen: dict[Seen, Read] = {}
         for read in self._reads:
@@ -324,9 +326,7 @@ def check(
     """Check all keys; ``bound_s`` is how old a read may be."""
     total = Verdict()
     for key, history in sorted(histories.items()):
-        checker = KeyChecker(
-            key, history, bound_s=bound_s, is_counter=key in counters
-        )
+        checker = KeyChecker(key, history, bound_s=bound_s, is_counter=key in counters)
         verdict = checker.check()
         total.violations += verdict.violations
         total.ages += verdict.ages

@@ -240,7 +240,9 @@ class WorkerLane(Lane):
             writer.tell("write_cold")
             writer.answer()
             time.sleep(seconds / 2)
-        return any(p.fired["cut"] > b["cut"] for p, b in zip(proxies, before, strict=True))
+        return any(
+            p.fired["cut"] > b["cut"] for p, b in zip(proxies, before, strict=True)
+        )
 
     def strike_last(self) -> None:
         """Leave only one connected at the very end: no later message heals a thing."""

@@ -116,9 +116,7 @@ class Fleet:
         self._next_writer = itertools.count(1).__next__
         self.started = time.monotonic()
         self.rhythm = Rhythm(self.started)
-        self._proxies = [
-            FaultProxy(server.host, server.port) for _ in range(processes)
-        ]
+        self._proxies = [FaultProxy(server.host, server.port) for _ in range(processes)]
         self.processes = [self._start(slot) for slot in range(processes)]
 
     def _start(self, slot: int) -> Process:
@@ -149,9 +147,7 @@ class Fleet:
         """Send a word to all and gather their answers by the number of the writer."""
         for process in self.processes:
             process.tell(word)
-        return {
-            process.settings.writer: process.answer() for process in self.processes
-        }
+        return {process.settings.writer: process.answer() for process in self.processes}
 
     def ops(self) -> Iterator[Op]:
         """Read back what all processes did, the dead ones too."""

@@ -108,7 +108,16 @@ def read_log(path: Path, worker: int, thread: int) -> Iterator[Op]:
     def close(end: float, result: Any = None, error: str = "") -> Op:
         kind, called, begin, items = open_write or ("", 0.0, 0.0, ())
         return Op(
-            worker, thread, kind, called, begin, end, items, result, error, is_write=True
+            worker,
+            thread,
+            kind,
+            called,
+            begin,
+            end,
+            items,
+            result,
+            error,
+            is_write=True,
         )
 
     for line in path.read_bytes().split(b"\n")[:-1]:
@@ -192,9 +201,7 @@ def by_key(ops: Iterable[Op]) -> dict[str, KeyHistory]:
 def _interpret_write(op: Op, value: Seen, history: KeyHistory) -> None:
     def wrote(written: Seen) -> None:
         end = op.end if op.is_sure else NEVER_ANSWERED
-        history.writes.append(
-            Write(written, op.begin, end, op.is_sure, op.worker, op)
-        )
+        history.writes.append(Write(written, op.begin, end, op.is_sure, op.worker, op))
 
     def saw(seen: Seen, *, strict: bool = True) -> None:
         history.reads.append(Read(seen, op.called, op.end, strict, op.worker, op))

@@ -231,9 +231,7 @@ def _compare(outcome: Outcome, server: RedisServer, fleet: Fleet, when: str) -> 
     return sum(ident is not None for ident in truth.values())
 
 
-def _judge(
-    outcome: Outcome, timeline: Timeline, ops: list[Op], started: float
-) -> None:
+def _judge(outcome: Outcome, timeline: Timeline, ops: list[Op], started: float) -> None:
     """Check the whole history."""
     histories = by_key(ops)
     timeline.add_losses(histories, KEYS, started)

@@ -23,9 +23,7 @@ def write(
     """One call that writes."""
     called = begin if called is None else called
     items = [(KEY, value)]
-    return Op(
-        worker, 0, kind, called, begin, end, items, result, error, is_write=True
-    )
+    return Op(worker, 0, kind, called, begin, end, items, result, error, is_write=True)
 
 
 def lost(value, begin, end=None, *, worker=1, kind="set"):

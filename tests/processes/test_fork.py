@@ -117,7 +117,9 @@ def test_preloaded_workers_hear_each_other(site):
 
     def all_hit_l1():
         answers = site.ask_each("/get")
-        return all(a["now"]["l1_hits"] and a["now"]["trusted"] for a in answers.values())
+        return all(
+            a["now"]["l1_hits"] and a["now"]["trusted"] for a in answers.values()
+        )
 
     wait_for(all_hit_l1)
     for number in range(20):

@@ -199,9 +199,7 @@ class Load:
         key = self._key_to_write()
         self._read(
             "touch",
-            lambda: [
-                (key, PRESENT if self._cache.touch(key, self._ttl()) else ABSENT)
-            ],
+            lambda: [(key, PRESENT if self._cache.touch(key, self._ttl()) else ABSENT)],
         )
 
     def _load(self) -> None:
