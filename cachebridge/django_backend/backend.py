@@ -106,13 +106,14 @@ setting_changed.connect(_forget_settings)
 
 def _key_setting(name: str) -> Any:
     """Make an attribute that keys depend on: changing it ends the use of the probe."""
+    kept_as = f"_{name}"
 
     def read(self: CacheBridge) -> Any:
-        return self.__dict__[name]
+        return getattr(self, kept_as)
 
     def change(self: CacheBridge, value: Any) -> None:
-        self.__dict__[name] = value
-        self.__dict__["_probe"] = _never
+        setattr(self, kept_as, value)
+        self._probe = _never
 
     return property(read, change)
 
