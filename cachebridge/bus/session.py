@@ -13,7 +13,7 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from redis.connection import Connection
 
     from cachebridge.bus.base import Receiver
-    from cachebridge.bus.subscription import Reply
 
 NONCE_BYTES: Final = 16
 ECHO_PAUSE_S: Final = 0.0005
@@ -125,7 +124,7 @@ class Session:
         with contextlib.suppress(Exception):
             self._commands.disconnect()
 
-    def _handle_arrived(self, replies: list[Reply]) -> None:
+    def _handle_arrived(self, replies: list[Any]) -> None:
         """Handle replies, and pause for a moment if all were echoes of own writes.
 
         Nobody waits for those, and woken for each of them this thread would take the
@@ -135,7 +134,7 @@ class Session:
         if echoes and all(echoes):
             time.sleep(ECHO_PAUSE_S)
 
-    def _handle(self, reply: Reply) -> bool:
+    def _handle(self, reply: Any) -> bool:
         """Handle one message; tell whether it was the echo of an own write."""
         match reply:
             case [b"message", bytes(channel), bytes(payload)]:
