@@ -46,6 +46,9 @@ class MessageType(IntEnum):
     """Turn L1 on (flag 1) or off (flag 0)."""
 
 
+_TYPES: Final = {int(kind): kind for kind in MessageType}
+
+
 class MalformedMessageError(Exception):
     """The frame is not a message of a known version."""
 
@@ -98,8 +101,8 @@ def decode_message(frame: bytes) -> Message:
         if end != len(frame):
             raise MalformedMessageError("length does not fit")
         on = bool(flags & _FLAG_ON)
-        return Message(MessageType(kind), origin, write_id, sent_us, keys, on)
-    except (struct.error, ValueError) as exc:
+        return Message(_TYPES[kind], origin, write_id, sent_us, keys, on)
+    except (struct.error, LookupError, ValueError) as exc:
         raise MalformedMessageError(str(exc)) from exc
 
 
