@@ -6,7 +6,7 @@ back to the explorer at each point where a real one could be overtaken.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, greenlet
@@ -14,96 +14,23 @@ from greenlet import GreenletExit, greenlet
 from cachebridge.core.entry import EXPIRES, MISSING, WRITE_ID
 from cachebridge.core.fill import Fill
 from cachebridge.core.write import Write
-from cachebridge.engine.engine import Engine
 from cachebridge.engine.sync import Operations
 from cachebridge.errors import L2Error
-from cachebridge.l2.location import parse_location
+from tests.schedules.doubles import (
+    KEY,
+    OTHER,
+    Operation,
+    SteppedLock,
+    StudiedEngine,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from tests.schedules.world import World
 
-KEY, OTHER, FILLER = "k", "j", "filler"
-LOCATION = parse_location("memory://schedules")
-
 IDLE, SENT, REPLIED, LOCKING, DONE = "idle", "sent", "replied", "locking", "done"
 UP, BROKEN, DOWN, SUBSCRIBED = "up", "broken", "down", "subscribed"
-
-NAMES = {
-    "R": "get",
-    "H": "has_key",
-    "G": "get_many",
-    "W": "set",
-    "M": "set_many",
-    "A": "add",
-    "D": "delete",
-    "I": "incr",
-    "T": "touch",
-}
-READS = "RHG"
-
-
-@dataclass(slots=True)
-class Operation:
-    """One call of the cache by one thread."""
-
-    letter: str
-    value: str
-    process: int
-    keys: tuple[str, ...] = (KEY,)
-    versions: dict[str, int] = field(default_factory=dict)
-    """Per key, which version the server made of it when it executed it last."""
-
-    @property
-    def is_write(self) -> bool:
-        return self.letter not in READS
-
-    def __str__(self) -> str:
-        detail = f" {self.value}" if self.letter in "WMA" else ""
-        return f"{NAMES[self.letter]}{detail}"
-
-    def call(self, operations: Operations, world: World) -> dict[str, Any]:
-        """Carry it out; return what it saw, by key."""
-        ttl_ms, value = world.scenario.ttl_ms, self.value
-        match self.letter:
-            case "R":
-                return {KEY: operations.get(KEY)}
-            case "H":
-                operations.has_key(KEY)
-            case "G":
-                found = operations.get_many(self.keys)
-                return {key: found.get(key, MISSING) for key in self.keys}
-            case "W":
-                operations.set(KEY, value, ttl_ms)
-            case "M":
-                operations.set_many(dict.fromkeys(self.keys, value), ttl_ms)
-            case "A":
-                operations.add(KEY, value, ttl_ms)
-            case "D":
-                operations.delete(KEY)
-            case "I":
-                operations.incr(KEY, 1)
-            case "T":
-                operations.touch(KEY, world.scenario.touch_ms)
-        return {}
-
-
-class SteppedLock:
-    """Stands in for the lock of the rules: whoever comes to it may be overtaken."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._held = False
-
-    def __enter__(self) -> None:
-        if self._world.running is not None:
-            self._world.running.pause(LOCKING)
-        assert not self._held, "the lock was held over a wait"
-        self._held = True
-
-    def __exit__(self, *_exc: object) -> None:
-        self._held = False
 
 
 class Actor:
@@ -120,6 +47,9 @@ class Actor:
         self.stage = stage
         self.pauses += 1
         self.greenlet.parent.switch()
+
+    def wait_for_lock(self) -> None:
+        self.pause(LOCKING)
 
     def resume(self) -> None:
         """Run on until the next pause or the end."""
@@ -159,14 +89,16 @@ class Thread(Actor):
         self.request: tuple[str, tuple[Any, ...]] = ("", ())
         self.reply: Any = None
         self.error: BaseException | None = None
+        self.versions: dict[str, int] = {}
+        """Per key, which version the server made when it executed the request."""
         self.floors: dict[str, int] = {}
         self.disturbed: set[str] = set()
 
-    def _open_fill(self, keys: Iterable[str]) -> Fill:
+    def _open_fill(self, keys: Sequence[str]) -> Fill:
         self.context = Fill(self.process.engine.rules, tuple(keys))
         return self.context
 
-    def _open_write(self, keys: Iterable[str]) -> Write:
+    def _open_write(self, keys: Sequence[str]) -> Write:
         self.context = Write(self.process.engine.rules, tuple(keys))
         return self.context
 
@@ -179,6 +111,8 @@ class Thread(Actor):
             self.operation = Operation(
                 letter, f"w{self.index}{number}", self.process.index, keys
             )
+            self.versions = {}
+            self.reply = self.error = None
             self.pauses = 0
             self.next_operation = number + 1
             witness.begins(self)
@@ -202,9 +136,8 @@ class Thread(Actor):
         if isinstance(self.context, Write):
             self.world.witness.disturbs(self.process, self.context.keys)
         self.pause(SENT)
-        error, self.error = self.error, None
-        if error is not None:
-            raise error
+        if self.error is not None:
+            raise self.error
         return self.reply
 
     def is_running(self) -> bool:
@@ -212,7 +145,7 @@ class Thread(Actor):
 
     def has_begun(self) -> bool:
         """Tell whether its fill or write has begun: it may wait for the lock before."""
-        return hasattr(self.context, "sent_at") and hasattr(self.context, "_tokens")
+        return self.stage in (SENT, REPLIED) or hasattr(self.context, "_joined")
 
     def has_twin_ahead(self) -> bool:
         """Tell whether an equal thread should begin first: their order is all one."""
@@ -232,64 +165,28 @@ class Thread(Actor):
             self.stage,
             self.pauses,
             self.request[0],
-            repr(self.reply) if self.stage == REPLIED else "",
+            repr(self.reply),
             self.error is not None,
             tuple(self.floors.values()),
             tuple(sorted(self.disturbed)),
-            tuple(sorted(self.operation.versions.items())),
+            tuple(self.versions.items()),
             self._context_key(),
         )
 
     def _context_key(self) -> tuple[Any, ...]:
-        """What matters of an open fill or write: is its token still good?"""
+        """Return what matters of an open fill or write: which tokens are still good.
+
+        A token is only ever compared with a generation that only ever grows.
+        """
         context = self.context
-        tokens = getattr(context, "_tokens", None)
-        if context is None or tokens is None:
+        if context is None or not self.has_begun():
             return ()
-        rules = self.process.engine.rules
-        good = tuple(
-            key
-            for key, token in tokens.items()
-            if (flight := rules._flights.get(key)) is not None
-            and token == flight.generation
-            and context._epoch == rules.epoch
-        )
-        alone = tuple(sorted(context._alone)) if isinstance(context, Write) else ()
-        sent_at = getattr(context, "sent_at", self.world.now)
-        return (good, alone, round(sent_at - self.world.now, 3))
-
-
-class Store:
-    """The store of one engine: a wait for the server in every call of a thread."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            asking = self._world.running
-            if isinstance(asking, Thread):
-                return asking.ask_server(name, *args)
-            return getattr(self._world.store, name)(*args)
-
-        return call
-
-
-class StudiedEngine(Engine):
-    """A real engine on a stepped store; its bus is a queue of the explorer."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        super().__init__(
-            LOCATION,
-            world.scenario.options,
-            clock=world.clock,
-            memory_server=world.server,
-        )
-        self._bus = world
-
-    def _open_l2(self) -> Store:
-        return Store(self._world)
+        tokens = context._joined
+        if isinstance(tokens, dict):
+            tokens = tokens.values()
+        epoch_holds = context._epoch == self.process.engine.rules.epoch
+        good = [epoch_holds and token == flight.generation for flight, token in tokens]
+        return (*good, round(context.sent_at - self.world.now, 3))
 
 
 @dataclass(slots=True)

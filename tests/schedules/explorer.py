@@ -3,7 +3,8 @@
 A schedule is a list of steps.  The explorer goes depth first; to go back it starts a
 new world and replays.  Two things keep it quick and lose no state: a state that was
 seen is not continued again, and of two steps that do not touch the same part of the
-world only one order is tried ("sleep sets", Godefroid 1996).
+world only one order is tried.  For that each state comes with a *sleep set* (Godefroid
+1996): steps tried before, from a state that differs by something they do not touch.
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.schedules.actors import IDLE
-from tests.schedules.invariants import ALL, Broken, Witness
+from tests.schedules.invariants import ALL, BrokenInvariantError, Witness
 from tests.schedules.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tests.schedules.scenarios import Scenario
     from tests.schedules.world import Step
 
 MAX_STATES = 150_000
+
+Path = tuple["Step", ...]
+Key = tuple[Any, ...]
+SideWay = tuple[Path, frozenset["Step"]]
+"""A path, and the steps that need not be tried at its end: see above."""
 
 
 class TooManyStatesError(Exception):
@@ -43,7 +49,7 @@ class Violation:
         lines = [
             f"{self.scenario.name}: {self.text}",
             *narrate(self.scenario, self.path, self.watch),
-            "again: narrate(SCENARIOS[%r], %r)" % (self.scenario.name, self.path),
+            f"again: narrate(SCENARIOS[{self.scenario.name!r}], {self.path!r})",
         ]
         return "\n".join(lines)
 
@@ -61,6 +67,8 @@ class Report:
     """States in which L1 would have answered: without any nothing is shown."""
     kinds: Counter[str] = field(default_factory=Counter)
     """How often each kind of step was taken."""
+    ends: set[Key] = field(default_factory=set)
+    """States at rest."""
     violation: Violation | None = None
 
     def __str__(self) -> str:
@@ -70,106 +78,136 @@ class Report:
         )
 
 
-@dataclass
-class _Found(Exception):
-    path: tuple[Step, ...]
-    text: str
+class Search:
+    """Goes through every schedule of a scenario, up to the first that breaks something.
 
-
-def explore(
-    scenario: Scenario,
-    watch: frozenset[str] = ALL,
-    *,
-    reduce: bool = True,
-    shortest: bool = False,
-    max_states: int = MAX_STATES,
-) -> Report:
-    """Go through every schedule, up to the first that breaks something.
-
-    Without ``reduce`` every order of steps is tried, for comparison; ``shortest`` goes
-    breadth first, which is slower and finds the shortest schedule.
+    Without ``reduce`` every order of independent steps is tried, for comparison;
+    ``shortest`` goes breadth first, which is slower and finds the shortest schedule.
     """
-    report = Report(scenario)
-    seen: dict[Any, frozenset[Step]] = {}
-    todo: deque[tuple[tuple[Step, ...], frozenset[Step]]] = deque([((), frozenset())])
-    try:
-        while todo:
-            path, sleep = todo.popleft() if shortest else todo.pop()
-            world = _replay(scenario, path, watch)
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        watch: frozenset[str] = ALL,
+        *,
+        reduce: bool = True,
+        shortest: bool = False,
+        max_states: int = MAX_STATES,
+    ) -> None:
+        self.report = Report(scenario)
+        self._scenario = scenario
+        self._watch = watch
+        self._reduce = reduce
+        self._shortest = shortest
+        self._max_states = max_states
+        self._seen: dict[Key, frozenset[Step]] = {}
+        self._todo: deque[SideWay] = deque([((), frozenset())])
+
+    def run(self) -> Report:
+        """Explore; the report says whether anything was found."""
+        report, todo = self.report, self._todo
+        while todo and report.violation is None:
+            path, sleep = todo.popleft() if self._shortest else todo.pop()
             report.schedules += 1
-            _follow(world, path, sleep, report, seen, todo, reduce, shortest)
-            if len(seen) > max_states:
+            world = _world_after(self._scenario, path[:-1], self._watch)
+            path = self._follow(world, path, sleep)
+            if report.violation is None:
+                self._try(world.close, path)
+            report.states = len(self._seen)
+            if report.states > self._max_states:
                 raise TooManyStatesError(str(report))
-    except _Found as found:
-        report.violation = Violation(scenario, watch, found.path, found.text)
-    report.states = len(seen)
-    return report
+        return report
 
+    def _follow(self, world: World, path: Path, sleep: frozenset[Step]) -> Path:
+        """Go on from the end of the path while all is new; put off the side ways."""
+        while self._take_last(world, path):
+            children = self._children(world, path, sleep)
+            if self._shortest:
+                self._todo.extend(children)
+                break
+            if not children:
+                break
+            self._todo.extend(children[:0:-1])
+            path, sleep = children[0]
+        return path
 
-def _replay(scenario: Scenario, path: Sequence[Step], watch: frozenset[str]) -> World:
-    """Make a world and bring it to the end of a path; the last step is a new one."""
-    world = World(scenario, partial(Witness, watch=watch))
-    for step in path[:-1]:
-        world.replay(step)
-    return world
+    def _take_last(self, world: World, path: Path) -> bool:
+        """Carry the last step of the path out, for the first time."""
+        if not path:
+            return True
+        self.report.steps += 1
+        self.report.kinds[path[-1][0]] += 1
+        self._try(lambda: world.perform(path[-1]), path)
+        return self.report.violation is None
 
+    def _try(self, act: Callable[[], None], path: Path) -> None:
+        try:
+            act()
+        except BrokenInvariantError as broken:
+            text = str(broken)
+        except Exception as exc:
+            text = f"an operation raised {exc!r}"
+        else:
+            return
+        self.report.violation = Violation(self._scenario, self._watch, path, text)
 
-def _perform(world: World, path: tuple[Step, ...], report: Report) -> None:
-    """Carry the last step of the path out, for the first time."""
-    report.steps += 1
-    report.kinds[path[-1][0]] += 1
-    try:
-        world.perform(path[-1])
-    except Broken as broken:
-        raise _Found(path, str(broken)) from None
-    except Exception as exc:
-        raise _Found(path, f"an operation raised {exc!r}") from exc
-
-
-def _follow(
-    world: World,
-    path: tuple[Step, ...],
-    sleep: frozenset[Step],
-    report: Report,
-    seen: dict[Any, frozenset[Step]],
-    todo: deque[tuple[tuple[Step, ...], frozenset[Step]]],
-    reduce: bool,
-    shortest: bool,
-) -> None:
-    """Go on from the end of the path until nothing is new; put off the side ways."""
-    if path:
-        _perform(world, path, report)
-    while True:
+    def _children(
+        self, world: World, path: Path, sleep: frozenset[Step]
+    ) -> list[SideWay]:
+        """Return the ways on that are not known to lead to what is seen elsewhere."""
         key = world.key()
-        before = seen.get(key)
+        before = self._seen.get(key)
         if before is None:
-            report.hits += world.witness.hits
+            self.report.hits += world.witness.hits
+            if world.is_at_rest():
+                self.report.ends.add(key)
             steps = [step for step in world.enabled() if step not in sleep]
         else:
             steps = sorted(before - sleep)
             sleep &= before
-        seen[key] = sleep
-        if not steps:
-            break
-        children = []
+        self._seen[key] = sleep
         touches = {step: world.touches(step) for step in (*steps, *sleep)}
+        children = []
         for step in steps:
-            mine = touches[step]
-            children.append(
-                ((*path, step), frozenset(s for s in sleep if not touches[s] & mine))
-            )
-            if reduce:
+            apart = {other for other in sleep if not touches[other] & touches[step]}
+            children.append(((*path, step), frozenset(apart)))
+            if self._reduce:
                 sleep |= {step}
-        if shortest:
-            todo.extend(children)
-            break
-        todo.extend(children[:0:-1])
-        path, sleep = children[0]
-        _perform(world, path, report)
-    try:
-        world.close()
-    except Broken as broken:
-        raise _Found(path, str(broken)) from None
+        return children
+
+
+def explore(scenario: Scenario, watch: frozenset[str] = ALL, **options: Any) -> Report:
+    """Explore a scenario; see ``Search``."""
+    return Search(scenario, watch, **options).run()
+
+
+def _world_after(
+    scenario: Scenario, path: Sequence[Step], watch: frozenset[str]
+) -> World:
+    """Make a world and replay steps that have been checked before."""
+    world = World(scenario, partial(Witness, watch=watch))
+    for step in path:
+        world.replay(step)
+    return world
+
+
+AT_THREAD = {
+    "go": "goes on",
+    "exec": "executes",
+    "lose": "executes, its reply is lost",
+    "ghost": "times out, its command is on its way",
+    "resend": "is sent once more",
+}
+AT_PROCESS = {
+    "listen": "goes on listening",
+    "notice": "notices the break",
+    "subscribe": "has its SUBSCRIBE executed",
+    "ack": "handles the acknowledgement, sends a heartbeat",
+    "break": "loses its subscription, unnoticed",
+    "beat": "sends a heartbeat",
+    "crash": "dies",
+    "evict": "reads another key and evicts this one",
+}
 
 
 def narrate(
@@ -183,7 +221,7 @@ def narrate(
         outcome = ""
         try:
             world.perform(step)
-        except (Broken, Exception) as exc:
+        except Exception as exc:
             outcome = f"  <-- {exc}"
         lines.append(f"{number:3}. {text:58} {_show(world)}{outcome}")
     return lines
@@ -191,36 +229,21 @@ def narrate(
 
 def _describe(world: World, step: Step) -> str:
     kind, index = step
-    if kind in ("late", "never"):
-        ghost = world.ghosts[index]
-        return f"{ghost.operation}, given up, reaches the server {kind}"
-    if kind in ("go", "exec", "lose", "ghost", "resend"):
+    if kind == "go" and world.threads[index].stage == IDLE:
         thread = world.threads[index]
-        if kind == "go":
-            if thread.stage == IDLE:
-                return f"{thread.title} begins {thread.program[thread.next_operation]}"
-            return f"{thread.title} goes on with {thread.operation}"
-        how = {
-            "exec": "executes",
-            "lose": "executes (and its reply is lost)",
-            "ghost": "does not execute in time",
-            "resend": "may also execute a copy of",
-        }[kind]
-        return f"the server {how} {thread.operation} of {thread.title}"
-    if kind == "deliver":
-        return f"P{index} handles {world.processes[index].queue[0]}"
-    if kind == "tick":
-        return f"{world.scenario.ticks[index]} s pass"
-    return {
-        "listen": f"P{index}'s listener goes on",
-        "notice": f"P{index} notices the break",
-        "subscribe": f"the server executes P{index}'s SUBSCRIBE",
-        "ack": f"P{index} handles the acknowledgement, sends a heartbeat",
-        "break": f"P{index}'s subscription breaks, unnoticed",
-        "beat": f"P{index} sends a heartbeat",
-        "crash": f"P{index} dies",
-        "evict": f"P{index} reads another key and evicts this one",
-    }[kind]
+        text = f"{thread.title} begins {thread.program[thread.next_operation]}"
+    elif kind in AT_THREAD:
+        thread = world.threads[index]
+        text = f"{thread.operation} of {thread.title} {AT_THREAD[kind]}"
+    elif kind in ("late", "never"):
+        text = f"{world.ghosts[index].operation}, given up, executes {kind}"
+    elif kind == "deliver":
+        text = f"P{index} handles {world.processes[index].queue[0]}"
+    elif kind == "tick":
+        text = f"{world.scenario.ticks[index]} s pass"
+    else:
+        text = f"P{index} {AT_PROCESS[kind]}"
+    return text
 
 
 def _show(world: World) -> str:

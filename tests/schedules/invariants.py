@@ -3,21 +3,19 @@
 A ``Witness`` sees a run from outside, keeps what each process is entitled to, and asks
 after every step what an L1 hit would answer at this very moment.
 
-====  ===================================================================  =============
-I1    at rest every live entry of L1 is what L2 holds                      ``_at_rest``
-I2    a value was written to that key before it is seen                    ``_version``
-I3    no process reads what is older than a write it has completed         ``_floors``
-I4    ... or than what it has read                                         ``_floors``
-I5    ... or than a message it has handled; such a message leaves no copy  ``hears``
-I6    a fill stores only if nothing has disturbed the key since it began   ``stored``
-I7    no entry during an own write, nor after a failed one                 ``_own_writes``
-I8    a process ignores a message only if its entry is from that write     ``hears``
-I11   L1 answers only between acknowledgement and break, within the trust  ``_trust``
-      that counts from the sending of a heartbeat; never with what is
-      older than that heartbeat, or was replaced longer ago than the trust
-I12   an entry does not outlive what L2 holds, also after ``touch``        ``_expiry``
-I16   no flight without a running operation, cancelled ones included       ``_flights``
-====  ===================================================================  =============
+I1  (``_at_rest``) at rest every live entry of L1 is what L2 holds.
+I2  (``_version``) a value was written to that key before it is seen.
+I3  (``_compare_floor``) no process reads what is older than a write it has completed,
+I4  ... or than what it has read,
+I5  ... or than a message it has handled; such a message leaves no copy (``hears``).
+I6  (``stored``) a fill stores only if nothing has disturbed the key since it began.
+I7  (``_own_writes``, ``fails``) no entry during an own write, nor after a failed one.
+I8  (``hears``) a process ignores a message only if its entry is from that very write.
+I11 (``_trust``, ``_hit``) L1 answers only between acknowledgement and break, within the
+    trust that counts from the sending of a heartbeat; never with what is older than
+    that heartbeat, or was replaced longer ago than trust lasts.
+I12 (``_hit``) an entry does not outlive what L2 holds, also after ``touch``.
+I16 (``_flights``) no flight without a running operation, also after cancellation.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ SEEN = frozenset({"I1", "I2", "I3", "I4", "I5", "I11", "I12"})
 PRECISION_S = 1e-6
 
 
-class Broken(Exception):
+class BrokenInvariantError(Exception):
     """An invariant does not hold."""
 
 
@@ -76,7 +74,7 @@ class Witness:
 
     def _demand(self, holds: object, number: str, text: str, *args: object) -> None:
         if not holds and number in self._watch:
-            raise Broken(f"{number}: {text % args}")
+            raise BrokenInvariantError(f"{number}: {text % args}")
 
     # -- what the world reports --------------------------------------------------------
 
@@ -90,7 +88,7 @@ class Witness:
                 thread.disturbed.update(keys)
 
     def stored(self, thread: Thread, key: str, entry: Entry) -> None:
-        """An entry has come into being in a step of the thread."""
+        """See an entry come into being in a step of the thread."""
         self._demand(
             entry[WRITE_ID] or key not in thread.disturbed,
             "I6",
@@ -100,7 +98,7 @@ class Witness:
         )
 
     def returns(self, thread: Thread, seen: dict[str, Any]) -> None:
-        """An operation has returned, and has seen these values."""
+        """See an operation return, with these values."""
         process, operation = thread.process, thread.operation
         for key, value in seen.items():
             self._compare_floor(process, key, value, thread.floors[key], "returned")
@@ -109,11 +107,11 @@ class Witness:
             )
         if operation.is_write:
             self.disturbs(process, operation.keys)
-            for key, version in operation.versions.items():
+            for key, version in thread.versions.items():
                 self._raise_floor(process, key, version, "I3")
 
     def fails(self, thread: Thread) -> None:
-        """An operation has raised L2Error, or was cancelled."""
+        """See an operation raise L2Error, or be cancelled."""
         process, operation = thread.process, thread.operation
         if not operation.is_write or not thread.has_begun():
             return
@@ -125,7 +123,7 @@ class Witness:
             )
 
     def hears(self, process: Process, envelope: Envelope) -> None:
-        """A process has handled the message of an operation."""
+        """See that a process has handled the message of an operation."""
         operation = envelope.operation
         assert operation is not None
         own = operation.process == process.index
@@ -205,7 +203,7 @@ class Witness:
     # -- after every step --------------------------------------------------------------
 
     def checks(self) -> None:
-        """Raise Broken if the state as it is breaks an invariant."""
+        """Raise BrokenInvariantError if the state as it is breaks an invariant."""
         self.hits = False
         at_rest = self._world.is_at_rest()
         for process in self._world.processes:

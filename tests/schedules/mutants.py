@@ -18,7 +18,7 @@ from cachebridge.core.fill import Fill
 from cachebridge.core.write import Write
 from cachebridge.engine.receiver import Receiver
 from cachebridge.engine.sync import Operations
-from tests.schedules.actors import Store
+from tests.schedules.doubles import Store
 from tests.schedules.invariants import ALL, AT_REST, SEEN
 
 if TYPE_CHECKING:
@@ -41,22 +41,22 @@ Patch = tuple[type, str, Callable[..., Any]]
 
 def _store_by_fresh_token(self: Fill, key: str, *args: Any) -> None:
     """Take the token when the value is there, not before it is asked for."""
-    rules = self._rules
-    if self._tokens[key] != NO_TOKEN:
-        self._tokens[key] = rules._flights[key].generation
-        self._epoch = rules.epoch
+    flight, token = self._joined[key]
+    if token != NO_TOKEN:
+        self._joined[key] = (flight, flight.generation)
+        self._epoch = self._rules.epoch
     _fill_store(self, key, *args)
 
 
 def _store_over_all(self: Fill, key: str, entry: Entry, *args: Any) -> None:
     """Let the last fill win."""
-    rules = self._rules
-    if rules.token_holds(rules._flights[key], self._epoch, self._tokens[key]):
-        rules.l1.pop(key)
+    flight, token = self._joined[key]
+    if self._rules.token_holds(flight, self._epoch, token):
+        self._rules.remove(key)
     _fill_store(self, key, entry, *args)
 
 
-def _token_despite_writes(_self: Coherence, _key: str, flight: Flight) -> int:
+def _token_despite_writes(_self: Coherence, flight: Flight) -> int:
     return flight.generation
 
 
@@ -85,13 +85,13 @@ def _begin_without_drop(
 
 
 def _begin_with_bump_only(
-    self: Coherence, key: str, flight: Flight, write_id: int
+    _self: Coherence, _key: str, flight: Flight, write_id: int
 ) -> None:
-    self.bump(key)
+    flight.generation += 1
     flight.writes.add(write_id)
 
 
-def _end_without_bump(_self: Coherence, _key: str) -> None:
+def _end_without_bump(_self: Coherence, _flight: Flight) -> None:
     pass
 
 
@@ -100,7 +100,7 @@ def _set_offering_first(
 ) -> None:
     raw = self._values.encode(value)
     with self._write((key,)) as write:
-        self._keep(write, key, value, raw, ttl_ms)
+        self._values.take_written(write, {key: value}, {key: raw}, ttl_ms)
         self._l2.store(((key, raw),), ttl_ms, self._message(write))
 
 
@@ -110,11 +110,8 @@ def _end_despite_error(self: Write, *_exc: object) -> None:
 
 def _end_by_fresh_token(self: Write, *exc: object) -> None:
     """Store what was written whatever happened meanwhile."""
-    rules = self._rules
-    for key in self.keys:
-        self._tokens[key] = rules._flights[key].generation
-        self._alone.add(key)
-    self._epoch = rules.epoch
+    self._joined = [(flight, flight.generation) for flight, _ in self._joined]
+    self._epoch = self._rules.epoch
     _write_exit(self, *exc)
 
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from cachebridge.config import EngineOptions
 from cachebridge.core.entry import MISSING
-from tests.schedules.actors import KEY, OTHER
+from tests.schedules.doubles import KEY, OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 INITIAL = "w-"
+WHOLE_TTL = EngineOptions(l1_ttl_ratio=1.0)
+"""So that an entry lives as long as it may: half of that would hide what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Scenario:
     """Whether every process has read the keys before."""
     fine: bool = False
     """Whether every acquisition of the lock is a step of its own."""
-    options: EngineOptions = EngineOptions(l1_ttl_ratio=1.0)
+    options: EngineOptions = WHOLE_TTL
 
     @cached_property
     def watched(self) -> tuple[str, ...]:

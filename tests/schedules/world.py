@@ -18,17 +18,15 @@ from tests.schedules.actors import (
     BROKEN,
     DONE,
     DOWN,
-    FILLER,
-    KEY,
     REPLIED,
     SENT,
     SUBSCRIBED,
     UP,
     Envelope,
-    Operation,
     Process,
     Thread,
 )
+from tests.schedules.doubles import FILLER, KEY, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +42,15 @@ SERVER_BIT = 1
 LOCAL_FAULTS = ("break", "beat", "crash", "evict")
 EVERYTHING = -1
 START_S = 1000.0
+CHANGES = {
+    "store": lambda _reply: True,
+    "delete": lambda _reply: True,
+    "add": bool,
+    "touch": bool,
+    "replace": bool,
+    "incr": lambda reply: type(reply) is int,
+}
+"""The commands that change a key, and whether they did so, by their reply."""
 _encode = SERIALIZERS["pickle"].encode
 _decode = SERIALIZERS["pickle"].decode
 
@@ -182,9 +189,11 @@ class World:
             return 2 << self.threads[index].process.index
         if kind in ("exec", "lose", "ghost", "resend", "late", "never"):
             return SERVER_BIT
-        if kind in ("deliver", "listen", "notice"):
+        if kind in ("deliver", "notice") or (
+            kind == "listen" and self.processes[index].link != SUBSCRIBED
+        ):
             return 2 << index
-        if kind in ("break", "subscribe", "ack", "beat", "crash", "evict"):
+        if kind in ("listen", "break", "subscribe", "ack", "beat", "crash", "evict"):
             return SERVER_BIT | (2 << index)
         return EVERYTHING
 
@@ -215,6 +224,7 @@ class World:
     def _exec(self, index: int) -> None:
         thread = self.threads[index]
         thread.reply = self._execute(thread.operation, thread.request)
+        thread.versions = dict(thread.operation.versions)
         thread.stage = REPLIED
 
     def _lose(self, index: int) -> None:
@@ -253,13 +263,10 @@ class World:
         """Let the server execute one command, and send out what it publishes."""
         name, args = request
         reply = getattr(self.store, name)(*args)
-        if name in ("store", "delete") or (
-            name in ("add", "touch", "incr", "replace") and type(reply) in (bool, int)
-        ):
-            if reply is not False:
-                for key in operation.keys:
-                    self.history[key].append(self._version_at_server(key))
-                    operation.versions[key] = len(self.history[key]) - 1
+        if name in CHANGES and CHANGES[name](reply):
+            for key in operation.keys:
+                self.history[key].append(self._version_at_server(key))
+                operation.versions[key] = len(self.history[key]) - 1
         while self._frames:
             self._send(self._frames.pop(0), operation, dict(operation.versions))
         return reply
