@@ -98,6 +98,7 @@ class Engine:
         self._values: dict[str, Values] = {}
         self._memory_server = memory_server or MemoryServer(clock)
         self._make_connection: Callable[[], Connection] | None = None
+        self._connections: WeakSet[Connection] = WeakSet()
         self.l2: L2Store = self._open_l2()
         self._listening = threading.Lock()
         self._bus: Bus | None = None
@@ -109,10 +110,15 @@ class Engine:
         options = self.options
         if self.location.scheme == "memory":
             return MemoryStore(self._memory_server)
-        self._make_connection = connection_factory(self.location, options)
-        pool = Pool(
-            self._make_connection, options.max_connections, options.socket_timeout
-        )
+        make_connection = connection_factory(self.location, options)
+
+        def connection() -> Connection:
+            made = make_connection()
+            self._connections.add(made)
+            return made
+
+        self._make_connection = connection
+        pool = Pool(connection, options.max_connections, options.socket_timeout)
         channels = channels_of(self.location.db, b"")
         return RedisStore(pool, channel=channels.shared, label=self.location.label)
 
@@ -206,6 +212,10 @@ class Engine:
         self.rules.reset()
         self.counters.reset()
         self.l2.forget()
+        # Threads that are no more hold the others.  In a child redis-py only closes its
+        # copy of the socket; kept open it would outlive the parent, read by nobody.
+        for connection in tuple(self._connections):
+            connection.disconnect()
 
     # -- reading L1 --------------------------------------------------------------
 

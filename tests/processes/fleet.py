@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,13 +34,19 @@ class Process:
     """One worker: its process, its number among all that ever ran, its proxy."""
 
     def __init__(
-        self, slot: int, settings: Settings, proxy: FaultProxy, mutant: str
+        self,
+        slot: int,
+        settings: Settings,
+        proxy: FaultProxy,
+        *,
+        mutant: str,
+        module: str,
     ) -> None:
         self.slot = slot
         self.settings = settings
         self.proxy = proxy
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes.worker", settings.to_json()],
+            [sys.executable, "-m", module, settings.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -106,12 +112,14 @@ class Fleet:
         processes: int,
         seed: int,
         mutant: str,
+        gevent_slots: Collection[int],
         options: dict[str, Any],
     ) -> None:
         self._timeline = timeline
         self._directory = directory
         self._seed = seed
         self._mutant = mutant
+        self._gevent_slots = gevent_slots
         self._options = options
         self._next_writer = itertools.count(1).__next__
         self.started = time.monotonic()
@@ -135,7 +143,14 @@ class Fleet:
             started=self.started,
             directory=str(self._directory),
         )
-        return Process(slot, settings, proxy, self._mutant)
+        module = "gevent_worker" if slot in self._gevent_slots else "worker"
+        return Process(
+            slot,
+            settings,
+            proxy,
+            mutant=self._mutant,
+            module=f"tests.processes.{module}",
+        )
 
     def replace(self, process: Process) -> None:
         """Kill a process and start another in its place."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachebridge.core.coherence import FOREVER, Coherence
+from cachebridge.core.coherence import Coherence
 from cachebridge.engine.engine import Engine
 
 VARIABLE: Final = "CACHEBRIDGE_PROCESS_TEST_MUTANT"
@@ -26,37 +26,18 @@ def _no_flush_on_subscribe() -> None:
 
 def _no_message() -> None:
     """Change L2 and tell nobody."""
-    Engine.message_of = lambda _engine, _write, _keys: None
-
-
-def _no_trust() -> None:
-    """Believe in L1 for as long as the connection seems to stand."""
-
-    def extend_trust(self: Coherence, until: float) -> None:
-        with self.lock:
-            if self.connected:
-                self.trusted_until = FOREVER
-                self._update_gate()
-
-    Coherence.extend_trust = extend_trust
-
-
-def _echo_by_origin() -> None:
-    """Ignore every message of one's own, whichever write it is about."""
-    Coherence._is_own_echo = lambda _rules, _key, _write_id: True
+    Engine.message_of = lambda *_any: None
 
 
 def _no_fill_token() -> None:
     """Store what was read whatever happened meanwhile."""
-    Coherence.token_holds = lambda _rules, _flight, _epoch, _token: True
-    Coherence.fill_token = lambda _rules, _key, flight: flight.generation
+    Coherence.token_holds = lambda *_any: True
+    Coherence.fill_token = lambda _rules, flight: flight.generation
 
 
 MUTANTS: Final = {
     "no-flush-on-subscribe": _no_flush_on_subscribe,
     "no-message": _no_message,
-    "no-trust": _no_trust,
-    "echo-by-origin": _echo_by_origin,
     "no-fill-token": _no_fill_token,
 }
 

@@ -119,9 +119,11 @@ def run(
     mutant: str = "",
     only: Collection[str] = (),
     processes: int = 4,
+    gevent_slots: Collection[int] = (),
 ) -> Outcome:
     """Run once, with ``only`` these faults if any are named.
 
+    The processes of ``gevent_slots`` are patched by gevent.
     What it finds is in the outcome; it raises only if it cannot run.
     """
     outcome = Outcome(seed)
@@ -135,6 +137,7 @@ def run(
             processes=processes,
             seed=seed,
             mutant=mutant,
+            gevent_slots=gevent_slots,
             options=OPTIONS,
         )
         try:
@@ -162,6 +165,7 @@ def _load(
     if only:
         for lane in lanes:
             lane.keep_only(only)
+    fleet.ask("ready")
     until = time.monotonic() + seconds
     for thread in [lane.start(until) for lane in lanes]:
         thread.join()

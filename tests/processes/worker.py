@@ -315,7 +315,8 @@ class Worker:
         """Start the load and answer until the driver goes away."""
         for thread in self._threads:
             thread.start()
-        answers = {
+        answers: dict[str, Callable[[], dict[str, Any]]] = {
+            "ready": dict,
             "write_cold": self._write_cold,
             "stop": self._stop,
             "report": self._report,
