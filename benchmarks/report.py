@@ -38,6 +38,7 @@ _OUTCOMES = {True: "ok", False: "MISSED", None: "n/a"}
 _COLUMNS = (LOCMEM, BUILTIN, DJANGO_REDIS, OURS)
 _PACKAGES = (
     "Django",
+    "asgiref",
     "redis",
     "hiredis",
     "django-redis",

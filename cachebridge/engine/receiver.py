@@ -73,8 +73,11 @@ class Receiver:
         self._rules.sweep(SWEEP_PER_HEARTBEAT)
         self._on_proof()
 
-    def on_frame(self, frame: bytes) -> None:
-        """Apply one message; whatever is not understood empties L1."""
+    def on_frame(self, frame: bytes) -> bool:
+        """Apply one message; whatever is not understood empties L1.
+
+        Returns whether it is the echo of an own write.
+        """
         self._counters.messages_received += 1
         try:
             message = decode_message(frame)
@@ -87,6 +90,8 @@ class Receiver:
         else:
             self._distrusted = False
             self._apply(message)
+            return message.origin == self._rules.origin
+        return False
 
     def _apply(self, message: Message) -> None:
         kind = message.type

@@ -30,7 +30,7 @@ class MemoryServer:
         self.clock = clock
         self.lock = threading.RLock()
         self._data: dict[str, tuple[bytes, float | None]] = {}
-        self.subscribers: list[Callable[[bytes], None]] = []
+        self.subscribers: list[Callable[[bytes], object]] = []
 
     def publish(self, message: bytes | None) -> None:
         """Hand the message to every subscriber, in the caller's thread."""
