@@ -7,9 +7,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 import redis
 
 from cachebridge import Cache
+from cachebridge.bus.pubsub import Listener
 from cachebridge.codec.messages import (
     Message,
     MessageType,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 STRANGER = b"stranger"
 _marks = itertools.count(1)
+_made: list[Engine] = []
 
 
 class FakeClock:
@@ -77,8 +80,24 @@ def engine_of(cache: Cache) -> Engine:
 def lone_cache(url: str, **options: object) -> Cache:
     """Make a cache whose engine no other cache shares, as in a process of its own."""
     cache = Cache(url, **options)
-    registry._engines.pop(engine_of(cache).location.identity)
+    engine = engine_of(cache)
+    registry._engines.pop(engine.location.identity)
+    _made.append(engine)
     return cache
+
+
+@pytest.fixture(autouse=True)
+def stopped_engines() -> Iterator[None]:
+    """Stop every engine that the test made, and wait for the end of its thread."""
+    yield
+    buses = [engine._bus for engine in _made]
+    for engine in _made:
+        engine.stop()
+    for bus in buses:
+        if isinstance(bus, Listener):
+            bus.join(5.0)
+            assert not bus.is_alive()
+    _made.clear()
 
 
 def listening(cache: Cache) -> Cache:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cachebridge.core.coherence import FLUSH_SLICE, Coherence
+from cachebridge.core.coherence import SLICE, Coherence
 from cachebridge.core.entry import BLOCK_BYTES
 from cachebridge.core.fill import Fill
 from cachebridge.core.write import Write
@@ -166,8 +166,8 @@ def test_message_drops_what_it_names(rules, store):
 
 def test_flush_in_slices(clock):
     """A flush empties everything, a slice at a time, with L1 off meanwhile."""
-    rules, store, counters = make_rules(clock, max_entries=3 * FLUSH_SLICE)
-    for number in range(2 * FLUSH_SLICE + 10):
+    rules, store, counters = make_rules(clock, max_entries=3 * SLICE)
+    for number in range(2 * SLICE + 10):
         store.put(str(number), entry_of("v"))
     seen = []
     discard = store.discard_some
@@ -179,8 +179,8 @@ def test_flush_in_slices(clock):
     store.discard_some = watched
     rules.flush("test")
     assert seen == [
-        (2 * FLUSH_SLICE + 10, True, False),
-        (FLUSH_SLICE + 10, True, False),
+        (2 * SLICE + 10, True, False),
+        (SLICE + 10, True, False),
         (10, True, False),
     ]
     assert len(store) == store.bytes == 0

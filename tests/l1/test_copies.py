@@ -91,7 +91,7 @@ def copies():
 
 def kind_of(copies, value):
     """Name the form that a value takes."""
-    kind = copies.form_of(value, PICKLE.encode(value)).kind
+    kind = copies.form_of(value, PICKLE.encode(value))[0]
     return {
         copies.by_reference: "reference",
         copies.template: "template",
@@ -100,8 +100,7 @@ def kind_of(copies, value):
 
 
 def keep(copies, value):
-    form = copies.form_of(value, PICKLE.encode(value))
-    return make_entry(0.0, form.kind, form.payload, form.size_bytes)
+    return make_entry(0.0, *copies.form_of(value, PICKLE.encode(value)))
 
 
 NOW = dt.datetime(2026, 2, 3, 4, 5, 6)  # noqa: DTZ001 naive on purpose

@@ -38,7 +38,7 @@ class Bench:
         with self.rules.lock:
             self.store.put(
                 "full:" + key,
-                make_entry(expires, form.kind, form.payload, form.size_bytes),
+                make_entry(expires, *form),
             )
 
 
@@ -85,7 +85,7 @@ def test_miss(bench, clock):
         bench.rules.leave_bypass()
         assert both(bench, "k") == value
     form = CopyRules(encode=PICKLE.encode, decode=PICKLE.decode).form_of("v", b"")
-    bench.store.put("full:k", make_entry(2000.0, form.kind, form.payload, 0))
+    bench.store.put("full:k", make_entry(2000.0, *form))
     assert both(bench, "k") is MISSING
     bench.put("k", "v")
     bench.rules.end_trust()
@@ -136,10 +136,10 @@ def write_much(bench, chance):
     for version in range(4000):
         key = f"k{chance.randrange(40)}"
         value = shape_of(key, version)
-        form = bench.copies.form_of(value, PICKLE.encode(value))
+        kind, payload, _ = bench.copies.form_of(value, PICKLE.encode(value))
         bench.aliases[key] = "full:" + key
         with Fill(bench.rules, ("full:" + key,)) as fill:
-            entry = make_entry(2000.0, form.kind, form.payload, 64)
+            entry = make_entry(2000.0, kind, payload, 64)
             fill.store("full:" + key, entry)
         if not version % 7:
             bench.rules.on_keys(b"stranger", version, ["full:" + key])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from cachebridge.core.entry import BLOCK_BYTES, make_entry, size_bytes
-from cachebridge.l1.store import EVICTION_SHARE, NOTES, LruStore, key_bytes
+from cachebridge.l1.store import EVICTION_SHARE, NOTES, LruStore
 from cachebridge.stats import Counters
 
 KEYS = st.sampled_from([f"key{number}" for number in range(12)])
@@ -166,11 +165,3 @@ def test_sweep_stops_at_the_first_that_is_fresh():
     assert store.sweep(5.0, 100) == []
     store.note("fresh")
     assert store.sweep(5.0, 100) == ["old"]
-
-
-@pytest.mark.parametrize(
-    ("key", "width"), [("", 1), ("x" * 100, 1), ("\u20ac" * 100, 2)]
-)
-def test_a_key_costs_itself_and_its_short_form(key, width):
-    """The estimate counts real bytes of memory, wide characters included."""
-    assert key_bytes(key) >= 2 * (40 + width * len(key))

@@ -12,6 +12,9 @@ from cachebridge.l2.location import connection_factory, parse_location
 from cachebridge.l2.pool import Pool
 from cachebridge.l2.redis import RedisStore
 from cachebridge.testing import redis_server
+from tests.rig import stopped_engines
+
+__all__ = ["admin", "own_db", "own_server", "own_url", "stopped_engines", "user_url"]
 
 pytest.register_assert_rewrite("cachebridge.testing.contracts")
 

@@ -15,7 +15,7 @@ from cachebridge.testing import ServerStartError, redis_server
 from cachebridge.testing.ports import free_port
 from tests.l2.conftest import open_store
 from tests.l2.test_contract import RedisContract
-from tests.rig import engine_of, eventually, listening, lone_cache
+from tests.rig import eventually, listening, lone_cache
 
 if shutil.which("openssl") is None:
     pytest.skip("no openssl to make certificates with", allow_module_level=True)
@@ -134,14 +134,10 @@ def test_plain_text_to_the_tls_port(tls_server, tls_db):
 def test_bus_through_tls(tls_server, tls_url):
     """The listener's connection is encrypted as well, and invalidations arrive."""
     one, two = listening(lone_cache(tls_url)), listening(lone_cache(tls_url))
-    try:
-        one.set("k", "old")
-        assert two.get("k") == "old"
-        one.set("k", "new")
-        eventually(lambda: two.get("k") == "new")
-        with redis.Redis.from_url(tls_server.url) as admin:
-            subscribers = [c for c in admin.client_list() if int(c["sub"])]
-        assert {c["laddr"] for c in subscribers} == {f"127.0.0.1:{tls_server.tls_port}"}
-    finally:
-        engine_of(one).stop()
-        engine_of(two).stop()
+    one.set("k", "old")
+    assert two.get("k") == "old"
+    one.set("k", "new")
+    eventually(lambda: two.get("k") == "new")
+    with redis.Redis.from_url(tls_server.url) as admin:
+        subscribers = [c for c in admin.client_list() if int(c["sub"])]
+    assert {c["laddr"] for c in subscribers} == {f"127.0.0.1:{tls_server.tls_port}"}
