@@ -70,9 +70,10 @@ def _identity(
     return (
         str(location),
         id(options),
-        params.get("KEY_PREFIX"),
-        params.get("VERSION"),
+        repr(params.get("KEY_PREFIX")),
+        repr(params.get("VERSION")),  # 1 and True are equal, their keys are not
         params.get("MAX_ENTRIES"),
+        params.get("max_entries"),
     )
 
 
@@ -86,8 +87,9 @@ def _alias_of(location: object, params: Mapping[str, Any]) -> str:
     """Find the alias for error messages; Django does not tell it."""
     caches = settings.CACHES if settings.configured else {}
     for alias, entry in caches.items():
-        same = entry.get("OPTIONS") is params.get("OPTIONS")
-        if same and entry.get("LOCATION", "") == location:
+        rest = dict(entry)
+        rest.pop("BACKEND", None)
+        if rest.pop("LOCATION", "") == location and rest == params:
             return str(alias)
     return "?"
 
