@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 register_immutable(SafeString)
 
 _CLEAN_KEY_LENGTH: Final = 250
+_make_key: Final = BaseCache.make_key
+_validate_key: Final = BaseCache.validate_key
 _bindings: dict[tuple[object, ...], tuple[object, Binding]] = {}
 
 
@@ -119,6 +121,26 @@ def _key_setting(name: str) -> Any:
     return property(read, change)
 
 
+def _key_method(name: str) -> Any:
+    """Make a method of BaseCache that one may replace on a single object, as tests do.
+
+    From then on the object asks the replacement for every key.
+    """
+    original = getattr(BaseCache, name)
+
+    def read(self: CacheBridge) -> Any:
+        own = self.__dict__.get(name)
+        return original.__get__(self) if own is None else own
+
+    def change(self: CacheBridge, value: Any) -> None:
+        self.__dict__.update({name: value}, _probe=_never, _has_plain_methods=False)
+
+    def forget(self: CacheBridge) -> None:
+        del self.__dict__[name]
+
+    return property(read, change, forget)
+
+
 def _never(_key: str) -> Any:
     return MISSING
 
@@ -135,23 +157,27 @@ class CacheBridge(BaseCache):
     version = _key_setting("version")
     key_prefix = _key_setting("key_prefix")
     key_func = _key_setting("key_func")
+    make_key = _key_method("make_key")
+    validate_key = _key_method("validate_key")
+    make_and_validate_key = _key_method("make_and_validate_key")
 
     def __init__(self, server: object, params: dict[str, Any]) -> None:
         super().__init__(params)
         binding = _binding_for(server, params)
         self._binding = binding
+        self._has_plain_methods = self._inherits_key_methods()
         self._probe: Callable[[str], Any] = _never
-        if self.key_func is default_key_func and self._makes_plain_keys():
+        if self._has_plain_methods and self.key_func is default_key_func:
             self._probe = binding.probe
         binding.engine.users.add(self)
 
     @classmethod
-    def _makes_plain_keys(cls) -> bool:
+    def _inherits_key_methods(cls) -> bool:
         """Tell whether no subclass has its own say about keys."""
         return (
-            cls.make_key is BaseCache.make_key
-            and cls.validate_key is BaseCache.validate_key
-            and cls.make_and_validate_key is BaseCache.make_and_validate_key
+            cls.make_key is CacheBridge.make_key
+            and cls.validate_key is CacheBridge.validate_key
+            and cls.make_and_validate_key is CacheBridge.make_and_validate_key
         )
 
     # -- reading -----------------------------------------------------------------------
@@ -332,10 +358,13 @@ class CacheBridge(BaseCache):
         memorable = version is None and type(key) is str and self._probe is not _never
         if memorable and (known := binding.known_full_key(key)) is not None:
             return binding.coherent, known
-        full_key = str(self.make_key(key, version))
-        clean = _is_surely_clean(full_key) and type(self).validate_key is _VALIDATE_KEY
+        if not self._has_plain_methods:
+            full_key = str(self.make_and_validate_key(key, version))
+            return binding.operations_for(str(key), full_key), full_key
+        full_key = str(_make_key(self, key, version))
+        clean = _is_surely_clean(full_key)
         if not clean:
-            self.validate_key(full_key)
+            _validate_key(self, full_key)
         operations = binding.operations_for(str(key), full_key)
         if (
             memorable
@@ -360,9 +389,6 @@ class CacheBridge(BaseCache):
         return to_milliseconds(
             self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
         )
-
-
-_VALIDATE_KEY: Final[Callable[..., None]] = BaseCache.validate_key
 
 
 def _is_surely_clean(full_key: str) -> bool:
