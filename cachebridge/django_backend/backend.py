@@ -8,25 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from django.conf import settings
 from django.core.cache.backends.base import (
     DEFAULT_TIMEOUT,
     BaseCache,
     default_key_func,
     memcache_key_warnings,
 )
-from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 from django.utils.safestring import SafeString
 
-from cachebridge.config import parse_options
 from cachebridge.core.entry import MISSING
 from cachebridge.core.keys import pattern_of
 from cachebridge.core.ttl import to_milliseconds
-from cachebridge.django_backend.options import translate, valid_names
-from cachebridge.engine.binding import Binding
-from cachebridge.engine.registry import engine_for, retire
-from cachebridge.errors import ConfigError, UnsupportedOperationError
+from cachebridge.django_backend.bindings import binding_for
+from cachebridge.errors import UnsupportedOperationError
 from cachebridge.l1.copies import register_immutable
 
 if TYPE_CHECKING:
@@ -41,71 +35,6 @@ register_immutable(SafeString)
 _CLEAN_KEY_LENGTH: Final = 250
 _make_key: Final = BaseCache.make_key
 _validate_key: Final = BaseCache.validate_key
-_bindings: dict[tuple[object, ...], tuple[object, Binding]] = {}
-
-
-def _binding_for(location: object, params: Mapping[str, Any]) -> Binding:
-    """Return the binding of a CACHES entry; Django asks once per thread or request.
-
-    The entry's OPTIONS object is the same each time, so its identity will do; the
-    binding is kept together with it, lest another object get its address.
-    """
-    options = params.get("OPTIONS")
-    known = _bindings.get(_identity(location, params, options))
-    if known is not None and known[0] is options:
-        return known[1]
-    alias = _alias_of(location, params)
-    try:
-        given = {**_limits(params), **translate(options or {})}
-        engine_options, cache_options = parse_options(given, also_valid=valid_names())
-        engine = engine_for(location, engine_options, user=f"CACHES[{alias!r}]")
-    except ConfigError as exc:
-        raise ImproperlyConfigured(f"CACHES[{alias!r}]: {exc}") from exc
-    binding = Binding(engine, cache_options)
-    _bindings[_identity(location, params, options)] = (options, binding)
-    return binding
-
-
-def _identity(
-    location: object, params: Mapping[str, Any], options: object
-) -> tuple[object, ...]:
-    return (
-        str(location),
-        id(options),
-        repr(params.get("KEY_PREFIX")),
-        repr(params.get("VERSION")),  # 1 and True are equal, their keys are not
-        params.get("MAX_ENTRIES"),
-        params.get("max_entries"),
-    )
-
-
-def _limits(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what Django lets one write beside OPTIONS, in either case."""
-    entries = params.get("max_entries", params.get("MAX_ENTRIES"))
-    return {} if entries is None else {"L1_MAX_ENTRIES": entries}
-
-
-def _alias_of(location: object, params: Mapping[str, Any]) -> str:
-    """Find the alias for error messages; Django does not tell it."""
-    caches = settings.CACHES if settings.configured else {}
-    for alias, entry in caches.items():
-        rest = dict(entry)
-        rest.pop("BACKEND", None)
-        if rest.pop("LOCATION", "") == location and rest == params:
-            return str(alias)
-    return "?"
-
-
-def _forget_settings(*, setting: str, **_kwargs: Any) -> None:
-    """Let go of every engine when CACHES changes, as in tests."""
-    if setting == "CACHES":
-        engines = {binding.engine for _, binding in _bindings.values()}
-        _bindings.clear()
-        for engine in engines:
-            retire(engine)
-
-
-setting_changed.connect(_forget_settings)
 
 
 def _key_setting(name: str) -> Any:
@@ -163,7 +92,7 @@ class CacheBridge(BaseCache):
 
     def __init__(self, server: object, params: dict[str, Any]) -> None:
         super().__init__(params)
-        binding = _binding_for(server, params)
+        binding = binding_for(server, params)
         self._binding = binding
         self._has_plain_methods = self._inherits_key_methods()
         self._probe: Callable[[str], Any] = _never
@@ -323,8 +252,8 @@ class CacheBridge(BaseCache):
         if pattern is None:
             raise UnsupportedOperationError(
                 "clear() cannot find this cache's keys: its KEY_FUNCTION returns keys "
-                "that do not contain the given key. Set the option CLEAR_FLUSHES_DB "
-                "to let clear() delete the whole database."
+                "without the given key, or with nothing else. Set the option "
+                "CLEAR_FLUSHES_DB to let clear() delete the whole database."
             )
         binding.coherent.clear(pattern)
 
