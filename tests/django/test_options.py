@@ -182,7 +182,7 @@ BAD_OPTIONS = {
     "reserved": ({"CLIENT_KWARGS": {"protocol": 3}}, ["protocol", "cachebridge sets"]),
     "not a dict": ({"CLIENT_KWARGS": 5}, ["CLIENT_KWARGS", "dict"]),
     "pool kwargs": ({"CONNECTION_POOL_KWARGS": 5}, ["CONNECTION_POOL_KWARGS"]),
-    "db": ({"db": "main"}, ["main"]),
+    "db": ({"db": "main"}, ["database 'main' is no number"]),
 }
 
 
@@ -206,7 +206,7 @@ BAD_LOCATIONS = {
     "no scheme": ("127.0.0.1:6379", ["127.0.0.1:6379", "redis://", "rediss://"]),
     "http": ("http://x", ["http://x", "redis://"]),
     "port": ("redis://x:port/0", ["redis://x:port/0"]),
-    "db": ("redis://x/main", ["main", "not a number"]),
+    "db": ("redis://x/main", ["main", "no number"]),
     "negative db": ("redis://x/-1", ["-1"]),
     "db in query": ("redis://x?db=main", ["main"]),
     "socket": ("unix://", ["path"]),
