@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import greenlet
 import pytest
@@ -14,6 +16,7 @@ import redis
 
 from cachebridge.errors import L2Error
 from tests.l2.conftest import open_store
+from tests.rig import eventually
 
 KEYS = [f"key:{number}" for number in range(50)]
 
@@ -47,44 +50,58 @@ def read_one(store, chance):
         store.store([(one, one.encode()), (two, two.encode())], None, None)
 
 
+@pytest.fixture
+def receive(monkeypatch):
+    """Return a function that puts another in the place of every ``recv``."""
+    original = socket.socket.recv
+
+    def replace(function):
+        monkeypatch.setattr(
+            socket.socket,
+            "recv",
+            lambda self, *args: function(self, partial(original, self), *args),
+            raising=False,
+        )
+
+    return replace
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupt, GeneratorExit])
 @pytest.mark.parametrize("limit", [None, 2])
-def test_interrupted_while_reading(filled, monkeypatch, error, limit):
+def test_interrupted_while_reading(filled, receive, error, limit):
     """Hundreds of interruptions before, between and after replies mix nothing up."""
     chance = random.Random(f"{error}{limit}")
-    read = redis.connection.Connection.read_response
-    striking = threading.Event()
     struck = []
+    calm = [False]
 
-    def disturbed(self, *args, **options):
-        when = chance.randrange(12) if striking.is_set() else None
-        if when == 0:
-            struck.append(self)
+    def disturbed(sock, recv, size):
+        if calm[0]:
+            return recv(size)
+        when = chance.randrange(10)
+        if when != 0:
+            data = recv(chance.choice([1, 7, size]))
+        if when < 2:
+            struck.append(sock)
             raise error
-        reply = read(self, *args, **options)
-        if when == 1:
-            struck.append(self)
-            raise error
-        return reply
+        return data
 
     store = open_store(filled, max_connections=limit)
-    monkeypatch.setattr(redis.connection.Connection, "read_response", disturbed)
+    receive(disturbed)
     rounds = 0
     while len(struck) < 300:
         rounds += 1
         before = len(struck)
-        striking.set()
         try:
             read_one(store, chance)
         except error:
-            striking.clear()
-            assert struck[-1]._sock is None, "it is closed at once"
+            assert struck[-1].fileno() == -1, "it is closed at once"
+            calm[0] = True
             read_one(store, chance)
+            calm[0] = False
         else:
             assert len(struck) == before, "an interruption is never swallowed"
     assert rounds > 300
-    pooled = [each.connection for each in store._pool._idle]
-    assert not {id(c) for c in pooled} & {id(c) for c in struck}
+    assert all(link.is_open() for link in store._pool._idle)
     if limit:
         assert store._pool._slots._value == limit, "no slot is lost"
 
@@ -118,18 +135,17 @@ def test_interrupted_by_signals(filled):
         read_one(store, chance)
 
 
-def test_killed_greenlets(filled, monkeypatch):
+def test_killed_greenlets(filled, receive):
     """A greenlet that is killed while it waits for its reply leaves nothing behind."""
     store = open_store(filled)
-    read = redis.connection.Connection.read_response
     main = greenlet.getcurrent()
 
-    def waiting(self, *args, **options):
+    def waiting(_sock, recv, size):
         if greenlet.getcurrent() is not main:
             main.switch()
-        return read(self, *args, **options)
+        return recv(size)
 
-    monkeypatch.setattr(redis.connection.Connection, "read_response", waiting)
+    receive(waiting)
     chance = random.Random(1)
     for number in range(200):
         victim = greenlet.greenlet(store.get)
@@ -141,19 +157,18 @@ def test_killed_greenlets(filled, monkeypatch):
         read_one(store, chance)
 
 
-def test_many_threads_and_interruptions(filled, monkeypatch):
+def test_many_threads_and_interruptions(filled, receive):
     """Threads that share a pool do not feel each other's interruptions."""
     store = open_store(filled, max_connections=6)
-    read = redis.connection.Connection.read_response
     chance = random.Random(3)
     lock = threading.Lock()
 
-    def disturbed(self, *args, **options):
+    def disturbed(_sock, recv, size):
         with lock:
             strike = chance.random() < 0.05
         if strike:
             raise Interrupt
-        return read(self, *args, **options)
+        return recv(size)
 
     def work(seed):
         own = random.Random(seed)
@@ -165,7 +180,7 @@ def test_many_threads_and_interruptions(filled, monkeypatch):
                 strikes += 1
         return strikes
 
-    monkeypatch.setattr(redis.connection.Connection, "read_response", disturbed)
+    receive(disturbed)
     with ThreadPoolExecutor(6) as threads:
         assert sum(threads.map(work, range(6))) > 50
     assert store._pool._slots._value == 6
@@ -176,11 +191,11 @@ def test_garbage_on_an_idle_connection(own_server, filled):
     """An idle connection on which something has arrived unasked is not used."""
     store = open_store(filled)
     store.ping()
-    connection = store._pool._idle[0].connection
-    connection.send_command("PING")
-    connection.can_read(timeout=1)
+    (link,) = store._pool._idle
+    link._socket.sendall(b"PING\r\n")
+    eventually(link.is_stale)
     assert store.get(KEYS[0]) == (KEYS[0].encode(), -1)
-    assert connection._sock is None
+    assert not link.is_open()
 
 
 def test_limit_of_connections(redis_server_factory):
@@ -192,8 +207,8 @@ def test_limit_of_connections(redis_server_factory):
     with pytest.raises(L2Error, match="all 2 of MAX_CONNECTIONS are busy"):
         store.ping()
     assert 0.1 <= time.monotonic() - started < 0.3
-    for pooled in taken:
-        store._pool.give_back(pooled)
+    for link in taken:
+        store._pool.give_back(link)
     with ThreadPoolExecutor(8) as threads:
         for each in [threads.submit(store.ping) for _ in range(200)]:
             each.result()

@@ -7,11 +7,9 @@ import redis
 
 from cachebridge.errors import L2Error
 from cachebridge.l2 import commands
-from cachebridge.l2.pool import Pooled
+from cachebridge.l2.pool import Link
 from cachebridge.testing import FaultProxy
 from tests.l2.conftest import open_store
-
-HANDSHAKE = {b"ACL", b"AUTH", b"CLIENT", b"HELLO", b"SCRIPT", b"SELECT"}
 
 
 @pytest.fixture
@@ -29,17 +27,15 @@ def client(own_url):
 
 @pytest.fixture
 def sent(monkeypatch):
-    """Record the first word of every send but those that open connections."""
+    """Record the first word of every request."""
     words = []
-    send = redis.connection.Connection.send_packed_command
+    exchange = Link.exchange
 
-    def recording(self, command, **options):
-        word = command[0].split(b"\r\n")[2]
-        if word not in HANDSHAKE:
-            words.append(word)
-        return send(self, command, **options)
+    def recording(self, packed, count):
+        words.append(packed.split(b"\r\n")[2])
+        return exchange(self, packed, count)
 
-    monkeypatch.setattr(redis.connection.Connection, "send_packed_command", recording)
+    monkeypatch.setattr(Link, "exchange", recording)
     return words
 
 
@@ -88,7 +84,7 @@ def test_idempotent_requests_are_sent_again(store, client, admin, monkeypatch, n
     client.set("k", "1")
     store.get("k")
     kill_connections(admin)
-    monkeypatch.setattr(Pooled, "is_stale", lambda self: False)
+    monkeypatch.setattr(Link, "is_stale", lambda self: False)
     call, expected = REPEATABLE[name]
     assert call(store) == expected
 
@@ -99,7 +95,7 @@ def test_others_are_not(store, client, admin, monkeypatch, name):
     client.set("k", "1")
     store.get("k")
     kill_connections(admin)
-    monkeypatch.setattr(Pooled, "is_stale", lambda self: False)
+    monkeypatch.setattr(Link, "is_stale", lambda self: False)
     with pytest.raises(L2Error):
         ONCE_ONLY[name](store)
     assert client.get("k") == b"1"
@@ -114,7 +110,7 @@ def test_sent_again_once_only(own_server, sent, monkeypatch):
         store.ping()
         proxy.refuse()
         proxy.cut()
-        monkeypatch.setattr(Pooled, "is_stale", lambda self: False)
+        monkeypatch.setattr(Link, "is_stale", lambda self: False)
         sent.clear()
         with pytest.raises(L2Error, match="refused"):
             store.ping()
@@ -188,14 +184,14 @@ def test_replace_without_scripts_is_atomic(user_url, client, monkeypatch):
     """A change between reading and replacing makes the replacement fail."""
     store = open_store(user_url("+@all", "-evalsha", "-eval", "~*", "&*"))
     client.set("k", "1")
-    send = redis.connection.Connection.send_packed_command
+    exchange = Link.exchange
 
-    def meddling(self, command, **options):
-        if isinstance(command, list) and command[0].startswith(b"*1\r\n$5\r\nMULTI"):
+    def meddling(self, packed, count):
+        if packed.startswith(b"*1\r\n$5\r\nMULTI"):
             client.set("k", "meddled")
-        return send(self, command, **options)
+        return exchange(self, packed, count)
 
     assert store.replace("k", b"1", b"2", b"m")
-    monkeypatch.setattr(redis.connection.Connection, "send_packed_command", meddling)
+    monkeypatch.setattr(Link, "exchange", meddling)
     assert not store.replace("k", b"2", b"3", b"m")
     assert client.get("k") == b"meddled"
