@@ -269,9 +269,9 @@ def test_idle_connections_are_dropped(own_url, closer):
     """A store whose idle connections were closed or left opens others."""
     store = open_store(own_url)
     store.store([("k", b"1")], None, None)
-    idle = store._pool._idle[0].connection
+    idle = store._pool._idle[0]
     getattr(store, closer)()
     assert not store._pool._idle
-    assert (idle._sock is None) is (closer == "close")
+    assert idle.is_open() is (closer == "forget")
     assert store.get("k") == (b"1", -1)
-    idle.disconnect()
+    idle.close()

@@ -14,6 +14,7 @@ import redis
 
 from cachebridge.errors import L2Error
 from tests.l2.conftest import open_store
+from tests.l2.wires import tap
 
 KEYS = [f"key:{number}" for number in range(50)]
 
@@ -52,23 +53,16 @@ def read_one(store, chance):
 def test_interrupted_while_reading(filled, monkeypatch, error, limit):
     """Hundreds of interruptions before, between and after replies mix nothing up."""
     chance = random.Random(f"{error}{limit}")
-    read = redis.connection.Connection.read_response
     striking = threading.Event()
     struck = []
 
-    def disturbed(self, *args, **options):
-        when = chance.randrange(12) if striking.is_set() else None
-        if when == 0:
-            struck.append(self)
+    def disturb(link, before):
+        if striking.is_set() and chance.randrange(12) == 0:
+            struck.append(link)
             raise error
-        reply = read(self, *args, **options)
-        if when == 1:
-            struck.append(self)
-            raise error
-        return reply
 
+    tap(monkeypatch, receiving=disturb)
     store = open_store(filled, max_connections=limit)
-    monkeypatch.setattr(redis.connection.Connection, "read_response", disturbed)
     rounds = 0
     while len(struck) < 300:
         rounds += 1
@@ -78,13 +72,12 @@ def test_interrupted_while_reading(filled, monkeypatch, error, limit):
             read_one(store, chance)
         except error:
             striking.clear()
-            assert struck[-1]._sock is None, "it is closed at once"
+            assert not struck[-1].is_open(), "it is closed at once"
             read_one(store, chance)
         else:
             assert len(struck) == before, "an interruption is never swallowed"
     assert rounds > 300
-    pooled = [each.connection for each in store._pool._idle]
-    assert not {id(c) for c in pooled} & {id(c) for c in struck}
+    assert not {id(link) for link in store._pool._idle} & {id(link) for link in struck}
     if limit:
         assert store._pool._slots._value == limit, "no slot is lost"
 
@@ -120,16 +113,14 @@ def test_interrupted_by_signals(filled):
 
 def test_killed_greenlets(filled, monkeypatch):
     """A greenlet that is killed while it waits for its reply leaves nothing behind."""
-    store = open_store(filled)
-    read = redis.connection.Connection.read_response
     main = greenlet.getcurrent()
 
-    def waiting(self, *args, **options):
+    def wait(link, before):
         if greenlet.getcurrent() is not main:
             main.switch()
-        return read(self, *args, **options)
 
-    monkeypatch.setattr(redis.connection.Connection, "read_response", waiting)
+    tap(monkeypatch, receiving=wait)
+    store = open_store(filled)
     chance = random.Random(1)
     for number in range(200):
         victim = greenlet.greenlet(store.get)
@@ -143,17 +134,17 @@ def test_killed_greenlets(filled, monkeypatch):
 
 def test_many_threads_and_interruptions(filled, monkeypatch):
     """Threads that share a pool do not feel each other's interruptions."""
-    store = open_store(filled, max_connections=6)
-    read = redis.connection.Connection.read_response
     chance = random.Random(3)
     lock = threading.Lock()
 
-    def disturbed(self, *args, **options):
+    def disturb(link, before):
         with lock:
             strike = chance.random() < 0.05
         if strike:
             raise Interrupt
-        return read(self, *args, **options)
+
+    tap(monkeypatch, receiving=disturb)
+    store = open_store(filled, max_connections=6)
 
     def work(seed):
         own = random.Random(seed)
@@ -165,7 +156,6 @@ def test_many_threads_and_interruptions(filled, monkeypatch):
                 strikes += 1
         return strikes
 
-    monkeypatch.setattr(redis.connection.Connection, "read_response", disturbed)
     with ThreadPoolExecutor(6) as threads:
         assert sum(threads.map(work, range(6))) > 50
     assert store._pool._slots._value == 6
@@ -176,11 +166,11 @@ def test_garbage_on_an_idle_connection(own_server, filled):
     """An idle connection on which something has arrived unasked is not used."""
     store = open_store(filled)
     store.ping()
-    connection = store._pool._idle[0].connection
-    connection.send_command("PING")
-    connection.can_read(timeout=1)
+    link = store._pool._idle[0]
+    link._socket.sendall(b"PING\r\n")
+    assert link._poller.poll(1000)
     assert store.get(KEYS[0]) == (KEYS[0].encode(), -1)
-    assert connection._sock is None
+    assert not link.is_open()
 
 
 def test_limit_of_connections(redis_server_factory):

@@ -7,11 +7,10 @@ import redis
 
 from cachebridge.errors import L2Error
 from cachebridge.l2 import commands
-from cachebridge.l2.pool import Pooled
+from cachebridge.l2.pool import Link
 from cachebridge.testing import FaultProxy
 from tests.l2.conftest import open_store
-
-HANDSHAKE = {b"ACL", b"AUTH", b"CLIENT", b"HELLO", b"SCRIPT", b"SELECT"}
+from tests.l2.wires import tap
 
 
 @pytest.fixture
@@ -29,17 +28,9 @@ def client(own_url):
 
 @pytest.fixture
 def sent(monkeypatch):
-    """Record the first word of every send but those that open connections."""
+    """Record the first word of every request."""
     words = []
-    send = redis.connection.Connection.send_packed_command
-
-    def recording(self, command, **options):
-        word = command[0].split(b"\r\n")[2]
-        if word not in HANDSHAKE:
-            words.append(word)
-        return send(self, command, **options)
-
-    monkeypatch.setattr(redis.connection.Connection, "send_packed_command", recording)
+    tap(monkeypatch, sending=lambda data: words.append(data.split(b"\r\n")[2]))
     return words
 
 
@@ -88,7 +79,7 @@ def test_idempotent_requests_are_sent_again(store, client, admin, monkeypatch, n
     client.set("k", "1")
     store.get("k")
     kill_connections(admin)
-    monkeypatch.setattr(Pooled, "is_stale", lambda self: False)
+    monkeypatch.setattr(Link, "is_stale", lambda self: False)
     call, expected = REPEATABLE[name]
     assert call(store) == expected
 
@@ -99,7 +90,7 @@ def test_others_are_not(store, client, admin, monkeypatch, name):
     client.set("k", "1")
     store.get("k")
     kill_connections(admin)
-    monkeypatch.setattr(Pooled, "is_stale", lambda self: False)
+    monkeypatch.setattr(Link, "is_stale", lambda self: False)
     with pytest.raises(L2Error):
         ONCE_ONLY[name](store)
     assert client.get("k") == b"1"
@@ -114,7 +105,7 @@ def test_sent_again_once_only(own_server, sent, monkeypatch):
         store.ping()
         proxy.refuse()
         proxy.cut()
-        monkeypatch.setattr(Pooled, "is_stale", lambda self: False)
+        monkeypatch.setattr(Link, "is_stale", lambda self: False)
         sent.clear()
         with pytest.raises(L2Error, match="refused"):
             store.ping()
