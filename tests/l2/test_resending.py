@@ -179,14 +179,13 @@ def test_replace_without_scripts_is_atomic(user_url, client, monkeypatch):
     """A change between reading and replacing makes the replacement fail."""
     store = open_store(user_url("+@all", "-evalsha", "-eval", "~*", "&*"))
     client.set("k", "1")
-    send = redis.connection.Connection.send_packed_command
-
-    def meddling(self, command, **options):
-        if isinstance(command, list) and command[0].startswith(b"*1\r\n$5\r\nMULTI"):
-            client.set("k", "meddled")
-        return send(self, command, **options)
-
     assert store.replace("k", b"1", b"2", b"m")
-    monkeypatch.setattr(redis.connection.Connection, "send_packed_command", meddling)
+
+    def meddle(request):
+        if request.startswith(b"*1\r\n$5\r\nMULTI"):
+            client.set("k", "meddled")
+
+    store.close()
+    tap(monkeypatch, sending=meddle)
     assert not store.replace("k", b"2", b"3", b"m")
     assert client.get("k") == b"meddled"
