@@ -91,15 +91,18 @@ def _parse_redis(
     try:
         path = urlsplit(location).path.strip("/")
         kwargs: dict[str, Any] = {**parse_url(location), **client_kwargs}
-        db = int(kwargs.get("db", 0))
     except (TypeError, ValueError):
         # What the parser says may quote a part of the password.
         raise ConfigError(
             f"LOCATION {label!r} is not usable: no valid URL of a server. Marks such "
             "as @ : / ? # in a password must be percent-encoded."
         ) from None
-    if scheme != "unix" and path and not path.isdecimal():
-        raise ConfigError(f"LOCATION {label!r}: database {path!r} is not a number.")
+    db = kwargs.get("db", 0)
+    for given in (path if scheme != "unix" and path else db, db):
+        if not str(given).isdecimal():
+            raise ConfigError(
+                f"LOCATION {label!r}: database {given!r} is not a number."
+            )
     if scheme == "unix" and not kwargs.get("path"):
         raise ConfigError(f"LOCATION {label!r} lacks the path of the socket.")
     secret = hashlib.sha256(str(kwargs.get("password", "")).encode()).hexdigest()
@@ -107,11 +110,11 @@ def _parse_redis(
         scheme,
         str(kwargs.get("path") or kwargs.get("host", "localhost")),
         str(kwargs.get("port", 6379)),
-        str(db),
+        str(int(db)),
         str(kwargs.get("username", "")),
         secret,
     )
-    return Location(scheme, identity, db, label, kwargs)
+    return Location(scheme, identity, int(db), label, kwargs)
 
 
 def hide_password(location: str) -> str:

@@ -276,7 +276,7 @@ def test_the_password_stays_out_of_the_error(set_caches):
 def test_a_database_has_one_channel_however_it_is_spelled(
     set_caches, redis_url, spelled
 ):
-    """Two projects may write the same database differently, and must hear each other."""
+    """Two projects may write it differently, and must hear each other."""
     db = int(redis_url.rpartition("/")[2])
     location, options = spelled(redis_url, db)
     set_caches(default=entry(location, OPTIONS=options))
