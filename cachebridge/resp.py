@@ -12,7 +12,13 @@ from __future__ import annotations
 from typing import Any, Final, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 
 try:
     import hiredis
@@ -22,6 +28,13 @@ else:
     HIREDIS_INSTALLED = True
 
 READ_BYTES: Final = 65536
+
+_ERRORS: Final[dict[str, type[ResponseError]]] = {
+    "NOPERM": NoPermissionError,
+    "NOSCRIPT": NoScriptError,
+    "OOM": OutOfMemoryError,
+    "READONLY": ReadOnlyError,
+}
 
 _END: Final = b"\r\n"
 _ARRAY, _BULK, _INTEGER, _SIMPLE, _ERROR = b"*$:+-"
@@ -45,8 +58,8 @@ def make_parser() -> ReplyParser:
 
 def reply_error(text: str) -> ResponseError:
     """Make the exception for the text of an error reply."""
-    kind = NoScriptError if text.startswith("NOSCRIPT") else ResponseError
-    return kind(text)
+    code = text.partition(" ")[0]
+    return _ERRORS.get(code, ResponseError)(text)
 
 
 class HiredisParser:

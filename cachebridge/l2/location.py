@@ -100,7 +100,9 @@ def _parse_redis(
     db = kwargs.get("db", 0)
     for given in (path if scheme != "unix" and path else db, db):
         if not str(given).isdecimal():
-            raise ConfigError(f"LOCATION {label!r}: database {given!r} is no number.")
+            raise ConfigError(
+                f"LOCATION {label!r}: database {given!r} is not a number."
+            )
     if scheme == "unix" and not kwargs.get("path"):
         raise ConfigError(f"LOCATION {label!r} lacks the path of the socket.")
     secret = hashlib.sha256(str(kwargs.get("password", "")).encode()).hexdigest()

@@ -182,7 +182,7 @@ BAD_OPTIONS = {
     "reserved": ({"CLIENT_KWARGS": {"protocol": 3}}, ["protocol", "cachebridge sets"]),
     "not a dict": ({"CLIENT_KWARGS": 5}, ["CLIENT_KWARGS", "dict"]),
     "pool kwargs": ({"CONNECTION_POOL_KWARGS": 5}, ["CONNECTION_POOL_KWARGS"]),
-    "db": ({"db": "main"}, ["database 'main' is no number"]),
+    "db": ({"db": "main"}, ["database 'main' is not a number"]),
 }
 
 

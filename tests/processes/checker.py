@@ -1,4 +1,4 @@
-"""Judges a history: is there an order of the writes that explains every read?
+"""Judges a history: some order of the writes must explain every read.
 
 Soundness first: it accuses only where no order does.  A write takes effect at some
 instant between its begin and its end; one without an answer at any time after its

@@ -11,7 +11,6 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +21,8 @@ from redis.retry import Retry
 from tests.processes.timeline import SERVER, Timeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
     from cachebridge.testing import RedisServer
     from tests.processes.fleet import Fleet, Process
 
@@ -49,8 +50,8 @@ class Lane:
         try:
             deck: list[str] = []
             while time.monotonic() < until + TARDY_S:
-                missing = [n for n in self.faults if not self.timeline.fired[n]]
                 if time.monotonic() >= until:
+                    missing = self.missing()
                     if not missing:
                         return
                     deck = missing
@@ -64,6 +65,10 @@ class Lane:
                 time.sleep(self.random.uniform(0.1, 0.5))
         except BaseException as exc:
             self.error = exc
+
+    def missing(self) -> list[str]:
+        """Name the faults that have not fired."""
+        return [name for name in self.faults if not self.timeline.fired[name]]
 
     def keep_only(self, names: Collection[str]) -> None:
         """Leave all other faults out."""

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +21,8 @@ from tests.processes.rhythm import Rhythm
 from tests.processes.worker import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from cachebridge.testing import RedisServer
     from tests.processes.timeline import Timeline
 

@@ -9,12 +9,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from cachebridge import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 KEY = "preloaded"
 URL = os.environ["CACHE_URL"]

@@ -6,7 +6,6 @@ import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +27,8 @@ from tests.processes.timeline import Timeline
 from tests.processes.values import COUNTERS, KEYS, decode_raw
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from tests.processes.history import Seen
 
 CONNECT_TIMEOUT_S: Final = 0.3
@@ -141,7 +142,7 @@ def run(
             options=OPTIONS,
         )
         try:
-            _load(outcome, timeline, server, fleet, seconds, only)
+            _load(outcome, timeline, server, fleet, seconds=seconds, only=only)
             _rest(outcome, server, fleet)
         finally:
             fleet.stop()
@@ -155,6 +156,7 @@ def _load(
     timeline: Timeline,
     server: RedisServer,
     fleet: Fleet,
+    *,
     seconds: float,
     only: Collection[str],
 ) -> None:
@@ -177,9 +179,7 @@ def _load(
         if lane.error is not None:
             raise lane.error
     outcome.fired = timeline.fired
-    outcome.faults_missing = [
-        name for lane in lanes for name in lane.faults if not timeline.fired[name]
-    ]
+    outcome.faults_missing = [name for lane in lanes for name in lane.missing()]
     for writer, answer in answers.items():
         for failure in answer["failures"] + answer["stuck"]:
             outcome.violations.append(

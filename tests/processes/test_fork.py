@@ -1,4 +1,4 @@
-"""After a fork: the child begins anew, and the parent goes on as if nothing happened."""
+"""After a fork the child begins anew, and the parent goes on as if nothing was."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import textwrap
 import time
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def environment(**more):
     return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
-# -- gunicorn --preload ------------------------------------------------------------------
+# -- gunicorn --preload --------------------------------------------------------------
 
 
 class Site:
@@ -158,7 +159,7 @@ def test_a_new_worker_after_a_death(site):
     assert answer["now"]["pid"] != victim
 
 
-# -- os.fork -------------------------------------------------------------------------------
+# -- os.fork -------------------------------------------------------------------------
 
 FORK_UNDER_LOAD = """
     import os, sys, threading, time, warnings
@@ -285,7 +286,7 @@ INHERITED = """
 """
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's /proc")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
 def test_a_child_keeps_none_of_the_parents_connections(redis_url):
     """Or a dead parent's subscription would live on, and nobody would ever read it."""
     done = run_script(INHERITED, redis_url)

@@ -1,4 +1,4 @@
-"""A follower of a load is told nothing older than what its process knew when it asked."""
+"""A follower of a load is told nothing older than what its process knew before."""
 
 from __future__ import annotations
 

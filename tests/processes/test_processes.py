@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 
 import pytest
 
-from tests.processes.run import run
+from tests.processes import faults
+from tests.processes.run import Outcome, run
+from tests.processes.timeline import Timeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_server")]
 
 SEED = 20
 SECONDS = 20.0
-MUTANT_SECONDS = 5.0
+MUTANT_SECONDS = 7.0
 BREAKS = ("cut_and_refuse", "kill_subscriptions")
 
 
@@ -31,25 +34,31 @@ def test_processes_stay_coherent_under_faults():
 
 
 @pytest.mark.parametrize(
-    ("mutant", "faults", "rules"),
+    ("mutant", "only", "rules"),
     [
         ("no-flush-on-subscribe", BREAKS, {"disagreement", "too-old"}),
         ("no-message", ("delay",), {"disagreement", "too-old"}),
         ("no-fill-token", ("delay",), {"went-back", "too-old", "disagreement"}),
     ],
 )
-def test_a_mutant_is_caught(mutant, faults, rules):
+def test_a_mutant_is_caught(mutant, only, rules):
     """With one rule of the protocol switched off the run fails, and says of what."""
-    outcome = run(seed=SEED, seconds=MUTANT_SECONDS, mutant=mutant, only=faults)
+    outcome = run(seed=SEED, seconds=MUTANT_SECONDS, mutant=mutant, only=only)
     assert outcome.rules_broken & rules, shown(outcome)
 
 
-def test_a_fault_that_never_fires_fails_the_run():
-    """A run that proves nothing is not good."""
-    outcome = run(seed=SEED, seconds=0.2, only=("late_write",), processes=2)
-    outcome.fired.clear()
-    outcome.faults_missing = ["late_write"]
+def test_a_fault_that_never_fires_fails_the_run(monkeypatch):
+    """It is tried again for a while; then the run is not good, and names it."""
+    monkeypatch.setattr(faults, "TARDY_S", 0.7)
+    lane = faults.Lane(Timeline(), "seed")
+    tries = []
+    lane.faults = {"never": lambda: bool(tries.append(1)), "always": lambda: True}
+    lane.run(time.monotonic() + 0.3)
+    assert len(tries) > 1
+    assert lane.missing() == ["never"]
+    outcome = Outcome(SEED, faults_missing=lane.missing())
     assert not outcome.is_good
+    assert "NEVER FIRED: never" in list(outcome.lines())
 
 
 @pytest.mark.skipif(

@@ -1,14 +1,13 @@
-"""When which fault was at work: bounds writes without an answer, explains slow calls."""
+"""When which fault was at work: bounds unanswered writes, explains slow calls."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tests.processes.history import (
     ABSENT,
@@ -17,6 +16,9 @@ from tests.processes.history import (
     Op,
     Write,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SETTLED_S: Final = 1.0
 """What was sent has arrived once nothing has held it back for so long."""

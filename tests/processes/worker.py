@@ -16,10 +16,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge import Cache, L2Error, MissingKeyError
 from tests.processes import mutants
@@ -38,9 +37,15 @@ from tests.processes.values import (
     spoil,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PAUSE_S: Final = 0.002
 FOCUS: Final = 4
 COLD_SHARE: Final = 0.04
+STORM: Final = 12
+STORMY: Final = (8, 3, 1)
+"""How often a storm loads, sets and deletes."""
 CORRUPT: Final = -1
 TTL_S: Final = 300.0
 
@@ -79,7 +84,7 @@ class Load:
                 (self._get_many, 8),
                 (self._has_key, 4),
                 (self._bypass, 2),
-                (self._load, 6),
+                (self._load, 8),
                 (self._set, 12),
                 (self._set_many, 3),
                 (self._add, 4),
@@ -87,6 +92,7 @@ class Load:
                 (self._delete_many, 2),
                 (self._incr, 8),
                 (self._touch, 3),
+                (self._storm, 4),
             ],
             strict=True,
         )
@@ -202,9 +208,18 @@ class Load:
             lambda: [(key, PRESENT if self._cache.touch(key, self._ttl()) else ABSENT)],
         )
 
-    def _load(self) -> None:
+    def _storm(self) -> None:
+        """The threads of the process meet on one key, without a pause."""
+        key = HOT[self._rhythm.slice() % len(HOT)]
+        for _ in range(STORM):
+            (call,) = self._random.choices(
+                (self._load, self._set, self._delete), STORMY
+            )
+            call(key)
+
+    def _load(self, key: str = "") -> None:
         """A load is a write from when its loader runs, a read if it does not."""
-        key = self._key_to_write()
+        key = key or self._key_to_write()
         called = time.monotonic()
         loaded = False
 
