@@ -55,8 +55,8 @@ def test_no_text(location):
         ("redis://a:99999999/0", "not usable"),
         ("redis://[a/0", "not usable"),
         ("redis://a?db=x", "not usable"),
-        ("redis://a/zero", "'zero' is no number"),
-        ("redis://a/-1", "'-1' is no number"),
+        ("redis://a/zero", "'zero' is not a number"),
+        ("redis://a/-1", "'-1' is not a number"),
         ("unix://", "path"),
     ],
 )
@@ -94,7 +94,7 @@ def test_client_kwargs_belong_to_the_identity(location):
     assert parsed.db == 3
     assert parsed.identity == identity("redis://u:p@a/3")
     assert parse_location(location, {"db": "4"}).db == 4
-    with pytest.raises(ConfigError, match="database 'four' is no number"):
+    with pytest.raises(ConfigError, match="database 'four' is not a number"):
         parse_location(location, {"db": "four"})
 
 
