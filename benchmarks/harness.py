@@ -2,9 +2,9 @@
 
 The machine is taken to be noisy. Contenders run in short batches, one after the other
 (A B C, B C A, C A B, ...), so that a slow moment meets all of them; what counts is the
-ratio of two batches of the same round. The garbage collector rests inside a batch, and
-a short sleep before it makes it likely that a batch fits into one slice of the
-scheduler.
+ratio of two batches of the same round. The garbage collector rests inside a batch. A
+batch of single calls is the best of three repeats, each short enough to fit into one
+slice of the scheduler, at the start of which a short sleep before the batch puts it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from statistics import median
 __all__ = ["Batch", "Ratio", "gc_paused", "interleave", "paired", "timed_batch"]
 
 _BREATH_S = 0.001
+_REPEATS = 3
+_LEAST_ROUNDS = 5
 
 # Runs one batch and returns its figure: seconds per call, or calls per second.
 Batch = Callable[[], float]
@@ -48,32 +50,37 @@ def timed_batch(
     names: Mapping[str, object],
     *,
     calls: int = 1,
-    batch_s: float = 0.003,
+    repeat_s: float = 0.0015,
 ) -> Batch:
-    """Return a batch that runs `statement` for about `batch_s`: seconds per call.
+    """Return a batch of `statement`, best of three repeats: seconds per call.
 
     `calls` says how many calls one run of the statement makes.
     """
     timer = timeit.Timer(statement, globals=dict(names))
     timer.timeit(1)
-    once_s = min(timer.timeit(1) for _ in range(3))
-    number = max(1, int(batch_s / once_s))
+    once_s = min(timer.repeat(_REPEATS, 1))
+    number = max(1, int(repeat_s / once_s))
 
     def batch() -> float:
-        return timer.timeit(number) / (number * calls)
+        return min(timer.repeat(_REPEATS, number)) / (number * calls)
 
     return batch
 
 
-def interleave(batches: Mapping[str, Batch], rounds: int) -> dict[str, list[float]]:
+def interleave(
+    batches: Mapping[str, Batch], rounds: int, *, within_s: float = 6.0
+) -> dict[str, list[float]]:
     """Run every batch once per round and return the figures of each contender.
 
     The order turns by one each round, so that nobody always runs after the same
-    neighbour.
+    neighbour. On a slow machine the rounds end `within_s`, but not before the fifth.
     """
     figures: dict[str, list[float]] = {label: [] for label in batches}
     order = list(batches)
+    until = time.monotonic() + within_s
     for turn in range(rounds):
+        if turn >= _LEAST_ROUNDS and time.monotonic() > until:
+            break
         start = turn % len(order)
         for label in order[start:] + order[:start]:
             time.sleep(_BREATH_S)

@@ -38,6 +38,7 @@ _OUTCOMES = {True: "ok", False: "MISSED", None: "n/a"}
 _COLUMNS = (LOCMEM, BUILTIN, DJANGO_REDIS, OURS)
 _PACKAGES = (
     "Django",
+    "asgiref",
     "redis",
     "hiredis",
     "django-redis",
@@ -142,7 +143,8 @@ def markdown(rows: Iterable[Row], measured_on: dict[str, str]) -> str:
             ),
             "<br>".join(verdict.promise for verdict in row.verdicts),
             "<br>".join(
-                f"{verdict.reached} {_OUTCOMES[verdict.ok]}" for verdict in row.verdicts
+                f"{verdict.reached} **{_OUTCOMES[verdict.ok]}**"
+                for verdict in row.verdicts
             ),
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -9,6 +9,7 @@ import os
 
 import django
 from django.conf import settings
+from django.core.cache import cache
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
@@ -22,6 +23,11 @@ _CONTENDER = os.environ.get("CACHE_CONTENDER")
 
 def page(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(_PAGE)
+
+
+def l1_hit_ratio(_request: HttpRequest) -> HttpResponse:
+    """Tell what this worker's L1 answered; for cachebridge only."""
+    return HttpResponse(str(cache.stats().l1_hit_ratio))
 
 
 if not settings.configured:
@@ -41,5 +47,8 @@ if not settings.configured:
     )
     django.setup()
 
-urlpatterns = [path("", cache_page(600)(page) if _CONTENDER else page)]
+urlpatterns = [
+    path("", cache_page(600)(page) if _CONTENDER else page),
+    path("l1-hit-ratio/", l1_hit_ratio),
+]
 application = WSGIHandler()

@@ -11,7 +11,8 @@ from cachebridge.core.keys import KeyPattern, escape_glob
 from cachebridge.core.ttl import to_milliseconds
 from cachebridge.engine.binding import Binding
 from cachebridge.engine.registry import engine_for
-from cachebridge.errors import UnsupportedOperationError
+from cachebridge.errors import ConfigError, UnsupportedOperationError
+from cachebridge.l2.location import hide_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -35,6 +36,16 @@ DEFAULT: Final = Default.DEFAULT
 Ttl = float | None | Default
 
 
+def _upper(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options under their upper-case names; ConfigError for one given twice."""
+    upper: dict[str, Any] = {}
+    for name, value in options.items():
+        if name.upper() in upper:
+            raise ConfigError(f"{name.upper()} is given twice, in both cases.")
+        upper[name.upper()] = value
+    return upper
+
+
 class Cache:
     """A two-level cache: this process's memory in front of a shared store.
 
@@ -49,10 +60,9 @@ class Cache:
     """
 
     def __init__(self, location: str, **options: Any) -> None:
-        engine_options, self._options = parse_options(
-            {name.upper(): value for name, value in options.items()}
-        )
-        engine = engine_for(location, engine_options, user=f"Cache({location!r})")
+        engine_options, self._options = parse_options(_upper(options))
+        shown = hide_password(str(location))
+        engine = engine_for(location, engine_options, user=f"Cache({shown!r})")
         self._binding = Binding(engine, self._options)
         self._probe = self._binding.probe
         self._prefix = self._options.key_prefix

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, Final
 
 from cachebridge.errors import ConfigError
@@ -138,8 +139,10 @@ def _ratio(name: str, value: Any) -> float:
 
 
 def _timeout(name: str, value: Any) -> float | None:
-    if value is None or (_is_number(value) and value == value):  # noqa: PLR0124 NaN
-        return None if value is None else float(value)
+    if value is None:
+        return None
+    if _is_number(value) and isfinite(value):
+        return float(value)
     raise ConfigError(f"{name} must be a number of seconds or None, not {value!r}.")
 
 

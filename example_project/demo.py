@@ -14,12 +14,13 @@ import statistics
 import sys
 import time
 from contextlib import ExitStack
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Final
 
 import django
 from redis import Redis
 
-from cachebridge.testing import ServerNotFoundError, redis_server
+from cachebridge.testing import ServerNotFoundError, ServerStartError, redis_server
 from example_project import scenes, stack
 from example_project.client import UnexpectedAnswerError
 from example_project.stack import ServiceError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from example_project.scenes import ColdKey, PriceChanges, Throughput
+    from example_project.stack import Service
 
 OURS: Final = "cachebridge"
 THEIRS: Final = "RedisCache"
@@ -35,6 +37,10 @@ BACKENDS: Final = {OURS: stack.CACHEBRIDGE, THEIRS: stack.REDIS_CACHE}
 WORKERS: Final = 2
 THREADS: Final = 8
 CROWD: Final = 64
+FAILURES: Final = (
+    *(ServerNotFoundError, ServerStartError, ServiceError),
+    *(UnexpectedAnswerError, HTTPException, OSError),
+)
 
 
 def main() -> int:
@@ -46,8 +52,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. Everything is stopped again.")
         return 130
-    except (ServerNotFoundError, ServiceError, UnexpectedAnswerError) as exc:
-        print(f"FAILED: {exc}\nThe logs are in {stack.VAR_DIR}.")
+    except FAILURES as exc:
+        print(f"FAILED: {type(exc).__name__}: {exc}\nThe logs are in {stack.VAR_DIR}.")
         return 1
     took_s = time.monotonic() - started
     for promise in broken:
@@ -63,32 +69,30 @@ def run() -> list[str]:
         redis = stage.enter_context(redis_server())
         print(headline(redis.url))
         print(f"The shop has {stack.prepare_database()}.\n")
-        urls = {
-            name: stack.redis_database(redis.url, number)
-            for number, name in enumerate(BACKENDS)
-        }
-        shops = {
-            name: stage.enter_context(
-                stack.shop(name, backend, urls[name], workers=WORKERS, threads=THREADS)
-            )
-            for name, backend in BACKENDS.items()
-        }
-        for service in shops.values():
-            service.await_ready()
+        shops = open_shops(stage, redis.url, "", WORKERS, THREADS)
+        loaded = scenes.throughput(shops, redis.url, stack.STAFF_TOKEN)
+        broken = show_throughput(loaded)
+        changed = scenes.price_changes(shops[OURS], stack.STAFF_TOKEN)
+        broken += show_price_changes(changed)
+        crowded = open_shops(stage, redis.url, "-crowd", 1, CROWD)
+        colds = {name: scenes.cold_key(shop) for name, shop in crowded.items()}
+        return broken + show_cold_key(colds)
 
-        broken = show_throughput(scenes.throughput(shops, redis.url))
-        broken += show_price_changes(
-            scenes.price_changes(shops[OURS], stack.STAFF_TOKEN)
+
+def open_shops(
+    stage: ExitStack, redis_url: str, suffix: str, workers: int, threads: int
+) -> dict[str, Service]:
+    """Start the shop on each backend, with a database of its own in the one Redis."""
+    shops = {}
+    for number, (name, backend) in enumerate(BACKENDS.items()):
+        url = stack.redis_database(redis_url, number)
+        shop = stack.shop(
+            f"{name}{suffix}", backend, url, workers=workers, threads=threads
         )
-        crowded = {}
-        for name, backend in BACKENDS.items():
-            with stack.shop(
-                f"{name}-crowd", backend, urls[name], workers=1, threads=CROWD
-            ) as service:
-                service.await_ready()
-                crowded[name] = scenes.cold_key(service, threads=CROWD)
-        broken += show_cold_key(crowded)
-        return broken
+        shops[name] = stage.enter_context(shop)
+    for shop in shops.values():
+        shop.await_ready()
+    return shops
 
 
 def headline(redis_url: str) -> str:
@@ -107,7 +111,10 @@ def show_throughput(results: Mapping[str, Throughput]) -> list[str]:
     ours, theirs = results[OURS], results[THEIRS]
     pairs = zip(ours.rates, theirs.rates, strict=True)
     ratio = statistics.median(our_rate / their_rate for our_rate, their_rate in pairs)
-    print(f"1. The same pages from both shops, {len(ours.rates)} short rounds in turns")
+    print(
+        f"1. The same pages from both shops: {len(ours.rates)} short rounds in turns, "
+        "a price written in each"
+    )
     row("", OURS, THEIRS, "ratio")
     row(
         "requests/s, median of the rounds",

@@ -6,8 +6,10 @@ variables let the demo run this same shop on another cache.
 
 from __future__ import annotations
 
-import os
+from os import environ
 from pathlib import Path
+
+env = environ.get
 
 BASE_DIR = Path(__file__).resolve().parent
 VAR_DIR = BASE_DIR / "var"
@@ -15,22 +17,20 @@ VAR_DIR.mkdir(exist_ok=True)
 
 CACHES = {
     "default": {
-        "BACKEND": os.getenv(
-            "SHOP_CACHE_BACKEND", "cachebridge.django_backend.CacheBridge"
-        ),
-        "LOCATION": os.getenv("SHOP_REDIS_URL", "redis://127.0.0.1:6379/0"),
+        "BACKEND": env("SHOP_CACHE_BACKEND", "cachebridge.django_backend.CacheBridge"),
+        "LOCATION": env("SHOP_REDIS_URL", "redis://127.0.0.1:6379/0"),
     }
 }
 
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 
 # A shop on the loopback interface, for looking at: nothing here is worth a secret.
-SECRET_KEY = os.getenv("SHOP_SECRET_KEY", "only-for-the-example-shop")
+SECRET_KEY = env("SHOP_SECRET_KEY", "only-for-the-example-shop")
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 
 # Who knows this may change prices; without it nobody may.
-SHOP_STAFF_TOKEN = os.getenv("SHOP_STAFF_TOKEN", "")
+SHOP_STAFF_TOKEN = env("SHOP_STAFF_TOKEN", "")
 
 INSTALLED_APPS = [
     "django.contrib.sessions",
@@ -64,7 +64,7 @@ TEMPLATES = [
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.getenv("SHOP_DATABASE", VAR_DIR / "shop.sqlite3"),
+        "NAME": env("SHOP_DATABASE", VAR_DIR / "shop.sqlite3"),
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",

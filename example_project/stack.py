@@ -175,11 +175,16 @@ def redis_database(url: str, number: int) -> str:
 
 
 def stop_on_signals() -> None:
-    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does."""
+    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does.
+
+    Ctrl-C itself, too, where a script has put us in the background: its shell lets
+    SIGINT be ignored there.
+    """
 
     def leave(number: int, _frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGHUP, leave)
 

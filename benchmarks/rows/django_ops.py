@@ -21,7 +21,7 @@ __all__ = ["OPERATIONS", "Operation", "measure"]
 PROXY_ALONE = "the proxy alone"
 
 _KEYS = [f"article:{number:04d}" for number in range(100)]
-_ROUNDS = 61
+_ROUNDS = 31
 
 _SHORT = "a short string"
 _RECORD = {f"field_{number:02d}": f"value {number}" for number in range(10)} | {

@@ -20,7 +20,7 @@ _KEYS = [f"article:{number:04d}" for number in range(100)]
 _PAIRS = dict.fromkeys(_KEYS, "a short string")
 _HOUR_S = 3600.0
 _SIZE = 10_000
-_ROUNDS = 81
+_ROUNDS = 61
 
 FLOOR = "floor"
 ORDERED_DICT = "OrderedDict + Lock"

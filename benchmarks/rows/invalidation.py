@@ -22,7 +22,7 @@ from benchmarks import contenders
 from benchmarks.contenders import OURS
 from benchmarks.harness import interleave
 from benchmarks.report import Limit, Row
-from cachebridge.bus.pubsub import channels_of
+from cachebridge.bus.session import channels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ class Receiver(Protocol):
     def on_break(self, reason: str) -> None:
         """Messages may be lost from now on, until the next ``on_subscribed``."""
 
-    def on_frame(self, frame: bytes) -> None:
-        """A message has arrived."""
+    def on_frame(self, frame: bytes) -> bool:
+        """A message has arrived; tell whether it came from this very process."""
 
     def on_server_changed(self) -> None:
         """The server has lost its data: a restart, a FLUSHALL, a failover."""

@@ -14,7 +14,7 @@ class LocalBus:
     """Hands every frame straight to the receiver; never breaks."""
 
     def __init__(
-        self, subscribers: list[Callable[[bytes], None]], receiver: Receiver
+        self, subscribers: list[Callable[[bytes], object]], receiver: Receiver
     ) -> None:
         self._subscribers = subscribers
         self._receiver = receiver

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+from cachebridge.bus.subscription import Subscription
 
 if TYPE_CHECKING:
     import threading
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from cachebridge.bus.base import Receiver
 
 NONCE_BYTES: Final = 16
+ECHO_PAUSE_S: Final = 0.0005
+"""What a message of another process may be late by, in a process that just wrote."""
+TICKS_PER_BEAT: Final = 5
+"""How often per heartbeat the thread looks at the clock while nothing arrives."""
 L1_OFF: Final = b"off"
 
 
@@ -82,7 +88,6 @@ class Session:
         self._channels = settings.channels
         self._receiver = settings.receiver
         self._clock = settings.clock
-        self._bus = settings.make_connection()
         self._commands = settings.make_connection()
         self._server_id: bytes | None = None
         self._nonce = b""
@@ -90,53 +95,57 @@ class Session:
         self._next_beat = 0.0
         self._shared = self._channels.shared.encode()
         self._private = self._channels.private.encode()
+        self._subscription = Subscription(
+            settings.make_connection(), [self._shared, self._private]
+        )
         self.was_up = False
 
     def serve(self) -> None:
         """Subscribe, then handle messages and heartbeats until something breaks."""
-        bus = self._bus
-        bus.connect()
+        early = self._subscription.open(self._settings.heartbeat_s / TICKS_PER_BEAT)
         self._commands.connect()
-        self._subscribe()
         self._receiver.on_subscribed()
         self.was_up = True
         self._send_heartbeat(probe=True)
+        for reply in early:
+            self._handle(reply)
         while not self._stopping.is_set():
-            wait_s = max(0.0, self._next_beat - self._clock())
-            if bus.can_read(timeout=wait_s):
-                self._handle(bus.read_response())
+            self._handle_arrived(self._subscription.receive())
             if self._clock() >= self._next_beat:
                 self._beat()
 
     def wake(self) -> None:
         """End the read that the thread waits in, from another thread."""
-        sock = self._bus._sock  # noqa: SLF001 no public way to it
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        self._subscription.wake()
 
     def close(self) -> None:
         """Close both connections."""
-        for connection in (self._bus, self._commands):
-            with contextlib.suppress(Exception):
-                connection.disconnect()
+        self._subscription.close()
+        with contextlib.suppress(Exception):
+            self._commands.disconnect()
 
-    def _subscribe(self) -> None:
-        """Subscribe and wait for every acknowledgement; a refusal raises."""
-        self._bus.send_command("SUBSCRIBE", self._shared, self._private)
-        for _ in range(2):
-            kind = self._bus.read_response()[0]
-            if kind != b"subscribe":
-                raise RedisConnectionError(f"SUBSCRIBE was answered with {kind!r}")
+    def _handle_arrived(self, replies: list[Any]) -> None:
+        """Handle replies, and pause for a moment if all were echoes of own writes.
 
-    def _handle(self, reply: Any) -> None:
-        kind, channel, payload = reply
-        if kind != b"message":
-            raise RedisConnectionError(f"unexpected {kind!r} on the subscription")
+        Nobody waits for those, and woken for each of them this thread would take the
+        interpreter from the writer as often: a pause lets them gather.
+        """
+        echoes = [self._handle(reply) for reply in replies]
+        if echoes and all(echoes):
+            time.sleep(ECHO_PAUSE_S)
+
+    def _handle(self, reply: Any) -> bool:
+        """Handle one message; tell whether it was the echo of an own write."""
+        match reply:
+            case [b"message", bytes(channel), bytes(payload)]:
+                pass
+            case _:
+                raise RedisConnectionError(f"unexpected {reply!r:.80} while subscribed")
         if channel == self._shared:
-            self._receiver.on_frame(payload)
-        elif payload == self._nonce:
+            return self._receiver.on_frame(payload)
+        if payload == self._nonce:
             self._echoed()
+        return False
 
     def _beat(self) -> None:
         """Send the next heartbeat, unless the last is still under way."""

@@ -46,6 +46,9 @@ class MessageType(IntEnum):
     """Turn L1 on (flag 1) or off (flag 0)."""
 
 
+_TYPES: Final = {int(kind): kind for kind in MessageType}
+
+
 class MalformedMessageError(Exception):
     """The frame is not a message of a known version."""
 
@@ -98,23 +101,21 @@ def decode_message(frame: bytes) -> Message:
         if end != len(frame):
             raise MalformedMessageError("length does not fit")
         on = bool(flags & _FLAG_ON)
-        return Message(MessageType(kind), origin, write_id, sent_us, keys, on)
-    except (struct.error, ValueError) as exc:
+        return Message(_TYPES[kind], origin, write_id, sent_us, keys, on)
+    except (struct.error, LookupError, ValueError) as exc:
         raise MalformedMessageError(str(exc)) from exc
 
 
 def _decode_keys(frame: bytes, count: int) -> tuple[tuple[str, ...], int]:
     keys = []
-    at = _HEADER.size
+    start = _HEADER.size
     for _ in range(count):
-        (length,) = _LENGTH.unpack_from(frame, at)
-        at += _LENGTH.size
-        raw = frame[at : at + length]
-        if len(raw) != length:
-            raise MalformedMessageError("truncated key")
-        keys.append(str(raw, "utf-8", "surrogatepass"))
-        at += length
-    return tuple(keys), at
+        (length,) = _LENGTH.unpack_from(frame, start)
+        start += _LENGTH.size
+        end = start + length
+        keys.append(str(frame[start:end], "utf-8", "surrogatepass"))
+        start = end
+    return tuple(keys), start
 
 
 def batches(keys: Sequence[str]) -> list[Sequence[str]]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from cachebridge.core.entry import WRITE_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cachebridge.core.entry import Entry
     from cachebridge.stats import Counters
@@ -42,7 +42,7 @@ class L1(Protocol):
     def peek(self, key: str) -> Entry | None:
         """Return the entry, usable or not."""
 
-    def put(self, key: str, entry: Entry) -> Iterable[str]:
+    def put(self, key: str, entry: Entry) -> Sequence[str]:
         """Store the entry; return the keys that had to leave for it."""
 
     def pop(self, key: str) -> None:
@@ -270,7 +270,9 @@ class Coherence:
 
     def store(self, key: str, entry: Entry) -> None:
         """Store; whoever has to leave takes its open fills along (I4)."""
-        self.bump_all(self.l1.put(key, entry))
+        evicted = self.l1.put(key, entry)
+        if evicted:
+            self.bump_all(evicted)
         self._stores += 1
         if not self._stores % STORES_PER_SWEEP:
             self.bump_all(self.l1.sweep(self.clock(), 2 * STORES_PER_SWEEP))
@@ -303,7 +305,8 @@ class Coherence:
 
     def begin_write(self, key: str, flight: Flight, write_id: int) -> None:
         """While an own write is in flight L1 has no entry for the key (I7)."""
-        self.drop(key)
+        self.l1.pop(key)
+        flight.generation += 1
         flight.writes.add(write_id)
 
     def end_write(self, flight: Flight) -> None:

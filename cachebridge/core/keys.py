@@ -31,8 +31,8 @@ def escape_glob(text: str) -> str:
 def pattern_of(make_key: Callable[[str, str], str]) -> KeyPattern | None:
     """Derive the pattern of ``make_key(key, version)`` by calling it with marks.
 
-    None if the key does not show in the result, as when it is hashed: then no pattern
-    can find this cache's keys.
+    None if the key does not show in the result, as when it is hashed, or if nothing
+    else does: then no pattern can tell this cache's keys from others.
     """
     try:
         sample = make_key(ANY_KEY, ANY_VERSION)
@@ -41,6 +41,8 @@ def pattern_of(make_key: Callable[[str, str], str]) -> KeyPattern | None:
     if sample.count(ANY_KEY) != 1:
         return None
     pieces = re.split(f"{ANY_KEY}|{ANY_VERSION}", sample)
+    if not any(pieces):
+        return None
     glob = "*".join(escape_glob(piece) for piece in pieces)
     return KeyPattern(glob, pieces[0])
 

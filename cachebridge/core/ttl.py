@@ -11,6 +11,8 @@ GONE_MS = -2
 """What Redis's PTTL answers for a key that does not exist (any more)."""
 FOREVER_MS = -1
 """What Redis's PTTL answers for a key without expiry."""
+LONGEST_S = 2.0**52
+"""As good as without expiry, and the most that Redis can add to its clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,10 @@ class TtlRule:
 def to_milliseconds(ttl_s: float | None) -> int | None:
     """Convert seconds to Redis milliseconds: at least 1 if positive, 0 if it is over.
 
-    Raises TypeError for what is not a number.
+    More than ``LONGEST_S`` is without expiry.  Raises TypeError for what is not a
+    number.
     """
-    if ttl_s is None:
+    if ttl_s is None or ttl_s >= LONGEST_S:
         return None
     if ttl_s <= 0:
         return 0

@@ -8,25 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from django.conf import settings
 from django.core.cache.backends.base import (
     DEFAULT_TIMEOUT,
     BaseCache,
     default_key_func,
     memcache_key_warnings,
 )
-from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 from django.utils.safestring import SafeString
 
-from cachebridge.config import parse_options
 from cachebridge.core.entry import MISSING
 from cachebridge.core.keys import pattern_of
 from cachebridge.core.ttl import to_milliseconds
-from cachebridge.django_backend.options import translate, valid_names
-from cachebridge.engine.binding import Binding
-from cachebridge.engine.registry import engine_for, retire
-from cachebridge.errors import ConfigError, UnsupportedOperationError
+from cachebridge.django_backend.bindings import binding_for
+from cachebridge.errors import UnsupportedOperationError
 from cachebridge.l1.copies import register_immutable
 
 if TYPE_CHECKING:
@@ -39,82 +33,42 @@ if TYPE_CHECKING:
 register_immutable(SafeString)
 
 _CLEAN_KEY_LENGTH: Final = 250
-_bindings: dict[tuple[object, ...], tuple[object, Binding]] = {}
-
-
-def _binding_for(location: object, params: Mapping[str, Any]) -> Binding:
-    """Return the binding of a CACHES entry; Django asks once per thread or request.
-
-    The entry's OPTIONS object is the same each time, so its identity will do; the
-    binding is kept together with it, lest another object get its address.
-    """
-    options = params.get("OPTIONS")
-    known = _bindings.get(_identity(location, params, options))
-    if known is not None and known[0] is options:
-        return known[1]
-    alias = _alias_of(location, params)
-    try:
-        given = {**_limits(params), **translate(options or {})}
-        engine_options, cache_options = parse_options(given, also_valid=valid_names())
-        engine = engine_for(location, engine_options, user=f"CACHES[{alias!r}]")
-    except ConfigError as exc:
-        raise ImproperlyConfigured(f"CACHES[{alias!r}]: {exc}") from exc
-    binding = Binding(engine, cache_options)
-    _bindings[_identity(location, params, options)] = (options, binding)
-    return binding
-
-
-def _identity(
-    location: object, params: Mapping[str, Any], options: object
-) -> tuple[object, ...]:
-    return (
-        str(location),
-        id(options),
-        params.get("KEY_PREFIX"),
-        params.get("VERSION"),
-        params.get("MAX_ENTRIES"),
-    )
-
-
-def _limits(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what Django lets one write beside OPTIONS, in either case."""
-    entries = params.get("max_entries", params.get("MAX_ENTRIES"))
-    return {} if entries is None else {"L1_MAX_ENTRIES": entries}
-
-
-def _alias_of(location: object, params: Mapping[str, Any]) -> str:
-    """Find the alias for error messages; Django does not tell it."""
-    caches = settings.CACHES if settings.configured else {}
-    for alias, entry in caches.items():
-        same = entry.get("OPTIONS") is params.get("OPTIONS")
-        if same and entry.get("LOCATION", "") == location:
-            return str(alias)
-    return "?"
-
-
-def _forget_settings(*, setting: str, **_kwargs: Any) -> None:
-    """Let go of every engine when CACHES changes, as in tests."""
-    if setting == "CACHES":
-        engines = {binding.engine for _, binding in _bindings.values()}
-        _bindings.clear()
-        for engine in engines:
-            retire(engine)
-
-
-setting_changed.connect(_forget_settings)
+_make_key: Final = BaseCache.make_key
+_validate_key: Final = BaseCache.validate_key
 
 
 def _key_setting(name: str) -> Any:
     """Make an attribute that keys depend on: changing it ends the use of the probe."""
+    kept_as = f"_{name}"
 
     def read(self: CacheBridge) -> Any:
-        return self.__dict__[name]
+        return getattr(self, kept_as)
 
     def change(self: CacheBridge, value: Any) -> None:
-        self.__dict__[name] = value
-        self.__dict__["_probe"] = _never
+        setattr(self, kept_as, value)
+        self._probe = _never
 
     return property(read, change)
+
+
+def _key_method(name: str) -> Any:
+    """Make a method of BaseCache that one may replace on a single object, as tests do.
+
+    From then on the object asks the replacement for every key.
+    """
+    original = getattr(BaseCache, name)
+
+    def read(self: CacheBridge) -> Any:
+        own = self.__dict__.get(name)
+        return original.__get__(self) if own is None else own
+
+    def change(self: CacheBridge, value: Any) -> None:
+        self.__dict__.update({name: value}, _probe=_never, _has_plain_methods=False)
+
+    def forget(self: CacheBridge) -> None:
+        del self.__dict__[name]
+
+    return property(read, change, forget)
 
 
 def _never(_key: str) -> Any:
@@ -133,23 +87,27 @@ class CacheBridge(BaseCache):
     version = _key_setting("version")
     key_prefix = _key_setting("key_prefix")
     key_func = _key_setting("key_func")
+    make_key = _key_method("make_key")
+    validate_key = _key_method("validate_key")
+    make_and_validate_key = _key_method("make_and_validate_key")
 
     def __init__(self, server: object, params: dict[str, Any]) -> None:
         super().__init__(params)
-        binding = _binding_for(server, params)
+        binding = binding_for(server, params)
         self._binding = binding
+        self._has_plain_methods = self._inherits_key_methods()
         self._probe: Callable[[str], Any] = _never
-        if self.key_func is default_key_func and self._makes_plain_keys():
+        if self._has_plain_methods and self.key_func is default_key_func:
             self._probe = binding.probe
         binding.engine.users.add(self)
 
     @classmethod
-    def _makes_plain_keys(cls) -> bool:
+    def _inherits_key_methods(cls) -> bool:
         """Tell whether no subclass has its own say about keys."""
         return (
-            cls.make_key is BaseCache.make_key
-            and cls.validate_key is BaseCache.validate_key
-            and cls.make_and_validate_key is BaseCache.make_and_validate_key
+            cls.make_key is CacheBridge.make_key
+            and cls.validate_key is CacheBridge.validate_key
+            and cls.make_and_validate_key is CacheBridge.make_and_validate_key
         )
 
     # -- reading -----------------------------------------------------------------------
@@ -167,15 +125,33 @@ class CacheBridge(BaseCache):
     def get_many(
         self, keys: Iterable[Any], version: int | None = None
     ) -> dict[Any, Any]:
-        """Return the values that exist, by key; one round trip for what L1 lacks."""
-        missed = list(keys)
+        """Return the values that exist, by key; one round trip for what L1 lacks.
+
+        In the order asked for.  Two keys may have one full key (1 and "1"): both are in
+        the answer.
+        """
+        wanted = list(keys)
         found: dict[Any, Any] = {}
+        missed = wanted
         if version is None and self._probe is not _never:
-            found, missed = self._binding.probe_many(missed)
-        for operations, names in self._group(missed, version):
-            for full_key, value in operations.get_many(names).items():
-                found[names[full_key]] = value
-        return found
+            found, missed = self._binding.probe_many(wanted)
+            if not missed:
+                return found
+        full_keys: list[str] = []
+        names: dict[Operations, list[str]] = {}
+        for key in missed:
+            operations, full_key = self._locate(key, version)
+            names.setdefault(operations, []).append(full_key)
+            full_keys.append(full_key)
+        values: dict[str, Any] = {}
+        for operations, group in names.items():
+            values.update(operations.get_many(group))
+        for key, full_key in zip(missed, full_keys, strict=True):
+            if full_key in values:
+                found[key] = values[full_key]
+        if len(missed) == len(wanted):
+            return found
+        return {key: found[key] for key in wanted if key in found}
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Tell whether the key exists."""
@@ -277,8 +253,8 @@ class CacheBridge(BaseCache):
         if pattern is None:
             raise UnsupportedOperationError(
                 "clear() cannot find this cache's keys: its KEY_FUNCTION returns keys "
-                "that do not contain the given key. Set the option CLEAR_FLUSHES_DB "
-                "to let clear() delete the whole database."
+                "without the given key, or with nothing else. Set the option "
+                "CLEAR_FLUSHES_DB to let clear() delete the whole database."
             )
         binding.coherent.clear(pattern)
 
@@ -312,10 +288,13 @@ class CacheBridge(BaseCache):
         memorable = version is None and type(key) is str and self._probe is not _never
         if memorable and (known := binding.known_full_key(key)) is not None:
             return binding.coherent, known
-        full_key = str(self.make_key(key, version))
-        clean = _is_surely_clean(full_key) and type(self).validate_key is _VALIDATE_KEY
+        if not self._has_plain_methods:
+            full_key = str(self.make_and_validate_key(key, version))
+            return binding.operations_for(str(key), full_key), full_key
+        full_key = str(_make_key(self, key, version))
+        clean = _is_surely_clean(full_key)
         if not clean:
-            self.validate_key(full_key)
+            _validate_key(self, full_key)
         operations = binding.operations_for(str(key), full_key)
         if (
             memorable
@@ -340,9 +319,6 @@ class CacheBridge(BaseCache):
         return to_milliseconds(
             self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
         )
-
-
-_VALIDATE_KEY: Final[Callable[..., None]] = BaseCache.validate_key
 
 
 def _is_surely_clean(full_key: str) -> bool:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from cachebridge.config import OPTION_NAMES
 from cachebridge.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _log = logging.getLogger("cachebridge.django")
 
@@ -123,6 +121,8 @@ def valid_names() -> tuple[str, ...]:
 
 def _pool_arguments(value: Any, translated: dict[str, Any]) -> dict[str, Any]:
     """Sort django-redis's CONNECTION_POOL_KWARGS to where they belong here."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"CONNECTION_POOL_KWARGS must be a dict, not {value!r}.")
     arguments = dict(value)
     if (limit := arguments.pop("max_connections", None)) is not None:
         translated["MAX_CONNECTIONS"] = limit

@@ -98,6 +98,7 @@ class Engine:
         self._values: dict[str, Values] = {}
         self._memory_server = memory_server or MemoryServer(clock)
         self._make_connection: Callable[[], Connection] | None = None
+        self._connections: WeakSet[Connection] = WeakSet()
         self.l2: L2Store = self._open_l2()
         self._listening = threading.Lock()
         self._bus: Bus | None = None
@@ -109,10 +110,15 @@ class Engine:
         options = self.options
         if self.location.scheme == "memory":
             return MemoryStore(self._memory_server)
-        self._make_connection = connection_factory(self.location, options)
-        pool = Pool(
-            self._make_connection, options.max_connections, options.socket_timeout
-        )
+        make_connection = connection_factory(self.location, options)
+
+        def connection() -> Connection:
+            made = make_connection()
+            self._connections.add(made)
+            return made
+
+        self._make_connection = connection
+        pool = Pool(connection, options.max_connections, options.socket_timeout)
         channels = channels_of(self.location.db, b"")
         return RedisStore(pool, channel=channels.shared, label=self.location.label)
 
@@ -169,7 +175,7 @@ class Engine:
             heartbeat_s=self.options.bus_heartbeat,
             trust_s=self.options.bus_trust,
             clock=self.clock,
-            jitter=random.uniform,
+            jitter=random.Random().uniform,  # noqa: S311 users seed the shared one
         )
         return Listener(settings)
 
@@ -206,18 +212,23 @@ class Engine:
         self.rules.reset()
         self.counters.reset()
         self.l2.forget()
+        # Threads that are no more hold the others.  In a child redis-py only closes its
+        # copy of the socket; kept open it would outlive the parent, read by nobody.
+        for connection in tuple(self._connections):
+            connection.disconnect()
 
     # -- reading L1 --------------------------------------------------------------
 
     def usable_entry(self, key: str) -> Entry | None:
         """Return the entry that may answer a read right now in this context."""
-        entry = self.l1.entries.get(key)
-        if entry is None or _bypassed.get():
+        if _bypassed.get():
             return None
         now = self.clock()
-        if is_expired(entry, now) or not self.rules.is_on(now):
+        # Before the entry: one read while L1 was off must not become usable meanwhile.
+        if not self.rules.is_on(now):
             return None
-        return entry
+        entry = self.l1.entries.get(key)
+        return None if entry is None or is_expired(entry, now) else entry
 
     @contextmanager
     def bypass_l1(self) -> Iterator[None]:

@@ -47,6 +47,7 @@ class Receiver:
         self._counters = counters
         self._trust_s = trust_s
         self._unknown_flush_at = float("-inf")
+        self._flush_owed = False
         self._distrusted = False
         self.problem = ""
 
@@ -67,13 +68,16 @@ class Receiver:
     def on_heartbeat(self, sent_at: float, *, l1_on: bool) -> None:
         """Extend trust, follow the fleet's switch, let expired entries go."""
         self._rules.switch(on=l1_on)
-        if not self._distrusted:
+        if not self._distrusted and self._pay_flush():
             self._rules.extend_trust(sent_at + self._trust_s)
         self._rules.sweep(SWEEP_PER_HEARTBEAT)
         self._on_proof()
 
-    def on_frame(self, frame: bytes) -> None:
-        """Apply one message; whatever is not understood empties L1."""
+    def on_frame(self, frame: bytes) -> bool:
+        """Apply one message; whatever is not understood empties L1.
+
+        Returns whether it is the echo of an own write.
+        """
         self._counters.messages_received += 1
         try:
             message = decode_message(frame)
@@ -86,6 +90,8 @@ class Receiver:
         else:
             self._distrusted = False
             self._apply(message)
+            return message.origin == self._rules.origin
+        return False
 
     def _apply(self, message: Message) -> None:
         kind = message.type
@@ -104,15 +110,26 @@ class Receiver:
             assert_never(kind)
 
     def _distrust(self, exc: UnknownVersionError) -> None:
-        """A newer version writes to this bus: L1 rests until a known message comes.
-
-        At most one flush per second, so that a rolling upgrade is no flush storm.
-        """
+        """A newer version writes to this bus: L1 rests until a known message comes."""
         if not self._distrusted:
             _log.warning("L1 rests: message of an unknown %s", exc)
         self._distrusted = True
         self._rules.end_trust()
+        self._flush_owed = True
+        self._pay_flush()
+
+    def _pay_flush(self) -> bool:
+        """Empty L1 of what unknown messages may be about; tell whether that is done.
+
+        At most once per second, so that a rolling upgrade is no flush storm; until then
+        trust does not return.
+        """
         now = self._rules.clock()
-        if now - self._unknown_flush_at >= UNKNOWN_FLUSH_INTERVAL_S:
+        if (
+            self._flush_owed
+            and now - self._unknown_flush_at >= UNKNOWN_FLUSH_INTERVAL_S
+        ):
             self._unknown_flush_at = now
+            self._flush_owed = False
             self._rules.flush("version")
+        return not self._flush_owed

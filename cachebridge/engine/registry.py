@@ -24,7 +24,7 @@ def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine
     ``user`` names the cache for errors.  Raises ConfigError if another cache uses the
     same server with other engine options: there is one L1 and one bus for both.
     """
-    parsed = parse_location(location)
+    parsed = parse_location(location, options.client_kwargs)
     with _lock:
         known = _engines.get(parsed.identity)
         if known is None:
@@ -34,15 +34,21 @@ def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine
     engine, first_user = known
     differing = engine.options.differences(options)
     if differing:
-        name = differing[0]
-        ours = getattr(options, name.lower())
-        theirs = getattr(engine.options, name.lower())
         raise ConfigError(
             f"{user} and {first_user} share one engine on {parsed.label} but differ in "
-            f"{', '.join(differing)}: {name} is {ours!r} here and {theirs!r} there. "
+            f"{', '.join(differing)}: {_contrast(differing[0], options, engine)}. "
             "Give both the same value, or use another database number."
         )
     return engine
+
+
+def _contrast(name: str, options: EngineOptions, engine: Engine) -> str:
+    """Say how an option differs; of CLIENT_KWARGS, which hold secrets, names alone."""
+    ours = getattr(options, name.lower())
+    theirs = getattr(engine.options, name.lower())
+    if name == "CLIENT_KWARGS":
+        ours, theirs = sorted(ours), sorted(theirs)
+    return f"{name} is {ours!r} here and {theirs!r} there"
 
 
 def retire(engine: Engine) -> None:

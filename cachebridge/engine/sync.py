@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.engine import Engine
+    from cachebridge.engine.flights import LoadFlight
     from cachebridge.engine.values import Values
 
 INT64 = range(-(2**63), 2**63)
@@ -224,10 +225,18 @@ class Operations:
             loaded = loader()
             return loaded, self._values.encode(loaded)
 
-        raw = self._engine.flights.lead_or_follow(
-            key, lambda: self._drive(load_plan(key, ttl_ms), load=load)
-        )
-        return self._values.decode(key, raw)
+        def lead(flight: LoadFlight) -> Any:
+            steps: dict[str, Callable[..., Any]] = {
+                "load": load,
+                "read_raw": self.read_raw,
+                "add_encoded": self.add_encoded,
+            }
+            renewing = {name: flight.renewing(step) for name, step in steps.items()}
+            return self._drive(load_plan(key, ttl_ms), **renewing)
+
+        raw = self._engine.flights.lead_or_follow(key, lead)
+        value = self._values.decode(key, raw)
+        return loader() if value is MISSING else value
 
     def read_raw(self, key: str) -> bytes | None:
         """Return the bytes of a value that can be decoded, from L2."""

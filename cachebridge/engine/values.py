@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.values import UndecodableError
 from cachebridge.core.direct import Direct
 from cachebridge.core.entry import MISSING, Entry, Missing, make_entry
 from cachebridge.l1.copies import ENTRY_OVERHEAD_BYTES, CopyRules
-from cachebridge.l1.store import key_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ class Values:
     ) -> None:
         self._serializer = serializer
         self.encode: Callable[[Any], bytes] = serializer.encode
-        self.copies = CopyRules(encode=serializer.encode, decode=serializer.decode)
+        self.copies = CopyRules(encode=serializer.encode, decode=self._decode_or_miss)
         self._ttl_rule = ttl_rule
         self._max_entry_bytes = max_entry_bytes
         self._counters = counters
@@ -51,6 +51,13 @@ class Values:
             _log.warning(
                 "the value of %.*s cannot be read (%s): deleted", SHOWN_KEY, key, exc
             )
+            return MISSING
+
+    def _decode_or_miss(self, raw: bytes) -> Any | Missing:
+        """Decode L1's copy; what cannot be read is left to the read of L2 to delete."""
+        try:
+            return self._serializer.decode(raw)
+        except UndecodableError:
             return MISSING
 
     def take_read(
@@ -94,7 +101,7 @@ class Values:
     ) -> Entry | None:
         """Make an entry, None for a value too large for L1."""
         kind, payload, size = self.copies.form_of(value, raw)
-        size += key_bytes(key)
+        size += 2 * getsizeof(key)  # itself and the caller's form of it
         if size > self._max_entry_bytes:
             self._counters.oversized += 1
             return None

@@ -28,8 +28,7 @@ def make_probe(
     ``aliases`` maps a short key to the full one; a key that is not in it misses.  The
     function is a closure because its variables are read faster than attributes.
     """
-    full_key_of = aliases.get
-    entry_of = store.entries.get
+    entries = store.entries
     note = store.note
     clock = rules.clock
     by_reference = copies.by_reference
@@ -37,24 +36,23 @@ def make_probe(
     value_of = copies.value_of
 
     def probe(key: str) -> Any | Missing:
-        full_key = full_key_of(key)
-        if full_key is not None:
-            entry = entry_of(full_key)
-            if entry is not None:
-                now = clock()
-                if now < entry[EXPIRES] and now < rules.hit_until:
-                    kind = entry[KIND]
-                    if kind is by_reference:
-                        value = entry[PAYLOAD]
-                    elif kind is template:
-                        value = entry[PAYLOAD].copy()
-                    else:
-                        value = value_of(entry)
-                        if value is MISSING:
-                            return MISSING
-                    note(full_key)
-                    counters.l1_hits += 1
-                    return value
+        # Before the entry: one read while L1 was off must not become a hit because
+        # the listener flushes L1 and opens the gate meanwhile.
+        hit_until = rules.hit_until
+        try:
+            full_key = aliases[key]
+            expires, kind, value, _, _ = entry = entries[full_key]
+        except KeyError:
+            return MISSING
+        now = clock()
+        if now < expires and now < hit_until:
+            if kind is not by_reference:
+                value = value.copy() if kind is template else value_of(entry)
+                if value is MISSING:
+                    return MISSING
+            note(full_key)
+            counters.l1_hits += 1
+            return value
         return MISSING
 
     return probe

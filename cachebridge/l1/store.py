@@ -7,7 +7,6 @@ method except ``note`` and ``entries.get`` must be called under the engine's loc
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -33,6 +32,8 @@ class LruStore:
         self.max_entries = max_entries
         self._max_blocks = max_bytes // BLOCK_BYTES
         self._blocks = 0
+        self.peek = self.entries.get
+        """Return the entry of a key, expired or not; None if there is none."""
         self._noted: deque[str] = deque(maxlen=NOTES)
         self.note = self._noted.append
         """Note that a key was hit; needs no lock."""
@@ -46,10 +47,6 @@ class LruStore:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def peek(self, key: str) -> Entry | None:
-        """Return the entry, expired or not."""
-        return self.entries.get(key)
-
     def all_keys(self) -> list[str]:
         """Return all keys, least recently used first."""
         return list(self.entries)
@@ -60,7 +57,8 @@ class LruStore:
         replaced = entries.pop(key, None)
         if replaced is not None:
             self._blocks -= replaced[BLOCKS]
-        self._apply_notes()
+        if self._noted:
+            self._apply_notes()
         entries[key] = entry
         self._blocks += entry[BLOCKS]
         if len(entries) > self.max_entries or self._blocks > self._max_blocks:
@@ -119,8 +117,3 @@ class LruStore:
                 evicted.append(key)
         self._counters.evictions += len(evicted)
         return evicted
-
-
-def key_bytes(key: str) -> int:
-    """Estimate what a key costs: itself and the caller's shorter form of it."""
-    return 2 * sys.getsizeof(key)

@@ -282,14 +282,20 @@ return 1""",
 )
 DELETE: Final = _script(
     """redis.call('PUBLISH', ARGV[1], ARGV[2])
-return redis.call('UNLINK', unpack(KEYS))""",
+local n = 0
+for i = 1, #KEYS, 5000 do
+  n = n + redis.call('UNLINK', unpack(KEYS, i, math.min(i + 4999, #KEYS)))
+end
+return n""",
     _plain_delete,
 )
 INCR: Final = _script(
     """if redis.call('EXISTS', KEYS[1]) == 0 then return false end
 if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
-return redis.call('INCRBY', KEYS[1], ARGV[3])"""
+redis.call('INCRBY', KEYS[1], ARGV[3])
+return redis.call('GET', KEYS[1])"""
 )
+"""Returns digits: a number would be a double in Lua, exact up to 2**53 only."""
 REPLACE: Final = _script(
     """if redis.call('GET', KEYS[1]) ~= ARGV[3] then return 0 end
 if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from redis.retry import Retry
 from cachebridge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cachebridge.config import EngineOptions
 
@@ -36,6 +37,9 @@ _RESERVED_KWARGS: Final = frozenset(
 )
 
 
+_PASSWORD_IN_QUERY: Final = re.compile(r"([?&]password=)[^&]*")
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """A parsed LOCATION."""
@@ -49,8 +53,14 @@ class Location:
     connection_kwargs: dict[str, Any] = field(repr=False, compare=False)
 
 
-def parse_location(location: object) -> Location:
-    """Parse a LOCATION; raises ConfigError naming what is wrong with it."""
+def parse_location(
+    location: object, client_kwargs: Mapping[str, Any] | None = None
+) -> Location:
+    """Parse a LOCATION; raises ConfigError naming what is wrong with it.
+
+    ``client_kwargs`` go before what the URL says, also where they name the database,
+    the user or the password: these belong to the identity.
+    """
     valid = ", ".join(f"{scheme}://" for scheme in SCHEMES)
     if not location:
         raise ConfigError(
@@ -62,44 +72,54 @@ def parse_location(location: object) -> Location:
             f"LOCATION must be one URL ({valid}), not {type(location).__name__}: "
             "several servers are not supported."
         )
-    scheme = urlsplit(location).scheme
-    if scheme not in SCHEMES:
-        raise ConfigError(f"LOCATION {_label(location)!r} must begin with {valid}.")
+    scheme, slashes, _ = location.partition("://")
+    if not slashes or scheme not in SCHEMES:
+        label = hide_password(location)
+        raise ConfigError(f"LOCATION {label!r} must begin with {valid}.")
     if scheme == "memory":
         name = location.removeprefix("memory://")
         return Location(scheme, ("memory", name), 0, location, {})
-    return _parse_redis(location, scheme)
+    return _parse_redis(location, scheme, client_kwargs or {})
 
 
-def _parse_redis(location: str, scheme: str) -> Location:
-    label = _label(location)
-    parts = urlsplit(location)
+def _parse_redis(
+    location: str, scheme: str, client_kwargs: Mapping[str, Any]
+) -> Location:
+    label = hide_password(location)
     if any(mark in location for mark in ",; "):
         raise ConfigError(f"LOCATION {label!r} must be one URL, not a list.")
     try:
-        kwargs: dict[str, Any] = dict(parse_url(location))
-    except ValueError as exc:
-        raise ConfigError(f"LOCATION {label!r} is not usable: {exc}") from exc
-    path = parts.path.strip("/")
-    if scheme != "unix" and path and not path.isdecimal():
-        raise ConfigError(f"LOCATION {label!r}: database {path!r} is not a number.")
+        path = urlsplit(location).path.strip("/")
+        kwargs: dict[str, Any] = {**parse_url(location), **client_kwargs}
+    except (TypeError, ValueError):
+        # What the parser says may quote a part of the password.
+        raise ConfigError(
+            f"LOCATION {label!r} is not usable: no valid URL of a server. Marks such "
+            "as @ : / ? # in a password must be percent-encoded."
+        ) from None
+    db = kwargs.get("db", 0)
+    for given in (path if scheme != "unix" and path else db, db):
+        if not str(given).isdecimal():
+            raise ConfigError(
+                f"LOCATION {label!r}: database {given!r} is not a number."
+            )
     if scheme == "unix" and not kwargs.get("path"):
         raise ConfigError(f"LOCATION {label!r} lacks the path of the socket.")
-    db = kwargs.get("db", 0)
     secret = hashlib.sha256(str(kwargs.get("password", "")).encode()).hexdigest()
     identity = (
         scheme,
         str(kwargs.get("path") or kwargs.get("host", "localhost")),
         str(kwargs.get("port", 6379)),
-        str(db),
+        str(int(db)),
         str(kwargs.get("username", "")),
         secret,
     )
-    return Location(scheme, identity, db, label, kwargs)
+    return Location(scheme, identity, int(db), label, kwargs)
 
 
-def _label(location: str) -> str:
-    """Return the location with its password hidden."""
+def hide_password(location: str) -> str:
+    """Return the location as it may be shown, its passwords hidden."""
+    location = _PASSWORD_IN_QUERY.sub(r"\1***", location)
     head, at, tail = location.rpartition("@")
     if not at:
         return location

@@ -30,7 +30,7 @@ class MemoryServer:
         self.clock = clock
         self.lock = threading.RLock()
         self._data: dict[str, tuple[bytes, float | None]] = {}
-        self.subscribers: list[Callable[[bytes], None]] = []
+        self.subscribers: list[Callable[[bytes], object]] = []
 
     def publish(self, message: bytes | None) -> None:
         """Hand the message to every subscriber, in the caller's thread."""
@@ -144,12 +144,10 @@ class MemoryStore:
             item = server.peek(key)
             if item is None:
                 return None
-            try:
-                value = int(item[0]) + delta
-            except ValueError:
+            value = _integer(item[0])
+            if value is None or value + delta not in INT64:
                 return NOT_AN_INTEGER
-            if value not in INT64:
-                return NOT_AN_INTEGER
+            value += delta
             server.put(key, b"%d" % value, item[1])
             server.publish(message)
             return value
@@ -197,6 +195,15 @@ class MemoryStore:
 
     def forget(self) -> None:
         """Do nothing: a forked child keeps its copy of the parent's data."""
+
+
+def _integer(raw: bytes) -> int | None:
+    """Read what Redis would take for an integer: its shortest digits, in 64 bits."""
+    try:
+        value = int(raw)
+    except ValueError:
+        return None
+    return value if raw == b"%d" % value and value in INT64 else None
 
 
 def _to_fnmatch(pattern: str) -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import select
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cachebridge.errors import L2Error
+from cachebridge.resp import READ_BYTES, make_parser
 
 if TYPE_CHECKING:
     import socket
@@ -23,23 +24,55 @@ if TYPE_CHECKING:
     from redis.connection import Connection
 
 
-class Pooled:
-    """A connection with the poll object that tells whether its peer has hung up."""
+class Link:
+    """An open connection, used by one caller at a time.
 
-    __slots__ = ("connection", "poller")
+    redis-py has opened it and will close it; in between, packed requests go out and
+    replies come in over its bare socket.
+    """
+
+    __slots__ = ("_connection", "_parser", "_poller", "_socket")
 
     def __init__(self, connection: Connection) -> None:
-        connection.connect()
-        self.connection = connection
-        self.poller = select.poll()
-        sock: socket.socket | None = connection._sock  # noqa: SLF001 no other way
-        if sock is None:
-            raise RedisConnectionError("connected without a socket")
-        self.poller.register(sock, select.POLLIN)
+        try:
+            connection.connect()
+            self._socket: socket.socket = connection._sock  # type: ignore[assignment]  # noqa: SLF001 no other way
+            self._poller = select.poll()
+            self._poller.register(self._socket, select.POLLIN)
+        except BaseException:
+            connection.disconnect()
+            raise
+        self._connection = connection
+        self._parser = make_parser()
+
+    def exchange(self, packed: bytes, count: int) -> list[Any]:
+        """Send a request and return its ``count`` replies; errors are among them.
+
+        After any exception the link is unusable: close it.
+        """
+        receive, feed = self._socket.recv, self._parser.feed
+        self._socket.sendall(packed)
+        replies: list[Any] = []
+        while len(replies) < count:
+            data = receive(READ_BYTES)
+            if not data:
+                raise RedisConnectionError("Connection closed by server.")
+            replies = replies + feed(data) if replies else feed(data)
+        if len(replies) > count:
+            raise RedisConnectionError("more replies than questions")
+        return replies
 
     def is_stale(self) -> bool:
         """Tell whether something arrived unasked: the end of the stream, or garbage."""
-        return bool(self.poller.poll(0))
+        return bool(self._poller.poll(0))
+
+    def is_open(self) -> bool:
+        """Tell whether ``close`` was not called yet."""
+        return self._connection._sock is not None  # noqa: SLF001 no other way
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
 
 
 class Pool:
@@ -55,12 +88,12 @@ class Pool:
         wait_s: float,
     ) -> None:
         self._make_connection = make_connection
-        self._idle: deque[Pooled] = deque()
+        self._idle: deque[Link] = deque()
         self._limit = limit
         self._wait_s = wait_s
         self._slots = threading.BoundedSemaphore(limit) if limit else None
 
-    def take(self, *, fresh: bool = False) -> Pooled:
+    def take(self, *, fresh: bool = False) -> Link:
         """Return a connected connection; one just opened if ``fresh``.
 
         Raises what connecting raises, or L2Error if all ``limit`` stay busy.
@@ -72,33 +105,33 @@ class Pool:
             )
         try:
             while not fresh and self._idle:
-                pooled = self._pop()
-                if pooled is None:
+                link = self._pop()
+                if link is None:
                     break
-                if not pooled.is_stale():
-                    return pooled
-                pooled.connection.disconnect()
-            return Pooled(self._make_connection())
+                if not link.is_stale():
+                    return link
+                link.close()
+            return Link(self._make_connection())
         except BaseException:
             self._free_slot()
             raise
 
-    def give_back(self, pooled: Pooled) -> None:
+    def give_back(self, link: Link) -> None:
         """Return a connection whose replies have all been read."""
-        self._idle.append(pooled)
+        self._idle.append(link)
         self._free_slot()
 
-    def discard(self, pooled: Pooled) -> None:
+    def discard(self, link: Link) -> None:
         """Close a connection that was interrupted, whatever interrupted it."""
         try:
-            pooled.connection.disconnect()
+            link.close()
         finally:
             self._free_slot()
 
     def close_idle(self) -> None:
         """Close every idle connection."""
-        while (pooled := self._pop()) is not None:
-            pooled.connection.disconnect()
+        while (link := self._pop()) is not None:
+            link.close()
 
     def forget(self) -> None:
         """Drop idle connections without a word to the server: they are the parent's."""
@@ -106,7 +139,7 @@ class Pool:
         if self._limit:
             self._slots = threading.BoundedSemaphore(self._limit)
 
-    def _pop(self) -> Pooled | None:
+    def _pop(self) -> Link | None:
         try:
             return self._idle.pop()
         except IndexError:

@@ -17,7 +17,7 @@ from cachebridge.l2.commands import Request, encode_key
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cachebridge.l2.pool import Pool, Pooled
+    from cachebridge.l2.pool import Link, Pool
 
 _log = logging.getLogger("cachebridge.l2")
 READ_BATCH = 1000
@@ -82,7 +82,7 @@ class RedisStore:
         if self._scripts_refused:
             return NOT_AN_INTEGER
         try:
-            reply: int | None = self._run(
+            digits: bytes | None = self._run(
                 commands.incr(encode_key(key), delta, self._channel, message)
             )
         except L2Error as exc:
@@ -92,7 +92,7 @@ class RedisStore:
             if self._scripts_refused:
                 return NOT_AN_INTEGER
             raise
-        return reply
+        return None if digits is None else int(digits)
 
     def replace(
         self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
@@ -154,25 +154,23 @@ class RedisStore:
 
         What may not be executed twice is sent once: it may have been executed.
         """
-        pooled = self._pool.take()
+        link = self._pool.take()
         try:
-            return self._exchange_on(pooled, request)
-        except RedisTimeoutError:
+            return self._exchange_on(link, request)
+        except (RedisTimeoutError, TimeoutError):
             raise
         except (RedisConnectionError, OSError):
             if not request.idempotent:
                 raise
         return self._exchange_on(self._pool.take(fresh=True), request)
 
-    def _exchange_on(self, pooled: Pooled, request: Request) -> list[Any]:
-        connection = pooled.connection
+    def _exchange_on(self, link: Link, request: Request) -> list[Any]:
         try:
-            connection.send_packed_command([request.packed], check_health=False)
-            replies = [_read(connection) for _ in range(request.replies)]
+            replies = link.exchange(request.packed, request.replies)
         except BaseException:
-            self._pool.discard(pooled)
+            self._pool.discard(link)
             raise
-        self._pool.give_back(pooled)
+        self._pool.give_back(link)
         return replies
 
     # -- without scripts -------------------------------------------------------------
@@ -216,36 +214,24 @@ class RedisStore:
             change.append((b"SET", key, replacement[0], b"KEEPTTL"))
         else:
             change.append((b"UNLINK", key))
-        pooled = self._pool.take()
+        link = self._pool.take()
         try:
             watch = commands.pack(b"WATCH", key) + commands.pack(b"GET", key)
-            pooled.connection.send_packed_command([watch], check_health=False)
-            watched, current = _read(pooled.connection), _read(pooled.connection)
+            watched, current = link.exchange(watch, 2)
             same = watched == b"OK" and current == expected
             following = (
                 commands.transaction(change)
                 if same
                 else Request(commands.pack(b"UNWATCH"))
             )
-            pooled.connection.send_packed_command(
-                [following.packed], check_health=False
-            )
-            replies = [_read(pooled.connection) for _ in range(following.replies)]
+            replies = link.exchange(following.packed, following.replies)
         except BaseException:
-            self._pool.discard(pooled)
+            self._pool.discard(link)
             raise
-        self._pool.give_back(pooled)
+        self._pool.give_back(link)
         if (failure := _first_error([watched, current, *replies])) is not None:
             raise failure
         return same and replies[-1] is not None
-
-
-def _read(connection: Any) -> Any:
-    """Read one reply; an error reply is returned, since others may follow it."""
-    try:
-        return connection.read_response()
-    except ResponseError as exc:
-        return exc
 
 
 def _first_error(replies: list[Any]) -> ResponseError | None:

@@ -75,11 +75,15 @@ def shares() -> list[Share]:
     return [Share(name, count, 100 * count / total) for name, count in named]
 
 
-def rows(answer: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
+def rows(answer: dict[str, Any] | None) -> Iterator[tuple[str, object]]:
     """List the fields for a table, those of nested dataclasses as ``outer.inner``."""
     for name, value in (answer or {}).items():
         if isinstance(value, dict):
             yield from ((f"{name}.{inner}", held) for inner, held in rows(value))
+        elif isinstance(value, tuple):
+            yield name, ", ".join(map(str, value))
+        elif isinstance(value, float):
+            yield name, f"{value:.6g}"
         else:
             yield name, value
 

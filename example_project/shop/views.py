@@ -32,7 +32,7 @@ from example_project.shop.served_by import MADE_AT
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-_PER_PAGE = 24
+_PER_PAGE = 25
 _RELATED = 5
 _PRICE = forms.DecimalField(min_value=Decimal("0.01"), max_digits=8, decimal_places=2)
 _QUANTITY = forms.IntegerField(min_value=0, max_value=MOST)

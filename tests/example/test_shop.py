@@ -18,7 +18,7 @@ from example_project import stack
 from example_project.client import Connection, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cachebridge.testing import RedisServer
     from example_project.stack import Service
@@ -80,7 +80,7 @@ class Visitor:
     [
         "/",
         "/products/",
-        "/products/?page=25",
+        "/products/?page=24",
         "/category/lamps/",
         "/products/7/",
         "/cart/",
@@ -106,16 +106,16 @@ def test_what_is_not_there(shop: Service, path: str) -> None:
 
 
 def test_hit_level(workers: list[Connection]) -> None:
-    """A page is computed once, then served out of L1, and its body grows old."""
-    worker = workers[0]
-    answers = [worker.get("/products/?page=11") for _ in range(3)]
-    first, *_, last = (answer.headers["X-Cache-Level"] for answer in answers)
+    """A page is computed once, soon served out of L1, and its body grows old."""
+    worker, path = workers[0], "/products/?page=11"
+    first, second = worker.get(path), worker.get(path)
+    ages_s = [float(answer.headers["X-Cache-Age"]) for answer in (first, second)]
+    assert 0 <= ages_s[0] < ages_s[1]
     if worker.stats()["stats"]:
-        assert (first, last) == ("computed", "L1")
+        assert first.headers["X-Cache-Level"] == "computed"
+        assert soon(lambda: worker.get(path).headers["X-Cache-Level"] == "L1")
     else:
-        assert (first, last) == ("n/a", "n/a")
-    ages_s = [float(answer.headers["X-Cache-Age"]) for answer in answers]
-    assert 0 <= ages_s[0] < ages_s[-1] < 10
+        assert first.headers["X-Cache-Level"] == "n/a"
 
 
 def test_price_change_reaches_every_page(workers: list[Connection]) -> None:
@@ -133,12 +133,12 @@ def test_price_change_reaches_every_page(workers: list[Connection]) -> None:
     assert changed.json() == {"id": 1, "price": "1234.50"}
     for path in (product, page):
         assert b"1234.50" in writer.get(path).body
-        assert is_seen_by(reader, path, b"1234.50")
+        assert soon(lambda path=path: b"1234.50" in reader.get(path).body)
 
 
-def is_seen_by(reader: Connection, path: str, text: bytes) -> bool:
-    """Tell whether one of a thousand answers has it; the message needs one or two."""
-    return any(text in reader.get(path).body for _ in range(1_000))
+def soon(is_so: Callable[[], bool]) -> bool:
+    """Ask a thousand times; a message needs the time of one or two questions."""
+    return any(is_so() for _ in range(1_000))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ class Suite:
 
     `at_least` tests must have run, so that a distribution which lost its tests, or a
     label that matches nothing, cannot pass. Where L1 is watched, it must have answered
-    reads of the tests; keys of the other suites stay out of it by L1_EXCLUDE.
+    reads of the tests; throttles stay out of it by L1_EXCLUDE.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Suite:
     imports: tuple[str, ...] = ()
     remote_writes: bool = False
     watches_l1: bool = False
-    timeout_s: float = 120.0
+    timeout_s: float = 240.0
 
 
 # The concrete classes of other backends are left out, and what tests no backend.
@@ -92,6 +92,7 @@ SUITES = {
                 "tests.test_store.CacheStoreWithMemoryBackendTestCase",
             ),
             at_least=25,
+            watches_l1=True,
             imports=(
                 *("html5lib", "six", "webencodings", "jinja2", "markupsafe"),
                 "django-template-partials",
@@ -103,6 +104,7 @@ SUITES = {
             settings="inside.settings.cachalot",
             labels=("cachalot.tests", "cachalot.admin_tests"),
             at_least=190,
+            watches_l1=True,
             imports=(
                 *("django-debug-toolbar", "jinja2", "markupsafe", "beautifulsoup4"),
                 *("soupsieve", "pytz", "psycopg", "psycopg-binary"),

@@ -59,6 +59,7 @@ def launched(
             backend=backend,
             location=server.url.rpartition("/")[0],
             report=str(scratch / "report.json"),
+            timeout_s=suite.timeout_s,
             remote_writes=suite.remote_writes and backend != LOCMEM,
             watches_l1=suite.watches_l1 and backend == CACHEBRIDGE,
         )
@@ -94,7 +95,10 @@ def _run(
             check=False,
         )
     except subprocess.TimeoutExpired as exc:
-        raise SuiteError(f"{suite.name}: no end after {suite.timeout_s} s") from exc
+        said = (exc.stderr or b"").decode(errors="replace")
+        raise SuiteError(
+            f"{suite.name}: no end after {suite.timeout_s} s\n{said}"
+        ) from exc
     if done.returncode != 0:
         raise SuiteError(f"{suite.name}: the runner broke down\n{done.stderr}")
 

@@ -24,6 +24,7 @@ class Plan:
     backend: str
     location: str
     report: str
+    timeout_s: float
     remote_writes: bool = False
     watches_l1: bool = False
 

@@ -15,7 +15,7 @@ import threading
 import warnings
 from typing import Any
 
-from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, CacheKeyWarning
 from django.utils.module_loading import import_string
 from inside import bus
 from inside.plan import current
@@ -76,16 +76,25 @@ class RemoteWrites(Real):
 
     def _forward(self, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Have the writing process do it, and return when we have heard of it."""
+        args = tuple(_sendable(argument) for argument in args)
         if self._canary.is_needed:
             self._canary.hold(lambda: self._written("get", ("",), {}))
         number, reply = self._written(name, args, kwargs)
         if self._canary.is_needed:
             self._canary.expect(number)
+            self._canary.apart(lambda: self._take_into_l1(args, kwargs))
         for message, category in reply.warned:
             warnings.warn(message, category, stacklevel=3)
         if reply.error is not None:
             raise reply.error
         return reply.result
+
+    def _take_into_l1(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Read what was written, for the test's reads and the next write to meet."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CacheKeyWarning)
+            for key in _keys(args):
+                Real.get(self, key, version=kwargs.get("version"))
 
     def _written(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -97,7 +106,7 @@ class RemoteWrites(Real):
             location=location,
             params=params,
             method=name,
-            args=tuple(_sendable(argument) for argument in args),
+            args=args,
             kwargs={key: _sendable(value) for key, value in kwargs.items()},
             made_keys=self._made_keys(args, kwargs),
         )
@@ -110,19 +119,27 @@ class RemoteWrites(Real):
 
         Such a function is local to the test and cannot be sent.
         """
-        if self.key_func is self._configured_key_func or not args:
+        if self.key_func is self._configured_key_func:
             return None
         version = kwargs.get("version", self.version)
-        keys = args[0] if isinstance(args[0], (list, dict)) else [args[0]]
-        return {key: self.key_func(key, self.key_prefix, version) for key in keys}
+        return {
+            key: self.key_func(key, self.key_prefix, version) for key in _keys(args)
+        }
 
     # Reads here, computes here, adds there.
     get_or_set = BaseCache.get_or_set
     aget_or_set = BaseCache.aget_or_set
 
 
+def _keys(args: tuple[Any, ...]) -> list[Any]:
+    """Return the keys that a call is about."""
+    if not args:
+        return []
+    return list(args[0]) if isinstance(args[0], (list, dict)) else [args[0]]
+
+
 def _sendable(argument: Any) -> Any:
-    """Return an argument in a form that crosses processes."""
+    """Return an argument in a form that crosses processes, iterators as lists."""
     if argument is DEFAULT_TIMEOUT:
         return Sentinel.DEFAULT_TIMEOUT
     return list(argument) if hasattr(argument, "__next__") else argument

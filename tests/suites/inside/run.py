@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import unittest
@@ -83,6 +84,8 @@ class Runner(DiscoverRunner):
 
 def run(plan: Plan) -> None:
     """Carry out the plan and write its report."""
+    # Shortly before the parent gives up: where everything hangs.
+    faulthandler.dump_traceback_later(0.9 * plan.timeout_s)
     substitution.install()
     os.environ["DJANGO_SETTINGS_MODULE"] = plan.settings
     django.setup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand
@@ -32,6 +33,7 @@ class Command(BaseCommand):
         )
 
     def _fill(self) -> None:
+        numbers = count(1)  # the same addresses however often the shop is filled
         for shelf, articles in goods():
             category = Category.objects.create(
                 slug=shelf.slug,
@@ -41,6 +43,7 @@ class Command(BaseCommand):
             )
             products = Product.objects.bulk_create(
                 Product(
+                    pk=next(numbers),
                     category=category,
                     sku=article.sku,
                     name=article.name,

@@ -1,0 +1,287 @@
+"""Serializers: types, foreign writers, and bytes that nobody can read."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pickle
+import signal
+import zlib
+
+import pytest
+import redis
+from django.core.cache.backends.redis import RedisCache
+from django_redis.cache import RedisCache as DjangoRedisCache
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachebridge.codec.values import SERIALIZERS, UndecodableError
+from tests.rig import engine_of, eventually, listening, lone_cache, spying
+
+PICKLE, JSON = SERIALIZERS["pickle"], SERIALIZERS["json"]
+UNREADABLE = {
+    "text": b"hello",
+    "empty": b"",
+    "cut pickle": pickle.dumps([1, 2, 3])[:-3],
+    "cut zlib": zlib.compress(b"x" * 99)[:-9],
+    "zlib of rubbish": zlib.compress(b"rubbish"),
+    "unknown module": b"\x80\x04\x8c\x0bno_such_mod\x94\x8c\x01X\x94\x93\x94.",
+    "newer envelope": b"\xcb\x02whatever",
+    "gzip": b"\x1f\x8b\x08\x00rest",
+    "half a number": b"12abc",
+    "minus": b"-",
+}
+
+
+class Odd:
+    """Pickles well, and cannot be unpickled."""
+
+    def __reduce__(self):
+        return fail, ()
+
+
+def fail():
+    raise RuntimeError("cannot be rebuilt")
+
+
+class Exploit:
+    """Would leave a trace if anybody ever unpickled it."""
+
+    def __reduce__(self):
+        return exploit, ()
+
+
+def exploit():
+    os.environ["CACHEBRIDGE_TEST_EXPLOITED"] = "yes"
+
+
+@pytest.mark.parametrize("raw", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("serializer", [PICKLE, JSON], ids=["pickle", "json"])
+def test_unreadable_bytes(serializer, raw):
+    """Whatever is wrong, it is one exception type with the cause chained."""
+    with pytest.raises(UndecodableError) as raised:
+        serializer.decode(raw)
+    assert raised.value.__cause__ is not None
+
+
+@given(st.binary(max_size=60))
+def test_random_bytes_never_raise_anything_else(raw):
+    """JSON reads no random bytes but JSON; its errors are of one type."""
+    with contextlib.suppress(UndecodableError):
+        JSON.decode(raw)
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63), 0, -1])
+def test_integers_are_digits(value):
+    """Redis's INCR works on what was stored, and negative numbers too."""
+    assert PICKLE.encode(value) == JSON.encode(value) == str(value).encode()
+
+
+@pytest.mark.parametrize("value", [True, False, 2**63, -(2**63) - 1])
+def test_what_is_no_64_bit_integer_is_pickled(value):
+    """A bool stays a bool, and what Redis cannot count is no number to it."""
+    raw = PICKLE.encode(value)
+    assert raw[0] == 0x80
+    assert PICKLE.decode(raw) is value or PICKLE.decode(raw) == value
+
+
+def test_subclasses_of_int_keep_their_type():
+    """An IntEnum is not stored as digits."""
+    assert type(PICKLE.decode(PICKLE.encode(signal.SIGTERM))) is signal.Signals
+
+
+def test_json_never_unpickles():
+    """A pickle under a JSON cache is unreadable, compressed or not; nothing runs."""
+    for raw in (pickle.dumps(Exploit()), zlib.compress(pickle.dumps(Exploit()))):
+        with pytest.raises(UndecodableError):
+            JSON.decode(raw)
+    assert "CACHEBRIDGE_TEST_EXPLOITED" not in os.environ
+
+
+def test_json_changes_types_the_same_way_everywhere(redis_url):
+    """Tuples become lists and keys texts: from L1 just as from L2."""
+    cache = listening(lone_cache(redis_url, serializer="json"))
+    value = {"t": (1, 2), 3: [None, True, 1.5]}
+    cache.set("k", value)
+    from_l1 = cache.get("k")
+    with cache.bypass_l1():
+        from_l2 = cache.get("k")
+    assert from_l1 == from_l2 == {"t": [1, 2], "3": [None, True, 1.5]}
+    assert cache.stats().l1_hits == 1
+
+
+@pytest.mark.parametrize("value", [{1, 2}, b"x", object()])
+def test_what_json_cannot_express(redis_url, value):
+    """An error of the caller's, at once, and nothing is stored."""
+    cache = lone_cache(redis_url, serializer="json")
+    with pytest.raises(TypeError):
+        cache.set("k", value)
+    assert cache.get("k") is None
+    assert engine_of(cache).rules.is_idle()
+
+
+FOREIGN = {
+    "none": None,
+    "true": True,
+    "false": False,
+    "int": 7,
+    "negative": -7,
+    "int64": 2**63 - 1,
+    "larger": 2**70,
+    "float": 1.5,
+    "inf": math.inf,
+    "text": "text é",
+    "long-text": "x" * 5000,
+    "bytes": b"\x78\x80",
+    "tuple": (1, "a"),
+    "dict": {"a": [1, {"b": 2}]},
+    "set": {1, 2},
+}
+
+
+def writers(url):
+    """Return the writers whose values people have in their Redis."""
+    zlib_compressor = "django_redis.compressors.zlib.ZlibCompressor"
+    written_json = "django_redis.serializers.json.JSONSerializer"
+    return {
+        "django": RedisCache(url, {}),
+        "django-redis": DjangoRedisCache(url, {}),
+        "django-redis zlib": DjangoRedisCache(
+            url, {"OPTIONS": {"COMPRESSOR": zlib_compressor}}
+        ),
+        "django-redis json": DjangoRedisCache(
+            url, {"OPTIONS": {"SERIALIZER": written_json}}
+        ),
+    }
+
+
+@pytest.mark.parametrize("writer", ["django", "django-redis", "django-redis zlib"])
+def test_values_of_other_backends_are_read(redis_url, writer):
+    """What Django's backend and django-redis wrote comes back as it was, also by L1."""
+    foreign = writers(redis_url)[writer]
+    ours = listening(lone_cache(redis_url, key_prefix=":1:"))
+    for name, value in FOREIGN.items():
+        foreign.set(name, value, timeout=100)
+    for name, value in FOREIGN.items():
+        for _ in range(2):
+            back = ours.get(name)
+            assert back == value, name
+            assert type(back) is type(value), name
+    many = ours.get_many(FOREIGN)
+    assert many == FOREIGN
+    assert ours.stats().undecodable == 0
+    assert ours.incr("int") == 8
+    assert foreign.get("int") == 8
+    foreign.close()
+
+
+def test_json_of_django_redis_is_read(redis_url):
+    """The JSON serializer reads what django-redis's wrote."""
+    foreign = writers(redis_url)["django-redis json"]
+    ours = lone_cache(redis_url, key_prefix=":1:", serializer="json")
+    for name in ("none", "true", "int", "negative", "float", "text", "dict"):
+        foreign.set(name, FOREIGN[name])
+        assert ours.get(name) == FOREIGN[name], name
+    foreign.close()
+
+
+@pytest.mark.parametrize("reader", ["django", "django-redis"])
+def test_other_backends_read_ours(redis_url, reader):
+    """The way back is open: the old backend reads what was written since."""
+    ours = lone_cache(redis_url, key_prefix=":1:")
+    foreign = writers(redis_url)[reader]
+    for name, value in FOREIGN.items():
+        ours.set(name, value)
+        assert foreign.get(name) == value, name
+    foreign.close()
+
+
+@pytest.mark.parametrize("way", ["get", "get_many", "get_or_load", "incr"])
+def test_undecodable_is_a_miss(redis_url, way, caplog):
+    """It is a miss, deleted with its message, counted once and logged in one line."""
+    cache = listening(lone_cache(redis_url))
+    with redis.Redis.from_url(redis_url) as client, spying(redis_url) as spy:
+        client.set("k", "not a pickle")
+        if way == "get":
+            assert cache.get("k", "default") == "default"
+        elif way == "get_many":
+            client.set("l", PICKLE.encode("fine"))
+            assert cache.get_many(["k", "l"]) == {"l": "fine"}
+        elif way == "get_or_load":
+            assert cache.get_or_load("k", lambda: "loaded") == "loaded"
+        else:
+            with pytest.raises(ValueError, match="'k'"):
+                cache.incr("k", 0.5)
+        assert client.get("k") == (
+            PICKLE.encode("loaded") if way == "get_or_load" else None
+        )
+        assert [m.keys for m in spy.messages()][:1] == [("k",)]
+    stats = cache.stats()
+    assert stats.undecodable == 1
+    assert stats.misses >= 1
+    lines = [r for r in caplog.records if r.name == "cachebridge.codec"]
+    assert len(lines) == 1
+    assert "not a pickle" not in caplog.text
+    assert engine_of(cache).rules.is_idle()
+
+
+def test_undecodable_that_was_replaced_meanwhile(redis_url, monkeypatch):
+    """Only the very bytes that could not be read are deleted."""
+    cache = lone_cache(redis_url)
+    store = engine_of(cache).l2
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("k", "not a pickle")
+        read = store.get
+
+        def reading(key):
+            reply = read(key)
+            client.set(key, PICKLE.encode("new"))
+            return reply
+
+        monkeypatch.setattr(store, "get", reading)
+        assert cache.get("k") is None
+        assert client.get("k") == PICKLE.encode("new")
+
+
+def test_undecodable_reaches_the_others(redis_url):
+    """The deletion is published like any other."""
+    one, two = listening(lone_cache(redis_url)), listening(lone_cache(redis_url))
+    one.set("k", "v")
+    assert two.get("k") == "v"
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("k", "not a pickle")
+    with one.bypass_l1():
+        assert one.get("k") is None
+    eventually(lambda: two.get("k") is None)
+
+
+def test_value_that_cannot_be_rebuilt_here(redis_url):
+    """A value that pickles and does not unpickle is a miss, from L1 too."""
+    cache = listening(lone_cache(redis_url))
+    cache.set("k", Odd())
+    assert cache.get("k", "default") == "default"
+    assert cache.get_many(["k"]) == {}
+    cache.set("l", [Odd()])
+    assert cache.get_many(["l"]) == {}
+    assert engine_of(cache).rules.is_idle()
+
+
+def test_loaded_value_that_cannot_be_rebuilt_here(redis_url):
+    """get_or_load gives back what was loaded, never an inner mark of ours."""
+    cache = lone_cache(redis_url)
+    loaded = cache.get_or_load("k", Odd)
+    assert isinstance(loaded, Odd)
+
+
+def test_pickling_errors_propagate(redis_url):
+    """A value that cannot be pickled is the caller's error, and nothing is stored."""
+    cache = listening(lone_cache(redis_url))
+    cache.set("k", "old")
+    for change in (cache.set, cache.add):
+        with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+            change("k", lambda: None)
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        cache.set_many({"k": 1, "l": lambda: None})
+    assert cache.get("k") == "old"
+    assert engine_of(cache).rules.is_idle()

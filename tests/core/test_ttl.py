@@ -1,0 +1,71 @@
+"""The lifetime in L1 never exceeds its share of the lifetime in L2."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachebridge.core.ttl import GONE_MS, TtlRule, to_milliseconds
+
+RULE = TtlRule(60.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("ttl_ms", "lifetime_s"),
+    [
+        (None, 60.0),
+        (-1, 60.0),
+        (GONE_MS, 0.0),
+        (0, 0.0),
+        (1, 0.0005),
+        (1000, 0.5),
+        (119_999, 59.9995),
+        (120_000, 60.0),
+        (10**12, 60.0),
+    ],
+)
+def test_half_of_what_is_left_at_most_the_limit(ttl_ms, lifetime_s):
+    """Without expiry it is L1_TTL, else the smaller of L1_TTL and half of the rest."""
+    assert math.isclose(RULE.l1_lifetime_s(ttl_ms), lifetime_s)
+
+
+@given(
+    st.floats(0.001, 1e6),
+    st.floats(0.01, 1.0),
+    st.none() | st.integers(-2, 10**12),
+)
+def test_never_outlives_l2(limit_s, ratio, ttl_ms):
+    """I12: whatever the options, L1 keeps no value longer than L2 does."""
+    lifetime_s = TtlRule(limit_s, ratio).l1_lifetime_s(ttl_ms)
+    assert 0.0 <= lifetime_s <= limit_s
+    if ttl_ms is not None and ttl_ms >= 0:
+        assert lifetime_s <= ttl_ms / 1000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"),
+    [
+        (None, None),
+        (0, 0),
+        (-1, 0),
+        (-0.001, 0),
+        (0.0001, 1),
+        (0.5, 500),
+        (1, 1000),
+        (True, 1000),
+        (1.9999, 1999),
+    ],
+)
+def test_seconds_to_milliseconds(seconds, milliseconds):
+    """A positive TTL is at least 1 ms, one that is over is 0, None is none."""
+    assert to_milliseconds(seconds) == milliseconds
+
+
+@pytest.mark.parametrize("wrong", ["60", b"60", [], object()])
+def test_what_is_no_number_raises(wrong):
+    """A TTL that is no number is the caller's error, not a cache without expiry."""
+    with pytest.raises(TypeError):
+        to_milliseconds(wrong)

@@ -1,0 +1,75 @@
+"""Stores over real servers: one server of its own for sockets and passwords."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+import redis
+
+from cachebridge.config import EngineOptions
+from cachebridge.l2.location import connection_factory, parse_location
+from cachebridge.l2.pool import Pool
+from cachebridge.l2.redis import RedisStore
+from cachebridge.testing import redis_server
+from tests.rig import stopped_engines
+
+__all__ = ["admin", "own_db", "own_server", "own_url", "stopped_engines", "user_url"]
+
+pytest.register_assert_rewrite("cachebridge.testing.contracts")
+
+PASSWORD = "p:@/?#ss w"
+_databases = count()
+
+
+def open_store(url: str, **options: object) -> RedisStore:
+    """Open a store as an engine does."""
+    location = parse_location(url)
+    parsed = EngineOptions(**options)
+    pool = Pool(
+        connection_factory(location, parsed),
+        parsed.max_connections,
+        parsed.socket_timeout,
+    )
+    return RedisStore(pool, channel=f"cachebridge:{location.db}", label=location.label)
+
+
+@pytest.fixture(scope="module")
+def own_server(shared_server, tmp_path_factory):
+    """Start a server with a socket, where users and connections are ours alone."""
+    path = tmp_path_factory.mktemp("redis") / "redis.sock"
+    args = ("--unixsocket", str(path), "--databases", "1000")
+    with redis_server(args=(*args, "--enable-debug-command", "local")) as server:
+        server.socket_path = path
+        yield server
+
+
+@pytest.fixture
+def own_db():
+    """Return the number of a database of own_server that no other test uses."""
+    return next(_databases)
+
+
+@pytest.fixture
+def own_url(own_server, own_db):
+    return f"redis://{own_server.host}:{own_server.port}/{own_db}"
+
+
+@pytest.fixture
+def admin(own_server):
+    with redis.Redis.from_url(own_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def user_url(own_server, own_db, admin):
+    """Return a function that makes a user with some rights, and the URL for it."""
+
+    def make(*rules: str, name: str = "someone") -> str:
+        admin.execute_command("ACL", "SETUSER", name, "reset", "on", ">secret", *rules)
+        return f"redis://{name}:secret@{own_server.host}:{own_server.port}/{own_db}"
+
+    yield make
+    for name in admin.acl_users():
+        if name != "default":
+            admin.acl_deluser(name)

@@ -1,0 +1,199 @@
+"""A connection that was interrupted is closed: nobody ever reads another's reply."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import greenlet
+import pytest
+import redis
+
+from cachebridge.errors import L2Error
+from tests.l2.conftest import open_store
+from tests.l2.wires import tap
+
+KEYS = [f"key:{number}" for number in range(50)]
+
+
+class Interrupt(BaseException):
+    """What no ``except Exception`` catches, as of greenlet kills and time limits."""
+
+
+@pytest.fixture
+def filled(own_url):
+    """Return the address of a database in which every key holds its own name."""
+    with redis.Redis.from_url(own_url) as client:
+        client.mset({key: key for key in KEYS})
+    return own_url
+
+
+def read_one(store, chance):
+    """Read in one of several ways; the reply must be that of the question."""
+    one, two = chance.sample(KEYS, 2)
+    way = chance.randrange(5)
+    if way == 0:
+        assert store.get(one) == (one.encode(), -1)
+    elif way == 1:
+        reads = [(one.encode(), -1), (two.encode(), -1)]
+        assert store.get_many([one, two]) == reads
+    elif way == 2:
+        assert store.replace(one, one.encode(), one.encode(), b"m") is True
+    elif way == 3:
+        assert store.add(one, b"other", None, b"m") is False
+    else:
+        store.store([(one, one.encode()), (two, two.encode())], None, None)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupt, GeneratorExit])
+@pytest.mark.parametrize("limit", [None, 2])
+def test_interrupted_while_reading(filled, monkeypatch, error, limit):
+    """Hundreds of interruptions before, between and after replies mix nothing up."""
+    chance = random.Random(f"{error}{limit}")
+    striking = threading.Event()
+    struck = []
+
+    def disturb(link, before):
+        if striking.is_set() and chance.randrange(12) == 0:
+            struck.append(link)
+            raise error
+
+    tap(monkeypatch, receiving=disturb)
+    store = open_store(filled, max_connections=limit)
+    rounds = 0
+    while len(struck) < 300:
+        rounds += 1
+        before = len(struck)
+        striking.set()
+        try:
+            read_one(store, chance)
+        except error:
+            striking.clear()
+            assert not struck[-1].is_open(), "it is closed at once"
+            read_one(store, chance)
+        else:
+            assert len(struck) == before, "an interruption is never swallowed"
+    assert rounds > 300
+    assert not {id(link) for link in store._pool._idle} & {id(link) for link in struck}
+    if limit:
+        assert store._pool._slots._value == limit, "no slot is lost"
+
+
+# A signal may also strike inside of a finalizer, where Python can only report it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_interrupted_by_signals(filled):
+    """A time limit that strikes at any instruction leaves no foreign reply behind."""
+    store = open_store(filled)
+    chance = random.Random(7)
+
+    def strike(*_):
+        raise Interrupt
+
+    previous = signal.signal(signal.SIGALRM, strike)
+    strikes = 0
+    try:
+        while strikes < 300:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(2e-5, 6e-4))
+                for _ in range(200):
+                    read_one(store, chance)
+            except Interrupt:
+                strikes += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    for _ in range(100):
+        read_one(store, chance)
+
+
+def test_killed_greenlets(filled, monkeypatch):
+    """A greenlet that is killed while it waits for its reply leaves nothing behind."""
+    main = greenlet.getcurrent()
+
+    def wait(link, before):
+        if greenlet.getcurrent() is not main:
+            main.switch()
+
+    tap(monkeypatch, receiving=wait)
+    store = open_store(filled)
+    chance = random.Random(1)
+    for number in range(200):
+        victim = greenlet.greenlet(store.get)
+        victim.switch(KEYS[number % 50])
+        if number % 3 == 0:
+            victim.switch()
+        if number % 7:
+            victim.throw()
+        read_one(store, chance)
+
+
+def test_many_threads_and_interruptions(filled, monkeypatch):
+    """Threads that share a pool do not feel each other's interruptions."""
+    chance = random.Random(3)
+    lock = threading.Lock()
+
+    def disturb(link, before):
+        with lock:
+            strike = chance.random() < 0.05
+        if strike:
+            raise Interrupt
+
+    tap(monkeypatch, receiving=disturb)
+    store = open_store(filled, max_connections=6)
+
+    def work(seed):
+        own = random.Random(seed)
+        strikes = 0
+        for _ in range(300):
+            try:
+                read_one(store, own)
+            except Interrupt:
+                strikes += 1
+        return strikes
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(work, range(6))) > 50
+    assert store._pool._slots._value == 6
+    assert len(store._pool._idle) <= 6
+
+
+def test_garbage_on_an_idle_connection(own_server, filled):
+    """An idle connection on which something has arrived unasked is not used."""
+    store = open_store(filled)
+    store.ping()
+    link = store._pool._idle[0]
+    link._socket.sendall(b"PING\r\n")
+    assert link._poller.poll(1000)
+    assert store.get(KEYS[0]) == (KEYS[0].encode(), -1)
+    assert not link.is_open()
+
+
+def test_limit_of_connections(redis_server_factory):
+    """All MAX_CONNECTIONS busy: an L2Error naming the option, and no deadlock."""
+    server = redis_server_factory()
+    store = open_store(server.url, max_connections=2, socket_timeout=0.1)
+    taken = [store._pool.take(), store._pool.take()]
+    started = time.monotonic()
+    with pytest.raises(L2Error, match="all 2 of MAX_CONNECTIONS are busy"):
+        store.ping()
+    assert 0.1 <= time.monotonic() - started < 0.3
+    for pooled in taken:
+        store._pool.give_back(pooled)
+    with ThreadPoolExecutor(8) as threads:
+        for each in [threads.submit(store.ping) for _ in range(200)]:
+            each.result()
+    with redis.Redis.from_url(server.url) as admin:
+        assert len(admin.client_list()) <= 2 + 1
+
+
+def test_slot_survives_a_failed_connect(free_port):
+    """A connection that cannot be opened does not use up the limit."""
+    store = open_store(f"redis://127.0.0.1:{free_port}/0", max_connections=1)
+    for _ in range(3):
+        with pytest.raises(L2Error, match="refused"):
+            store.ping()

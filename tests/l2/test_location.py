@@ -1,0 +1,211 @@
+"""LOCATION: what it means, what is wrong with it, and that it keeps its secrets."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+from redis.connection import SSLConnection, UnixDomainSocketConnection
+
+from cachebridge.config import EngineOptions
+from cachebridge.errors import ConfigError
+from cachebridge.l2.location import connection_factory, parse_location
+
+SECRET = "hunter2"
+
+
+def identity(location):
+    return parse_location(location).identity
+
+
+@pytest.mark.parametrize("nothing", [None, "", [], ()])
+def test_missing(nothing):
+    """A forgotten LOCATION raises and offers ``memory://``; it is no default."""
+    with pytest.raises(ConfigError, match=r"LOCATION is missing.*memory://"):
+        parse_location(nothing)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        ["redis://a", "redis://b"],
+        ("redis://a",),
+        {"host": "a"},
+        7,
+        b"redis://a",
+    ],
+)
+def test_no_text(location):
+    """A list of servers, or anything that is no text, raises and says what is valid."""
+    with pytest.raises(ConfigError, match=r"LOCATION must be one URL \(redis://"):
+        parse_location(location)
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("localhost:6379", "must begin with redis://, rediss://, unix://, memory://"),
+        ("http://localhost", "must begin with"),
+        ("REDISS", "must begin with"),
+        ("memcached://localhost", "must begin with"),
+        ("redis://a,redis://b", "must be one URL, not a list"),
+        ("redis://a;b", "not a list"),
+        ("redis://a b", "not a list"),
+        ("redis://a:port/0", "not usable"),
+        ("redis://a:99999999/0", "not usable"),
+        ("redis://[a/0", "not usable"),
+        ("redis://a?db=x", "not usable"),
+        ("redis://a/zero", "'zero' is not a number"),
+        ("redis://a/-1", "'-1' is not a number"),
+        ("unix://", "path"),
+    ],
+)
+def test_unusable(location, reason):
+    """A bad URL raises at construction, naming LOCATION and what is wrong."""
+    with pytest.raises(ConfigError, match="LOCATION") as raised:
+        parse_location(location)
+    assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("location", "db"),
+    [
+        ("redis://a", 0),
+        ("redis://a/", 0),
+        ("redis://a/3", 3),
+        ("redis://a/1?db=3", 3),
+        ("rediss://a/3", 3),
+        ("unix:///tmp/s.sock", 0),
+        ("unix:///tmp/s.sock?db=3", 3),
+    ],
+)
+def test_database(location, db):
+    """The number names the bus's channel too, wherever the URL has it."""
+    assert parse_location(location).db == db
+    made = connection_factory(parse_location(location), EngineOptions())()
+    assert made.db == db
+
+
+@pytest.mark.parametrize("location", ["redis://a/1", "redis://a?db=1", "redis://a"])
+def test_client_kwargs_belong_to_the_identity(location):
+    """A database or user named in CLIENT_KWARGS is the one that the engine is of."""
+    kwargs = {"db": 3, "username": "u", "password": "p"}
+    parsed = parse_location(location, kwargs)
+    assert parsed.db == 3
+    assert parsed.identity == identity("redis://u:p@a/3")
+    assert parse_location(location, {"db": "4"}).db == 4
+    with pytest.raises(ConfigError, match="is not a number"):
+        parse_location(location, {"db": "four"})
+
+
+def test_identity_is_server_database_and_user():
+    """Equal servers share one engine; another database, user or password does not."""
+    assert identity("redis://a") == identity("redis://a:6379/0")
+    different = [
+        "redis://a",
+        "redis://b",
+        "redis://a:6380",
+        "redis://a/1",
+        "rediss://a",
+        "redis://user@a",
+        "redis://user:x@a",
+        "redis://user:y@a",
+        "unix:///a",
+        "unix:///b",
+        "unix:///a?db=1",
+        "memory://",
+        "memory://a",
+    ]
+    assert len({identity(each) for each in different}) == len(different)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        f"redis://user:{SECRET}@host/0",
+        f"redis://:{SECRET}@host/0",
+        f"redis://:{SECRET}@host:6379,redis://:{SECRET}@other:6379",
+        f"rediss://:{SECRET}%40@host/0?ssl_cert_reqs=none",
+        f"redis://host/0?password={SECRET}",
+        f"redis://host/0?db=1&password={SECRET}&client_name=x",
+        f"unix://user:{SECRET}@/tmp/s.sock",
+        f"http://user:{SECRET}@host",
+        f"redis://user:{SECRET}@host/zero",
+        f"redis://user:{SECRET}@host:port/0",
+        f"redis://user:{SECRET}/x@host:6379/0",
+        f"redis://user:{SECRET}#@host:6379/0",
+        f"redis://user:{SECRET}?@host:6379/0",
+        f"redis://user:{SECRET}@host?socket_timeout=never",
+        f"redis://user:{SECRET}@host?protocol=3",
+        f"redis://user:{SECRET}@host?no_such_argument=3",
+    ],
+)
+def test_secrets_are_kept(location):
+    """No label, repr, error or chained error holds a password."""
+    try:
+        parsed = parse_location(location)
+        shown = parsed.label + repr(parsed)
+        connection_factory(parsed, EngineOptions())
+    except ConfigError as exc:
+        shown = "".join(
+            line
+            for line in traceback.format_exception(exc)
+            if not line.startswith("  File")
+        )
+    assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    ("location", "kind"),
+    [
+        ("rediss://a", SSLConnection),
+        ("unix:///tmp/s.sock", UnixDomainSocketConnection),
+    ],
+)
+def test_connection_class(location, kind):
+    """The scheme chooses the connection."""
+    assert type(connection_factory(parse_location(location), EngineOptions())()) is kind
+
+
+def test_own_retry_rules():
+    """Timeouts are the options'; redis-py retries nothing and speaks protocol 2."""
+    options = EngineOptions(socket_timeout=3.0, socket_connect_timeout=4.0)
+    made = connection_factory(parse_location("redis://a"), options)()
+    assert (made.socket_timeout, made.socket_connect_timeout) == (3.0, 4.0)
+    assert made.retry.get_retries() == 0
+    assert int(made.protocol) == 2
+    assert made.health_check_interval == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "decode_responses",
+        "encoding",
+        "health_check_interval",
+        "protocol",
+        "retry",
+        "retry_on_error",
+        "retry_on_timeout",
+        "socket_connect_timeout",
+        "socket_timeout",
+    ],
+)
+@pytest.mark.parametrize("where", ["url", "kwargs"])
+def test_reserved_arguments(name, where):
+    """What would break the rules cannot be given, and the error names it."""
+    kwargs = {name: 1} if where == "kwargs" else {}
+    if where == "url" and name in {"retry", "encoding", "retry_on_error"}:
+        kwargs = {}
+    query = f"?{name}=1" if where == "url" else ""
+    with pytest.raises(ConfigError, match=name):
+        connection_factory(
+            parse_location("redis://a" + query), EngineOptions(client_kwargs=kwargs)
+        )
+
+
+def test_unknown_argument():
+    """An argument that redis-py refuses raises at construction, naming it."""
+    options = EngineOptions(client_kwargs={"no_such_argument": 1})
+    with pytest.raises(ConfigError, match="no_such_argument"):
+        connection_factory(parse_location("redis://a"), options)

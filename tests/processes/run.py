@@ -1,0 +1,297 @@
+"""One run of the process test: load under faults, then rest, then the judgement."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+
+from cachebridge.testing import RedisServer, redis_server
+from tests.processes.checker import Violation, check
+from tests.processes.faults import (
+    BUS_TRUST_S,
+    SOCKET_TIMEOUT_S,
+    ServerLane,
+    WorkerLane,
+    heal,
+)
+from tests.processes.fleet import Fleet
+from tests.processes.history import Op, by_key
+from tests.processes.timeline import Timeline
+from tests.processes.values import COUNTERS, KEYS, decode_raw
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from tests.processes.history import Seen
+
+CONNECT_TIMEOUT_S: Final = 0.3
+OPTIONS: Final[dict[str, Any]] = {
+    "BUS_TRUST": BUS_TRUST_S,
+    "BUS_HEARTBEAT": 0.2,
+    "SOCKET_TIMEOUT": SOCKET_TIMEOUT_S,
+    "SOCKET_CONNECT_TIMEOUT": CONNECT_TIMEOUT_S,
+    "L1_TTL": 60.0,
+    "TIMEOUT": None,
+}
+AGE_SLACK_S: Final = 0.05
+"""All clocks are one clock, so a read older than BUS_TRUST needs no other excuse."""
+REST_S: Final = 1.0
+RECOVERY_S: Final = 5.0
+SCHEDULING_SLACK_S: Final = 0.5
+CALL_LIMIT_S: Final = CONNECT_TIMEOUT_S + 2 * SOCKET_TIMEOUT_S + SCHEDULING_SLACK_S
+CALLS_OF_LOAD: Final = 3
+SHOWN: Final = 5
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run found; ``is_good`` needs no violation and every fault fired."""
+
+    seed: int
+    violations: list[Violation] = field(default_factory=list)
+    fired: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    reads: int = 0
+    ages: list[float] = field(default_factory=list)
+    slowest: dict[str, float] = field(default_factory=dict)
+    late_writes: int = 0
+    faults_missing: list[str] = field(default_factory=list)
+    reports: dict[int, dict[str, Any]] = field(default_factory=dict)
+    load_s: float = 0.0
+    recovery_s: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the run proves something and found nothing wrong."""
+        return not self.violations and not self.faults_missing
+
+    @property
+    def rules_broken(self) -> set[str]:
+        """The names of the rules that were broken."""
+        return {violation.rule for violation in self.violations}
+
+    def lines(self) -> Iterator[str]:
+        """Tell everything worth knowing."""
+        oldest = max(self.ages, default=0.0)
+        yield (
+            f"seed {self.seed}: {self.load_s:.0f} s of load, "
+            f"{sum(self.calls.values())} calls, {sum(self.errors.values())} of them "
+            f"L2Error, {self.reads} reads judged"
+        )
+        yield "calls: " + _counts(self.calls)
+        yield "errors: " + _counts(self.errors)
+        yield "faults fired: " + _counts(self.fired)
+        yield (
+            f"reads of superseded values: {len(self.ages)}, oldest {oldest:.3f} s "
+            f"(bound {BUS_TRUST_S} s); late writes seen: {self.late_writes}"
+        )
+        slowest = ", ".join(f"{k} {v:.2f}" for k, v in sorted(self.slowest.items()))
+        yield f"slowest call in seconds: {slowest}"
+        yield f"all trusted again {self.recovery_s:.1f} s after the load's end"
+        for writer, report in self.reports.items():
+            yield (
+                f"process {writer}: {report['l1_hits']} L1 hits, {report['l2_hits']} "
+                f"L2 hits, {report['evictions']} evictions, flushes "
+                f"{report['flushes']}, fills refused {report['refused']}"
+            )
+        for name in self.faults_missing:
+            yield f"NEVER FIRED: {name}"
+        rules = Counter(violation.rule for violation in self.violations)
+        yield f"violations: {_counts(rules)}" if rules else "violations: none"
+        yield from map(str, self.violations[:SHOWN])
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {counter[name]}" for name in sorted(counter))
+
+
+def run(
+    *,
+    seed: int,
+    seconds: float,
+    mutant: str = "",
+    only: Collection[str] = (),
+    processes: int = 4,
+    gevent_slots: Collection[int] = (),
+) -> Outcome:
+    """Run once, with ``only`` these faults if any are named.
+
+    The processes of ``gevent_slots`` are patched by gevent.
+    What it finds is in the outcome; it raises only if it cannot run.
+    """
+    outcome = Outcome(seed)
+    timeline = Timeline()
+    with tempfile.TemporaryDirectory(prefix="cachebridge-run-") as directory:
+        server = redis_server()
+        fleet = Fleet(
+            server,
+            timeline,
+            Path(directory),
+            processes=processes,
+            seed=seed,
+            mutant=mutant,
+            gevent_slots=gevent_slots,
+            options=OPTIONS,
+        )
+        try:
+            _load(outcome, timeline, server, fleet, seconds=seconds, only=only)
+            _rest(outcome, server, fleet)
+        finally:
+            fleet.stop()
+            server.stop()
+        _judge(outcome, timeline, list(fleet.ops()), fleet.started)
+    return outcome
+
+
+def _load(
+    outcome: Outcome,
+    timeline: Timeline,
+    server: RedisServer,
+    fleet: Fleet,
+    *,
+    seconds: float,
+    only: Collection[str],
+) -> None:
+    """Let the processes work while both lanes deal their faults, then heal all."""
+    server_lane = ServerLane(timeline, f"{outcome.seed}/server", server)
+    worker_lane = WorkerLane(timeline, f"{outcome.seed}/workers", fleet)
+    lanes = (server_lane, worker_lane)
+    if only:
+        for lane in lanes:
+            lane.keep_only(only)
+    fleet.ask("ready")
+    until = time.monotonic() + seconds
+    for thread in [lane.start(until) for lane in lanes]:
+        thread.join()
+    if "cut_and_refuse" in worker_lane.faults:
+        worker_lane.strike_last()
+    answers = fleet.ask("stop")
+    heal(server, fleet)
+    for lane in lanes:
+        if lane.error is not None:
+            raise lane.error
+    outcome.fired = timeline.fired
+    outcome.faults_missing = [name for lane in lanes for name in lane.missing()]
+    for writer, answer in answers.items():
+        for failure in answer["failures"] + answer["stuck"]:
+            outcome.violations.append(
+                Violation("exception", f"process {writer}", failure)
+            )
+    outcome.load_s = time.monotonic() - fleet.started
+
+
+def _rest(outcome: Outcome, server: RedisServer, fleet: Fleet) -> None:
+    """After one second all agree; when all trust their L1 again they still do (I1)."""
+    began = time.monotonic()
+    time.sleep(REST_S)
+    _compare(outcome, server, fleet, "1 s after the end")
+    while True:
+        outcome.reports = fleet.ask("report")
+        outcome.recovery_s = time.monotonic() - began
+        if all(report["trusted"] for report in outcome.reports.values()):
+            break
+        if outcome.recovery_s > RECOVERY_S:
+            for writer, report in outcome.reports.items():
+                if not report["trusted"]:
+                    text = f"L1 still off after {outcome.recovery_s:.1f} s"
+                    outcome.violations.append(
+                        Violation("no-recovery", f"process {writer}", text)
+                    )
+            return
+        time.sleep(0.1)
+    hits = {writer: report["l1_hits"] for writer, report in outcome.reports.items()}
+    present = _compare(outcome, server, fleet, "when all trust L1")
+    for writer, report in outcome.reports.items():
+        if report["l1_hits"] - hits[writer] < present:
+            text = f"{report['l1_hits'] - hits[writer]} L1 hits for {present} keys"
+            outcome.violations.append(Violation("l1-idle", f"process {writer}", text))
+
+
+def _compare(outcome: Outcome, server: RedisServer, fleet: Fleet, when: str) -> int:
+    """Ask all processes, and Redis itself; return how many keys exist."""
+    outcome.reports = fleet.ask("report")
+    with redis.Redis(port=server.port, socket_timeout=5) as client:
+        truth = {key: decode_raw(key, client.get(key)) for key in KEYS}
+    for writer, report in outcome.reports.items():
+        where = f"process {writer}"
+        if report["error"]:
+            outcome.violations.append(Violation("exception", where, report["error"]))
+        if not report["idle"]:
+            outcome.violations.append(
+                Violation("not-idle", where, "a fill, write or load is still open")
+            )
+        for key, values in report["values"].items():
+            if any(value != truth[key] for value in values):
+                text = f"{where} has {values}, Redis has {truth[key]} {when}"
+                outcome.violations.append(Violation("disagreement", key, text))
+    return sum(ident is not None for ident in truth.values())
+
+
+def _judge(outcome: Outcome, timeline: Timeline, ops: list[Op], started: float) -> None:
+    """Check the whole history."""
+    histories = by_key(ops)
+    timeline.add_losses(histories, KEYS, started)
+    timeline.settle(histories)
+    verdict = check(histories, bound_s=BUS_TRUST_S + AGE_SLACK_S, counters=COUNTERS)
+    outcome.reads, outcome.ages = verdict.reads, verdict.ages
+    for violation in verdict.violations:
+        calls = [call for call in violation.proof if isinstance(call, Op)]
+        faults = timeline.during(
+            min((op.called for op in calls), default=math.inf),
+            max((op.end for op in calls if op.end < math.inf), default=0.0),
+        )
+        outcome.violations.append(
+            Violation(
+                violation.rule,
+                violation.key,
+                violation.text,
+                (*violation.proof, *faults),
+            )
+        )
+    _measure_calls(outcome, timeline, ops)
+    for history in histories.values():
+        failed: dict[Seen, float] = {
+            write.value: write.op.end
+            for write in history.writes
+            if isinstance(write.op, Op) and write.op.error and write.value is not None
+        }
+        seen_at = {read.seen: read.begin for read in history.reads}
+        outcome.late_writes += sum(
+            seen_at.get(value, 0.0) > end for value, end in failed.items()
+        )
+
+
+def _measure_calls(outcome: Outcome, timeline: Timeline, ops: list[Op]) -> None:
+    """Count the calls, and find those that took too long without being stopped."""
+    threads = Counter({op.worker: op.thread + 1 for op in sorted(ops, key=_thread)})
+    for op in ops:
+        outcome.calls[op.kind] += 1
+        if op.end == math.inf:
+            continue
+        if op.error:
+            outcome.errors[op.error.split(":")[0]] += 1
+        slot, _ = timeline.lives[op.worker]
+        if timeline.was_stopped(slot, op.called, op.end):
+            continue
+        took_s = op.end - op.called
+        outcome.slowest[op.kind] = max(took_s, outcome.slowest.get(op.kind, 0.0))
+        # A load asks up to three times, and waits for every thread before it.
+        turns = CALLS_OF_LOAD * threads[op.worker] if op.kind == "load" else 1
+        if took_s > turns * CALL_LIMIT_S:
+            faults = timeline.during(op.called, op.end)
+            text = f"{op.kind} took {took_s:.2f} s"
+            outcome.violations.append(
+                Violation("slow", f"process {op.worker}", text, (op, *faults))
+            )
+
+
+def _thread(op: Op) -> int:
+    return op.thread
