@@ -9,7 +9,7 @@ Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
@@ -82,34 +82,79 @@ class HiredisParser:
 
 
 class PythonParser:
-    """Parses without any extension."""
+    """Parses without any extension, in time proportional to what arrives."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._pieces: list[bytes] = []
+        self._missing = 0
+        self._open: list[tuple[list[Any], int]] = []
+        """Arrays that have begun, outermost first, with their lengths."""
 
     def feed(self, data: bytes) -> list[Any]:
         """See ``ReplyParser``."""
-        buffer = self._rest + data if self._rest else data
-        replies = []
+        buffer = self._joined(data) if self._pieces else data
+        replies: list[Any] = []
         at = 0
         try:
             while at < len(buffer):
                 reply, at = _parse(buffer, at)
-                replies.append(reply)
-        except _IncompleteError:
-            pass
+                if self._open or type(reply) is _Array:
+                    self._deliver(reply, replies)
+                else:
+                    replies.append(reply)
+        except _IncompleteError as exc:
+            self._missing = exc.stop - len(buffer)
+            self._pieces.append(buffer[at:])
         except ValueError as exc:
             raise RedisConnectionError(f"not a reply: {exc}") from exc
-        self._rest = buffer[at:]
         return replies
+
+    def _joined(self, data: bytes) -> bytes:
+        """Return all that is held back, or nothing while it is known to be too little.
+
+        So a long value is looked at once when it is complete, not with every piece.
+        """
+        self._pieces.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return b""
+        buffer = b"".join(self._pieces)
+        self._pieces.clear()
+        return buffer
+
+    def _deliver(self, reply: Any, replies: list[Any]) -> None:
+        """Put a reply where it belongs: into the innermost open array, or out."""
+        if type(reply) is _Array:
+            if reply.length:
+                self._open.append(([], reply.length))
+                return
+            reply = []
+        while self._open:
+            items, length = self._open[-1]
+            items.append(reply)
+            if len(items) < length:
+                return
+            self._open.pop()
+            reply = items
+        replies.append(reply)
+
+
+class _Array(NamedTuple):
+    """The head of an array."""
+
+    length: int
 
 
 class _IncompleteError(Exception):
-    """More bytes are needed."""
+    """More bytes are needed: those up to ``stop`` at least, as far as is known."""
+
+    def __init__(self, stop: int = 0) -> None:
+        super().__init__(stop)
+        self.stop = stop
 
 
 def _parse(buffer: bytes, at: int) -> tuple[Any, int]:
-    """Return the reply that begins at ``at``, and where the next one begins."""
+    """Return the reply or array head that begins at ``at``, and where it ends."""
     end = buffer.find(_END, at)
     if end < 0:
         raise _IncompleteError
@@ -119,7 +164,8 @@ def _parse(buffer: bytes, at: int) -> tuple[Any, int]:
     if mark == _BULK:
         return _parse_bulk(buffer, after, int(line))
     if mark == _ARRAY:
-        return _parse_array(buffer, after, int(line))
+        length = int(line)
+        return (None if length < 0 else _Array(length)), after
     if mark == _INTEGER:
         return int(line), after
     if mark == _SIMPLE:
@@ -129,20 +175,10 @@ def _parse(buffer: bytes, at: int) -> tuple[Any, int]:
     raise ValueError(f"unknown mark {bytes([mark])!r}")
 
 
-def _parse_array(buffer: bytes, after: int, length: int) -> tuple[Any, int]:
-    if length < 0:
-        return None, after
-    items: list[Any] = []
-    for _ in range(length):
-        item, after = _parse(buffer, after)
-        items.append(item)
-    return items, after
-
-
 def _parse_bulk(buffer: bytes, start: int, length: int) -> tuple[Any, int]:
     if length < 0:
         return None, start
     stop = start + length
     if len(buffer) < stop + 2:
-        raise _IncompleteError
+        raise _IncompleteError(stop + 2)
     return buffer[start:stop], stop + 2

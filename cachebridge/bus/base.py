@@ -20,8 +20,8 @@ class Receiver(Protocol):
     def on_server_changed(self) -> None:
         """The server has lost its data: a restart, a FLUSHALL, a failover."""
 
-    def on_heartbeat(self, sent_at: float, *, l1_on: bool) -> None:
+    def on_heartbeat(self, sent_at: float, *, l1_on: bool | None) -> None:
         """All messages sent before ``sent_at`` (own clock) have been handled.
 
-        ``l1_on`` is the switch that the fleet shares.
+        ``l1_on`` is the switch that the fleet shares, None where none is shared.
         """

@@ -23,7 +23,7 @@ class LocalBus:
         """Subscribe; L1 may be trusted for as long as this process lives."""
         self._subscribers.append(self._receiver.on_frame)
         self._receiver.on_subscribed()
-        self._receiver.on_heartbeat(float("inf"), l1_on=True)
+        self._receiver.on_heartbeat(float("inf"), l1_on=None)
 
     def stop(self) -> None:
         """Unsubscribe."""
@@ -47,7 +47,7 @@ class NoBus:
         """Let L1 be used without any message."""
         self._started = True
         self._receiver.on_subscribed()
-        self._receiver.on_heartbeat(float("inf"), l1_on=True)
+        self._receiver.on_heartbeat(float("inf"), l1_on=None)
 
     def stop(self) -> None:
         """Let L1 rest."""

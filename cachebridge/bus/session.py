@@ -99,13 +99,13 @@ class Session:
             settings.make_connection(), [self._shared, self._private]
         )
         self.was_up = False
+        """Whether a heartbeat has come back: all rights are there, the bus works."""
 
     def serve(self) -> None:
         """Subscribe, then handle messages and heartbeats until something breaks."""
         early = self._subscription.open(self._settings.heartbeat_s / TICKS_PER_BEAT)
         self._commands.connect()
         self._receiver.on_subscribed()
-        self.was_up = True
         self._send_heartbeat(probe=True)
         for reply in early:
             self._handle(reply)
@@ -191,6 +191,7 @@ class Session:
             if self._server_id is not None:
                 self._receiver.on_server_changed()
             self._server_id = server_id
+        self.was_up = True
         self._receiver.on_heartbeat(self._sent_at, l1_on=switch != L1_OFF)
         self._on_proof()
 

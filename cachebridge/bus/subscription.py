@@ -40,11 +40,12 @@ class Subscription:
             arrived = self.receive()
             if not arrived:
                 raise RedisConnectionError("SUBSCRIBE was not answered in time")
+            for reply in arrived:
+                if isinstance(reply, ResponseError):
+                    raise reply
             replies += arrived
         acknowledgements = replies[: len(self._channels)]
         for reply in acknowledgements:
-            if isinstance(reply, ResponseError):
-                raise reply
             if not isinstance(reply, list) or reply[0] != b"subscribe":
                 raise RedisConnectionError(f"SUBSCRIBE was answered with {reply!r}")
         self._socket().settimeout(tick_s)

@@ -65,9 +65,10 @@ class Receiver:
         """The server lost its data, and perhaps messages with it."""
         self._rules.flush("server")
 
-    def on_heartbeat(self, sent_at: float, *, l1_on: bool) -> None:
+    def on_heartbeat(self, sent_at: float, *, l1_on: bool | None) -> None:
         """Extend trust, follow the fleet's switch, let expired entries go."""
-        self._rules.switch(on=l1_on)
+        if l1_on is not None:
+            self._rules.switch(on=l1_on)
         if not self._distrusted and self._pay_flush():
             self._rules.extend_trust(sent_at + self._trust_s)
         self._rules.sweep(SWEEP_PER_HEARTBEAT)

@@ -20,6 +20,7 @@ pytest.register_assert_rewrite("cachebridge.testing.contracts")
 
 PASSWORD = "p:@/?#ss w"
 _databases = count()
+_opened: list[RedisStore] = []
 
 
 def open_store(url: str, **options: object) -> RedisStore:
@@ -31,7 +32,18 @@ def open_store(url: str, **options: object) -> RedisStore:
         parsed.max_connections,
         parsed.socket_timeout,
     )
-    return RedisStore(pool, channel=f"cachebridge:{location.db}", label=location.label)
+    store = RedisStore(pool, channel=f"cachebridge:{location.db}", label=location.label)
+    _opened.append(store)
+    return store
+
+
+@pytest.fixture(autouse=True)
+def closed_stores():
+    """Close what the test has opened."""
+    yield
+    for store in _opened:
+        store.close()
+    _opened.clear()
 
 
 @pytest.fixture(scope="module")

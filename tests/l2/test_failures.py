@@ -11,10 +11,6 @@ import pytest
 import redis
 from redis.exceptions import (
     AuthenticationError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
 )
 
@@ -53,13 +49,14 @@ CHANGES = {**GROWING, **SHRINKING}
 ALL = {**READS, **CHANGES, **PUBLISHING}
 
 
-def assert_each_fails(store, calls, cause):
+def assert_each_fails(store, calls, cause, text=""):
     """Every call raises L2Error with the cause chained, none anything else."""
     for name, call in calls.items():
         with pytest.raises(L2Error) as raised:
             call(store)
         assert isinstance(raised.value.__cause__, cause), name
         assert str(raised.value.__cause__) in str(raised.value), name
+        assert text in str(raised.value), name
 
 
 @pytest.mark.parametrize("name", ["default", "nobody"])
@@ -107,7 +104,7 @@ def test_no_right_to_the_channel_without_scripts(own_url, user_url):
         for name in ("store", "add", "touch", "delete", "replace", "flush_db"):
             with pytest.raises(L2Error) as raised:
                 CHANGES[name](store)
-            assert isinstance(raised.value.__cause__, NoPermissionError), name
+            assert "NOPERM" in str(raised.value.__cause__), name
             assert client.get("k") == b"1", name
         assert client.keys() == [b"k"]
 
@@ -118,7 +115,7 @@ def test_no_right_to_the_keys(own_db, user_url):
     calls = {**READS, **CHANGES}
     for name in ("scan", "ping", "flush_db"):
         del calls[name]
-    assert_each_fails(store, calls, redis.ResponseError)
+    assert_each_fails(store, calls, redis.ResponseError, "permission")
     assert store.add("other:k", b"1", None, b"m")
 
 
@@ -129,7 +126,7 @@ def test_wrong_type(own_url):
         client.rpush("k", "x")
     calls = {name: READS[name] for name in ("get",)}
     calls |= {name: GROWING[name] for name in ("incr", "replace")}
-    assert_each_fails(store, calls, redis.ResponseError)
+    assert_each_fails(store, calls, redis.ResponseError, "WRONGTYPE")
     store.store([("l", b"1")], None, None)
     assert store.get("l") == (b"1", -1)
     assert store.get_many(["k", "l"])[1] == (b"1", -1)
@@ -142,7 +139,7 @@ def test_replica(redis_server_factory):
     store.store([("k", b"1")], None, None)
     with redis.Redis.from_url(server.url) as admin:
         admin.replicaof("127.0.0.1", 1)
-        assert_each_fails(store, CHANGES, ReadOnlyError)
+        assert_each_fails(store, CHANGES, redis.ResponseError, "READONLY")
         assert store.get("k") == (b"1", -1)
         admin.replicaof("NO", "ONE")
     assert CHANGES["store"](store) is None
@@ -159,7 +156,7 @@ def test_full_server(redis_server_factory):
     store.replace("k", b"x", b"2", b"m")
     with redis.Redis.from_url(server.url) as admin:
         admin.config_set("maxmemory", "1")
-        assert_each_fails(store, GROWING, (OutOfMemoryError, redis.ResponseError))
+        assert_each_fails(store, GROWING, redis.ResponseError, "OOM")
         assert admin.keys() == [b"k"]
         assert store.get("k") == (b"1", -1)
         assert store.delete(["k"], b"m") == 1
@@ -190,7 +187,7 @@ def test_loading_server(own_server, own_url, admin):
             with pytest.raises(L2Error) as raised:
                 call(store)
             cause = raised.value.__cause__
-            assert isinstance(cause, (BusyLoadingError, redis.ResponseError)), name
+            assert isinstance(cause, RedisError), name
             assert "loading" in str(cause).lower(), name
         assert not done.is_set(), "it was loading all the time"
     finally:
@@ -269,7 +266,7 @@ def test_idle_connections_are_dropped(own_url, closer):
     """A store whose idle connections were closed or left opens others."""
     store = open_store(own_url)
     store.store([("k", b"1")], None, None)
-    idle = store._pool._idle[0]
+    (idle,) = store._pool._idle
     getattr(store, closer)()
     assert not store._pool._idle
     assert idle.is_open() is (closer == "forget")

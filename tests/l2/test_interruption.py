@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import greenlet
 import pytest
@@ -14,7 +16,7 @@ import redis
 
 from cachebridge.errors import L2Error
 from tests.l2.conftest import open_store
-from tests.l2.wires import tap
+from tests.rig import eventually
 
 KEYS = [f"key:{number}" for number in range(50)]
 
@@ -48,36 +50,58 @@ def read_one(store, chance):
         store.store([(one, one.encode()), (two, two.encode())], None, None)
 
 
+@pytest.fixture
+def receive(monkeypatch):
+    """Return a function that puts another in the place of every ``recv``."""
+    original = socket.socket.recv
+
+    def replace(function):
+        monkeypatch.setattr(
+            socket.socket,
+            "recv",
+            lambda self, *args: function(self, partial(original, self), *args),
+            raising=False,
+        )
+
+    return replace
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupt, GeneratorExit])
 @pytest.mark.parametrize("limit", [None, 2])
-def test_interrupted_while_reading(filled, monkeypatch, error, limit):
+def test_interrupted_while_reading(filled, receive, error, limit):
     """Hundreds of interruptions before, between and after replies mix nothing up."""
     chance = random.Random(f"{error}{limit}")
-    striking = threading.Event()
     struck = []
+    calm = [False]
 
-    def disturb(link, before):
-        if striking.is_set() and chance.randrange(12) == 0:
-            struck.append(link)
+    def disturbed(sock, recv, size):
+        if calm[0]:
+            return recv(size)
+        when = chance.randrange(10)
+        if when != 0:
+            data = recv(chance.choice([1, 7, size]))
+        if when < 2:
+            struck.append(sock)
             raise error
+        return data
 
-    tap(monkeypatch, receiving=disturb)
     store = open_store(filled, max_connections=limit)
+    receive(disturbed)
     rounds = 0
     while len(struck) < 300:
         rounds += 1
         before = len(struck)
-        striking.set()
         try:
             read_one(store, chance)
         except error:
-            striking.clear()
-            assert not struck[-1].is_open(), "it is closed at once"
+            assert struck[-1].fileno() == -1, "it is closed at once"
+            calm[0] = True
             read_one(store, chance)
+            calm[0] = False
         else:
             assert len(struck) == before, "an interruption is never swallowed"
     assert rounds > 300
-    assert not {id(link) for link in store._pool._idle} & {id(link) for link in struck}
+    assert all(link.is_open() for link in store._pool._idle)
     if limit:
         assert store._pool._slots._value == limit, "no slot is lost"
 
@@ -111,16 +135,17 @@ def test_interrupted_by_signals(filled):
         read_one(store, chance)
 
 
-def test_killed_greenlets(filled, monkeypatch):
+def test_killed_greenlets(filled, receive):
     """A greenlet that is killed while it waits for its reply leaves nothing behind."""
+    store = open_store(filled)
     main = greenlet.getcurrent()
 
-    def wait(link, before):
+    def waiting(_sock, recv, size):
         if greenlet.getcurrent() is not main:
             main.switch()
+        return recv(size)
 
-    tap(monkeypatch, receiving=wait)
-    store = open_store(filled)
+    receive(waiting)
     chance = random.Random(1)
     for number in range(200):
         victim = greenlet.greenlet(store.get)
@@ -132,19 +157,18 @@ def test_killed_greenlets(filled, monkeypatch):
         read_one(store, chance)
 
 
-def test_many_threads_and_interruptions(filled, monkeypatch):
+def test_many_threads_and_interruptions(filled, receive):
     """Threads that share a pool do not feel each other's interruptions."""
+    store = open_store(filled, max_connections=6)
     chance = random.Random(3)
     lock = threading.Lock()
 
-    def disturb(link, before):
+    def disturbed(_sock, recv, size):
         with lock:
             strike = chance.random() < 0.05
         if strike:
             raise Interrupt
-
-    tap(monkeypatch, receiving=disturb)
-    store = open_store(filled, max_connections=6)
+        return recv(size)
 
     def work(seed):
         own = random.Random(seed)
@@ -156,6 +180,7 @@ def test_many_threads_and_interruptions(filled, monkeypatch):
                 strikes += 1
         return strikes
 
+    receive(disturbed)
     with ThreadPoolExecutor(6) as threads:
         assert sum(threads.map(work, range(6))) > 50
     assert store._pool._slots._value == 6
@@ -166,9 +191,9 @@ def test_garbage_on_an_idle_connection(own_server, filled):
     """An idle connection on which something has arrived unasked is not used."""
     store = open_store(filled)
     store.ping()
-    link = store._pool._idle[0]
+    (link,) = store._pool._idle
     link._socket.sendall(b"PING\r\n")
-    assert link._poller.poll(1000)
+    eventually(link.is_stale)
     assert store.get(KEYS[0]) == (KEYS[0].encode(), -1)
     assert not link.is_open()
 
@@ -182,8 +207,8 @@ def test_limit_of_connections(redis_server_factory):
     with pytest.raises(L2Error, match="all 2 of MAX_CONNECTIONS are busy"):
         store.ping()
     assert 0.1 <= time.monotonic() - started < 0.3
-    for pooled in taken:
-        store._pool.give_back(pooled)
+    for link in taken:
+        store._pool.give_back(link)
     with ThreadPoolExecutor(8) as threads:
         for each in [threads.submit(store.ping) for _ in range(200)]:
             each.result()

@@ -94,7 +94,7 @@ def test_client_kwargs_belong_to_the_identity(location):
     assert parsed.db == 3
     assert parsed.identity == identity("redis://u:p@a/3")
     assert parse_location(location, {"db": "4"}).db == 4
-    with pytest.raises(ConfigError, match="is not a number"):
+    with pytest.raises(ConfigError, match="database 'four' is not a number"):
         parse_location(location, {"db": "four"})
 
 

@@ -10,7 +10,6 @@ from cachebridge.l2 import commands
 from cachebridge.l2.pool import Link
 from cachebridge.testing import FaultProxy
 from tests.l2.conftest import open_store
-from tests.l2.wires import tap
 
 
 @pytest.fixture
@@ -30,7 +29,13 @@ def client(own_url):
 def sent(monkeypatch):
     """Record the first word of every request."""
     words = []
-    tap(monkeypatch, sending=lambda data: words.append(data.split(b"\r\n")[2]))
+    exchange = Link.exchange
+
+    def recording(self, packed, count):
+        words.append(packed.split(b"\r\n")[2])
+        return exchange(self, packed, count)
+
+    monkeypatch.setattr(Link, "exchange", recording)
     return words
 
 
@@ -179,13 +184,14 @@ def test_replace_without_scripts_is_atomic(user_url, client, monkeypatch):
     """A change between reading and replacing makes the replacement fail."""
     store = open_store(user_url("+@all", "-evalsha", "-eval", "~*", "&*"))
     client.set("k", "1")
-    assert store.replace("k", b"1", b"2", b"m")
+    exchange = Link.exchange
 
-    def meddle(request):
-        if request.startswith(b"*1\r\n$5\r\nMULTI"):
+    def meddling(self, packed, count):
+        if packed.startswith(b"*1\r\n$5\r\nMULTI"):
             client.set("k", "meddled")
+        return exchange(self, packed, count)
 
-    store.close()
-    tap(monkeypatch, sending=meddle)
+    assert store.replace("k", b"1", b"2", b"m")
+    monkeypatch.setattr(Link, "exchange", meddling)
     assert not store.replace("k", b"2", b"3", b"m")
     assert client.get("k") == b"meddled"
