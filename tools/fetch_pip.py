@@ -6,54 +6,58 @@ For a Python without ensurepip, as Debian's; uses the standard library alone.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-import urllib.parse
 import urllib.request
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urldefrag, urljoin
 
 INDEX = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple")
-JSON = "application/vnd.pypi.simple.v1+json"
+FINAL_WHEEL = re.compile(r"pip-(\d+(?:\.\d+)*)-py3-none-any\.whl")
 TIMEOUT_S = 60
+
+
+class Wheels(HTMLParser):
+    """The wheels of pip's releases on an index page, by version."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[tuple[int, ...], str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        link = dict(attrs)
+        href = link.get("href") or ""
+        match = FINAL_WHEEL.fullmatch(urldefrag(href).url.rpartition("/")[2])
+        if tag == "a" and match and "data-yanked" not in link:
+            self.found[tuple(map(int, match[1].split(".")))] = href
 
 
 def main() -> None:
     """Download the newest wheel of pip, and let it install itself."""
+    # The page in HTML, since that is what every mirror has.
     page = f"{INDEX.rstrip('/')}/pip/"
-    wheel = newest_wheel(json.loads(download(page, {"Accept": JSON}))["files"])
-    content = download(urllib.parse.urljoin(page, wheel["url"]))
-    if hashlib.sha256(content).hexdigest() != wheel["hashes"]["sha256"]:
-        sys.exit(f"the download of {wheel['filename']} is damaged")
+    wheels = Wheels()
+    wheels.feed(download(page).decode())
+    address, checksum = urldefrag(urljoin(page, wheels.found[max(wheels.found)]))
+    content = download(address)
+    if checksum != f"sha256={hashlib.sha256(content).hexdigest()}":
+        sys.exit(f"{address} does not have the checksum {checksum!r}")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, wheel["filename"])
-        path.write_bytes(content)
+        wheel = Path(folder, address.rpartition("/")[2])
+        wheel.write_bytes(content)
         # A wheel can be run as it is: it is a zip file with pip's __main__ inside.
-        command = [sys.executable, str(path / "pip"), "install", "--quiet"]
-        subprocess.run([*command, "--no-index", str(path)], check=True)
+        command = [sys.executable, str(wheel / "pip"), "install", "--quiet"]
+        subprocess.run([*command, "--no-index", str(wheel)], check=True)
 
 
-def download(url: str, headers: dict[str, str] | None = None) -> bytes:
+def download(url: str) -> bytes:
     """Return what is at the address."""
-    request = urllib.request.Request(url, headers=headers or {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
         return bytes(response.read())
-
-
-def newest_wheel(files: list[dict]) -> dict:
-    """Choose the wheel of the highest final release."""
-    wheels = {}
-    for file in files:
-        name, _, rest = file["filename"].partition("-")
-        version = rest.split("-")[0].split(".")
-        is_final_wheel = file["filename"].endswith(".whl") and all(
-            part.isdigit() for part in version
-        )
-        if name == "pip" and is_final_wheel and not file.get("yanked"):
-            wheels[tuple(map(int, version))] = file
-    return wheels[max(wheels)]
 
 
 if __name__ == "__main__":

@@ -160,16 +160,18 @@ class Thread(Actor):
     def key(self) -> tuple[Any, ...]:
         if not self.is_running():
             return (self.next_operation, self.stage)
+        seen = (
+            tuple(self.versions.items())
+            if self.operation.is_write
+            else (*self.floors.values(), *sorted(self.disturbed))
+        )
         return (
             self.next_operation,
             self.stage,
             self.pauses,
-            self.request[0],
             repr(self.reply),
             self.error is not None,
-            tuple(self.floors.values()),
-            tuple(sorted(self.disturbed)),
-            tuple(self.versions.items()),
+            seen,
             self._context_key(),
         )
 

@@ -63,10 +63,10 @@ class Witness:
         """Whether some process would answer from L1 in this state."""
 
     def key(self) -> tuple[Any, ...]:
+        """Return what the judgements to come depend on, but for their wording."""
         now = self._world.now
         return (
             tuple(tuple(floors.values()) for floors in self._floors),
-            tuple(tuple(why.values()) for why in self._why),
             tuple(tuple(vouched.values()) for vouched in self._vouched),
             tuple(self._subscribed),
             tuple(max(until - now, 0.0) for until in self._trusted_until),

@@ -80,7 +80,7 @@ _DEFAULT = (
     Scenario("disc2", ((0, "R"), (1, "W")), {"break": 2}, warm=True),
     Scenario("disc3", ((0, "W"), (1, "W")), {"break": 1}),
     Scenario("hb", ((1, "W"),), {"break": 1, "beat": 1}, ticks=(1.5, 1.5), warm=True),
-    Scenario("hb2", ((0, "R"), (1, "W")), {"beat": 1}, ticks=(1.5, 1.5)),
+    Scenario("hb2", ((0, "R"), (1, "W")), {"beat": 1}, ticks=(2.5,)),
     # Other operations.
     Scenario("delete", ((0, "D"), (0, "R"), (1, "R"))),
     Scenario("add", ((0, "A"), (0, "R"), (1, "D")), initial=MISSING),
@@ -109,6 +109,7 @@ _LARGE = (
     Scenario("large-ghost", ((0, "WW"), (0, "R"), (1, "R")), {"timeout": 1}),
     Scenario("large-disc", ((0, "R"), (0, "W"), (1, "W")), {"break": 1}),
     Scenario("large-disc2", ((0, "R"), (1, "WW")), {"break": 2}),
+    Scenario("large-hb2", ((0, "R"), (1, "W")), {"beat": 1}, ticks=(1.5, 1.5)),
     Scenario(
         "large-hb", ((1, "W"),), {"break": 1, "beat": 2}, ticks=(1.5, 1.5), warm=True
     ),
