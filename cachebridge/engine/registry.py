@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from cachebridge.engine.engine import Engine
 from cachebridge.errors import ConfigError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, ...], tuple[Engine, str]] = {}
+_made: WeakSet[Engine] = WeakSet()
+"""Every engine in use: a cache may go on with one that was retired."""
 
 
 def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine:
@@ -30,6 +33,7 @@ def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine
         if known is None:
             engine = Engine(parsed, options)
             _engines[parsed.identity] = (engine, user)
+            _made.add(engine)
             return engine
     engine, first_user = known
     differing = engine.options.differences(options)
@@ -63,7 +67,7 @@ def retire(engine: Engine) -> None:
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 the parent's lock may be held by a thread we lack
     _lock = threading.Lock()
-    for engine, _ in _engines.values():
+    for engine in list(_made):
         engine.after_fork()
 
 

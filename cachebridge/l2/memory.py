@@ -194,7 +194,8 @@ class MemoryStore:
         """Do nothing: there are no connections."""
 
     def forget(self) -> None:
-        """Do nothing: a forked child keeps its copy of the parent's data."""
+        """Keep the copy of the parent's data, not the lock that a thread may hold."""
+        self._server.lock = threading.RLock()
 
 
 def _integer(raw: bytes) -> int | None:
