@@ -33,6 +33,7 @@ class Listener:
     def __init__(self, settings: ListenerSettings) -> None:
         self._settings = settings
         self._stopping = threading.Event()
+        self._reporting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._session: Session | None = None
         self._problem = ""
@@ -50,7 +51,8 @@ class Listener:
 
     def stop(self) -> None:
         """Make the thread end soon; do not wait for it."""
-        self._stopping.set()
+        with self._reporting:
+            self._stopping.set()
         if self._session is not None:
             self._session.wake()
 
@@ -78,10 +80,16 @@ class Listener:
             self._stopping.wait(self._settings.jitter(longest / 2, longest))
 
     def _report(self, exc: Exception) -> None:
-        """Tell the receiver about a break, and the log about each new problem."""
+        """Tell the receiver about a break, and the log about each new problem.
+
+        Not once it is stopped: then another listener may already have subscribed.
+        """
         reason = f"{type(exc).__name__}: {exc}"
-        self._settings.receiver.on_break(reason)
-        if self._stopping.is_set() or reason == self._problem:
+        with self._reporting:
+            if self._stopping.is_set():
+                return
+            self._settings.receiver.on_break(reason)
+        if reason == self._problem:
             return
         self._problem = reason
         level = logging.ERROR if isinstance(exc, ResponseError) else logging.WARNING

@@ -40,6 +40,7 @@ class Operations:
         *,
         fill: Callable[[Sequence[str]], Fill | Direct],
         write: Callable[[Sequence[str]], Write | Direct],
+        notice_read: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._l2 = engine.l2
@@ -47,6 +48,7 @@ class Operations:
         self._values = values
         self._fill = fill
         self._write = write
+        self._notice_read = notice_read
 
     # -- reading ---------------------------------------------------------------------
 
@@ -67,7 +69,7 @@ class Operations:
         return value
 
     def _get_from_l2(self, key: str) -> tuple[Any | Missing, bytes | None]:
-        self._engine.notice_read()
+        self._notice_read()
         with self._fill((key,)) as fill:
             raw, ttl_ms = self._l2.get(key)
             value = self._take(fill, key, raw, ttl_ms)
@@ -85,7 +87,7 @@ class Operations:
             else:
                 found[key] = value
         if wanted:
-            self._engine.notice_read()
+            self._notice_read()
             unreadable = []
             with self._fill(wanted) as fill:
                 reads = self._l2.get_many(wanted)
@@ -279,9 +281,12 @@ def coherent_operations(engine: Engine, values: Values) -> Operations:
         values,
         fill=partial(Fill, engine.rules),
         write=partial(Write, engine.rules),
+        notice_read=engine.notice_read,
     )
 
 
 def direct_operations(engine: Engine, values: Values) -> Operations:
     """Operations on keys that never enter L1."""
-    return Operations(engine, values, fill=Direct, write=Direct)
+    return Operations(
+        engine, values, fill=Direct, write=Direct, notice_read=lambda: None
+    )
