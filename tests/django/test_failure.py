@@ -16,7 +16,7 @@ from cachebridge.errors import CacheBridgeError, L2Error
 from cachebridge.testing import ServerStartError
 from tests.django.support import entry, hits_of, trusted, wait_until
 
-TIMEOUT_S = 0.3
+TIMEOUT_S = 0.15
 OPTIONS = {"SOCKET_TIMEOUT": TIMEOUT_S, "SOCKET_CONNECT_TIMEOUT": TIMEOUT_S}
 
 READS = {
