@@ -48,7 +48,10 @@ def _key_setting(name: str) -> Any:
         setattr(self, kept_as, value)
         self._probe = _never
 
-    return property(read, change)
+    def forget(self: CacheBridge) -> None:
+        delattr(self, kept_as)
+
+    return property(read, change, forget)
 
 
 def _key_method(name: str) -> Any:

@@ -120,10 +120,10 @@ def test_changing_settings_leaves_no_threads_and_descriptors(redis_url):
     wait_until(lambda: not _listeners(), "listeners end")
     gc.collect()
     threads, descriptors = threading.active_count(), _descriptors()
-    for _ in range(95):
+    for _ in range(45):
         cycle()
     with override_settings(**base):
-        for _ in range(900):  # without a listener it is quick
+        for _ in range(950):  # without a listener it is quick
             with override_settings(**base):
                 caches["default"].set("k", 1)
     wait_until(lambda: not _listeners(), "listeners end")

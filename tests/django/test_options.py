@@ -206,7 +206,7 @@ BAD_LOCATIONS = {
     "no scheme": ("127.0.0.1:6379", ["127.0.0.1:6379", "redis://", "rediss://"]),
     "http": ("http://x", ["http://x", "redis://"]),
     "port": ("redis://x:port/0", ["redis://x:port/0"]),
-    "db": ("redis://x/main", ["main", "no number"]),
+    "db": ("redis://x/main", ["main", "not a number"]),
     "negative db": ("redis://x/-1", ["-1"]),
     "db in query": ("redis://x?db=main", ["main"]),
     "socket": ("unix://", ["path"]),

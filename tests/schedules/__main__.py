@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="scenario", help=", ".join(SCENARIOS)
     )
-    parser.add_argument("--mutant", choices=MUTANTS)
+    parser.add_argument("--mutant", choices=MUTANTS, metavar="NAME")
     parser.add_argument("--shortest", action="store_true")
     arguments = parser.parse_args()
     mutant = MUTANTS.get(arguments.mutant)

@@ -7,7 +7,7 @@ back to the explorer at each point where a real one could be overtaken.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import GreenletExit, greenlet
 
@@ -206,6 +206,21 @@ class Envelope:
     def key(self) -> tuple[Any, ...]:
         value = self.operation.value if self.operation else self.sent_at
         return (value, tuple(self.versions.items()))
+
+
+class Version(NamedTuple):
+    """One state of one key at the server."""
+
+    value: Any
+    deadline: float
+    since: float
+
+
+class Ghost(NamedTuple):
+    """A command whose caller has given up, still on its way."""
+
+    operation: Operation
+    request: tuple[str, tuple[Any, ...]]
 
 
 class Process:

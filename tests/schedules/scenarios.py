@@ -1,6 +1,6 @@
 """The scenarios: two or three operations, their messages and the faults between them.
 
-The programs are written with the letters of ``actors.NAMES``; a read that hits L1 need
+The programs are written with the letters of ``doubles.NAMES``; a read that hits L1 need
 not be in a program, since the witness tries one in every state.
 """
 
@@ -28,7 +28,7 @@ class Scenario:
 
     name: str
     threads: tuple[tuple[int, str], ...]
-    """Per thread its process and its program: letters of ``actors.NAMES``."""
+    """Per thread its process and its program: letters of ``doubles.NAMES``."""
     faults: Mapping[str, int] = field(default_factory=dict)
     """How often each fault may strike, always process 0 and its commands.
 
@@ -83,6 +83,7 @@ _DEFAULT = (
     Scenario("hb2", ((0, "R"), (1, "W")), {"beat": 1}, ticks=(2.5,)),
     # Other operations.
     Scenario("delete", ((0, "D"), (0, "R"), (1, "R"))),
+    Scenario("has", ((0, "H"), (0, "R"), (1, "A")), initial=MISSING),
     Scenario("add", ((0, "A"), (0, "R"), (1, "D")), initial=MISSING),
     Scenario("incr", ((0, "I"), (0, "R"), (1, "I")), initial=5, warm=True),
     # Expiry: entries, and a TTL that gets shorter.

@@ -6,7 +6,7 @@ is deterministic: the same steps from the start lead to the same state.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit
 
@@ -23,15 +23,18 @@ from tests.schedules.actors import (
     SUBSCRIBED,
     UP,
     Envelope,
+    Ghost,
     Process,
     Thread,
+    Version,
 )
-from tests.schedules.doubles import FILLER, KEY, Operation
+from tests.schedules.doubles import FILLER, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.schedules.actors import Actor
+    from tests.schedules.doubles import Operation
     from tests.schedules.invariants import Witness
     from tests.schedules.scenarios import Scenario
 
@@ -53,21 +56,6 @@ CHANGES = {
 """The commands that change a key, and whether they did so, by their reply."""
 _encode = SERIALIZERS["pickle"].encode
 _decode = SERIALIZERS["pickle"].decode
-
-
-class Version(NamedTuple):
-    """One state of one key at the server."""
-
-    value: Any
-    deadline: float
-    since: float
-
-
-class Ghost(NamedTuple):
-    """A command whose caller has given up, still on its way."""
-
-    operation: Operation
-    request: tuple[str, tuple[Any, ...]]
 
 
 class World:
