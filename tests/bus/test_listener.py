@@ -61,9 +61,9 @@ def test_trust_comes(redis_url):
 
 def test_trust_is_renewed(redis_url):
     """It outlasts many times its length while heartbeats come back."""
-    cache = listening(lone_cache(redis_url, **QUICK))
+    cache = listening(lone_cache(redis_url, bus_heartbeat=0.1, bus_trust=0.8))
     cache.set("k", "v")
-    deadline = time.monotonic() + 1.2
+    deadline = time.monotonic() + 1.8
     while time.monotonic() < deadline:
         assert trusted(cache)
         assert cache.get("k") == "v"
@@ -169,7 +169,7 @@ def test_server_changed_under_a_living_connection(server, admin, how):
         admin.set("cachebridge:server-id", "another")
     started = time.monotonic()
     eventually(lambda: cache.get("k") is None)
-    assert time.monotonic() - started < 0.4 + 0.2
+    assert time.monotonic() - started < 0.4 + 1.0
     assert cache.stats().flushes["server"] == 1
     eventually(lambda: trusted(cache))
     assert admin.get("cachebridge:server-id")
@@ -186,7 +186,7 @@ def test_half_open_connection(server):
         started = time.monotonic()
         other.set("k", "new")
         eventually(lambda: not trusted(cache))
-        assert time.monotonic() - started < 0.4 + 0.1
+        assert time.monotonic() - started < 0.4 + 0.5
         proxy.restore()
         eventually(lambda: trusted(cache))
         assert cache.get("k") == "new"
@@ -297,7 +297,7 @@ def test_forged_frames(redis_url):
         spy.publish(forge(MessageType.KEYS))
     eventually(lambda: trusted(cache), 3.0)
     assert threads()
-    assert cache.stats().messages_malformed >= 12
+    eventually(lambda: cache.stats().messages_malformed >= 12)
     assert cache.get("k") == cache.get("k") == "v"
 
 

@@ -209,7 +209,7 @@ def test_dead_port(free_port):
     store = open_store(f"redis://127.0.0.1:{free_port}/0")
     started = time.monotonic()
     assert_each_fails(store, ALL, redis.ConnectionError)
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 2.0
 
 
 def test_deaf_port():
@@ -221,18 +221,18 @@ def test_deaf_port():
             filler.setblocking(False)
             filler.connect_ex(deaf.getsockname())
         url = f"redis://127.0.0.1:{deaf.getsockname()[1]}/0"
-        store = open_store(url, socket_connect_timeout=0.2)
+        store = open_store(url, socket_connect_timeout=0.4)
         started = time.monotonic()
         with pytest.raises(L2Error) as raised:
             store.get("k")
-        assert 0.2 <= time.monotonic() - started < 0.4
+        assert 0.4 <= time.monotonic() - started < 0.75
     assert isinstance(raised.value.__cause__, (RedisError, OSError))
 
 
 def test_silent_server(redis_server_factory):
     """A server that does not answer costs SOCKET_TIMEOUT, once, for every method."""
     server = redis_server_factory()
-    store = open_store(server.url, socket_timeout=0.1)
+    store = open_store(server.url, socket_timeout=0.3)
     for call in ALL.values():
         call(store)
     store.ping()
@@ -242,7 +242,7 @@ def test_silent_server(redis_server_factory):
             started = time.monotonic()
             with pytest.raises(L2Error) as raised:
                 ALL[name](store)
-            assert 0.1 <= time.monotonic() - started < 0.3, name
+            assert 0.3 <= time.monotonic() - started < 0.58, name
             assert isinstance(raised.value.__cause__, (RedisError, OSError)), name
     finally:
         server.resume()

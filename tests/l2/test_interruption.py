@@ -193,7 +193,7 @@ def test_limit_of_connections(redis_server_factory):
     started = time.monotonic()
     with pytest.raises(L2Error, match="all 2 of MAX_CONNECTIONS are busy"):
         store.ping()
-    assert 0.1 <= time.monotonic() - started < 0.3
+    assert 0.1 <= time.monotonic() - started < 0.8
     for link in taken:
         store._pool.give_back(link)
     with ThreadPoolExecutor(8) as threads:
