@@ -183,6 +183,11 @@ class Engine:
         """Tell whether the bus runs."""
         return self._bus is not None and self._bus.is_alive()
 
+    def welcome(self, adapter: object) -> None:
+        """Note an adapter in use, also one that lives only from beat to beat."""
+        self._used_at = self.clock()
+        self.users.add(adapter)
+
     def _retire_if_unused(self) -> None:
         """Stop listening when no adapter has existed for a while."""
         now = self.clock()
