@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
@@ -153,8 +153,10 @@ class Engine:
             return
         with self._listening:
             if self._bus is None:
-                self._bus = self._make_bus()
-                self._bus.start()
+                bus = self._make_bus()
+                with suppress(RuntimeError):  # no thread: at exit, or at the limit
+                    bus.start()
+                    self._bus = bus
 
     def _make_bus(self) -> Bus:
         if self.options.bus == "none":
