@@ -152,6 +152,7 @@ class Engine:
         if self.options.l1_max_entries == 0:
             return
         with self._listening:
+            self._used_at = self.clock()  # LocalBus asks whether to retire at once
             if self._bus is None:
                 bus = self._make_bus()
                 with suppress(RuntimeError):  # no thread: at exit, or at the limit
@@ -203,10 +204,11 @@ class Engine:
         with self._listening:
             bus, self._bus = self._bus, None
             self._reads = 0
-        if bus is not None:
-            bus.stop()
-        self.rules.on_break()
-        self.rules.flush("stop")
+            if bus is not None:
+                bus.stop()
+            # Still under the lock: a bus that starts anew must not meet this break.
+            self.rules.on_break()
+            self.rules.flush("stop")
         self.l2.close()
 
     def after_fork(self) -> None:
