@@ -66,7 +66,7 @@ class Cache:
         self._binding = Binding(engine, self._options)
         self._probe = self._binding.probe
         self._prefix = self._options.key_prefix
-        engine.users.add(self)
+        engine.welcome(self)
 
     # -- reading -----------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ class CacheBridge(BaseCache):
         self._probe: Callable[[str], Any] = _never
         if self._has_plain_methods and self.key_func is default_key_func:
             self._probe = binding.probe
-        binding.engine.users.add(self)
+        binding.engine.welcome(self)
 
     @classmethod
     def _inherits_key_methods(cls) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cachebridge.engine.engine import Engine
 
 MIN_ALIASES = 64
+MAX_ALIAS_LENGTH = 250
+"""Longer keys are looked up without the probe: their memory is not accounted for."""
 
 
 class Binding:
@@ -60,6 +62,8 @@ class Binding:
         Only for keys that need no warning and always have this full key.  The memory is
         bounded: it forgets everything when it is full and learns again.
         """
+        if len(full_key) > MAX_ALIAS_LENGTH:
+            return
         if len(self._aliases) >= self._max_aliases:
             self._aliases.clear()
         self._aliases[key] = full_key

@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
@@ -152,9 +152,12 @@ class Engine:
         if self.options.l1_max_entries == 0:
             return
         with self._listening:
+            self._used_at = self.clock()  # LocalBus asks whether to retire at once
             if self._bus is None:
-                self._bus = self._make_bus()
-                self._bus.start()
+                bus = self._make_bus()
+                with suppress(RuntimeError):  # no thread: at exit, or at the limit
+                    bus.start()
+                    self._bus = bus
 
     def _make_bus(self) -> Bus:
         if self.options.bus == "none":
@@ -183,6 +186,11 @@ class Engine:
         """Tell whether the bus runs."""
         return self._bus is not None and self._bus.is_alive()
 
+    def welcome(self, adapter: object) -> None:
+        """Note an adapter in use, also one that lives only from beat to beat."""
+        self._used_at = self.clock()
+        self.users.add(adapter)
+
     def _retire_if_unused(self) -> None:
         """Stop listening when no adapter has existed for a while."""
         now = self.clock()
@@ -196,10 +204,11 @@ class Engine:
         with self._listening:
             bus, self._bus = self._bus, None
             self._reads = 0
-        if bus is not None:
-            bus.stop()
-        self.rules.on_break()
-        self.rules.flush("stop")
+            if bus is not None:
+                bus.stop()
+            # Still under the lock: a bus that starts anew must not meet this break.
+            self.rules.on_break()
+            self.rules.flush("stop")
         self.l2.close()
 
     def after_fork(self) -> None:

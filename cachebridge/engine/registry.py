@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from cachebridge.engine.engine import Engine
 from cachebridge.errors import ConfigError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, ...], tuple[Engine, str]] = {}
+_alive: WeakSet[Engine] = WeakSet()
+"""Also those retired: whoever kept an adapter may use them on."""
 
 
 def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine:
@@ -30,6 +33,7 @@ def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine
         if known is None:
             engine = Engine(parsed, options)
             _engines[parsed.identity] = (engine, user)
+            _alive.add(engine)
             return engine
     engine, first_user = known
     differing = engine.options.differences(options)
@@ -63,12 +67,12 @@ def retire(engine: Engine) -> None:
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 the parent's lock may be held by a thread we lack
     _lock = threading.Lock()
-    for engine, _ in _engines.values():
+    for engine in tuple(_alive):
         engine.after_fork()
 
 
 def _stop_all() -> None:
-    for engine, _ in list(_engines.values()):
+    for engine in tuple(_alive):
         engine.stop()
 
 

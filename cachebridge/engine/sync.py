@@ -88,16 +88,17 @@ class Operations:
                 found[key] = value
         if wanted:
             self._notice_read()
-            unreadable = []
-            with self._fill(wanted) as fill:
-                reads = self._l2.get_many(wanted)
-                for key, (raw, ttl_ms) in zip(wanted, reads, strict=True):
+        unreadable = []
+        for batch in batches(wanted) if wanted else []:
+            with self._fill(batch) as fill:
+                reads = self._l2.get_many(batch)
+                for key, (raw, ttl_ms) in zip(batch, reads, strict=True):
                     value = self._take(fill, key, raw, ttl_ms)
                     if value is not MISSING:
                         found[key] = value
                     else:
                         unreadable.append((key, raw))
-            self._discard_unreadable(unreadable)
+        self._discard_unreadable(unreadable)
         return found
 
     def has_key(self, key: str) -> bool:

@@ -194,7 +194,9 @@ class MemoryStore:
         """Do nothing: there are no connections."""
 
     def forget(self) -> None:
-        """Do nothing: a forked child keeps its copy of the parent's data."""
+        """Keep the copy of the parent's data, but not its lock and subscribers."""
+        self._server.lock = threading.RLock()
+        self._server.subscribers.clear()
 
 
 def _integer(raw: bytes) -> int | None:
