@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from cachebridge.config import CacheOptions
     from cachebridge.engine.engine import Engine
 
-MIN_ALIASES = 64
-MAX_ALIAS_LENGTH = 250
-"""Longer keys are looked up without the probe: their memory is not accounted for."""
+MAX_ALIAS_CHARS = 512
+"""A longer key takes the longer way to L1, and no memory here."""
+MIN_SPARE_ALIASES = 1024
 
 
 class Binding:
@@ -35,7 +35,7 @@ class Binding:
         self.direct = direct_operations(engine, values)
         self._exclude = options.l1_exclude
         self._aliases: dict[str, str] = {}
-        self._max_aliases = max(MIN_ALIASES, engine.options.l1_max_entries)
+        self._max_aliases = MIN_SPARE_ALIASES
         parts = (
             self._aliases,
             engine.l1,
@@ -59,11 +59,22 @@ class Binding:
     def remember(self, key: str, full_key: str) -> None:
         """Let the probe find ``full_key`` by the caller's key from now on.
 
-        Only for keys that need no warning and always have this full key.  The memory is
-        bounded: it forgets everything when it is full and learns again.
+        Only for keys that need no warning and always have this full key.
         """
-        if len(full_key) > MAX_ALIAS_LENGTH:
-            return
         if len(self._aliases) >= self._max_aliases:
-            self._aliases.clear()
-        self._aliases[key] = full_key
+            self._forget_unused()
+        if len(key) <= MAX_ALIAS_CHARS:
+            self._aliases[key] = full_key
+
+    def _forget_unused(self) -> None:
+        """Forget keys that L1 does not hold, and allow for a few more again.
+
+        What an entry's key costs here is charged to the entry; the rest is the excess
+        over L1's bound in bytes, and must stay small beside it.
+        """
+        entries = self.engine.l1.entries
+        for key, full_key in list(self._aliases.items()):
+            if full_key not in entries:
+                self._aliases.pop(key, None)
+        spare = max(MIN_SPARE_ALIASES, len(entries) // 8)
+        self._max_aliases = len(self._aliases) + spare

@@ -263,6 +263,11 @@ class Engine:
             )
         )
 
+    def retract_message(self, write: Write | Direct) -> None:
+        """Uncount the message of a write that changed nothing and so told nobody."""
+        if not isinstance(write, Direct) and self.options.bus != "none":
+            self.counters.messages_sent -= 1
+
     def broadcast_prefix(self, prefix: str) -> None:
         """Make every process drop the keys that begin with ``prefix``."""
         self.rules.on_prefix(prefix)

@@ -68,9 +68,11 @@ class Flights:
                 if flight is None:
                     flight = self._open[key] = LoadFlight(me, self._tick)
                     break
-                if self._waits_for(flight, me):
-                    return load(LoadFlight(me, self._tick))
-                self._waiting[me] = flight
+                is_own = self._waits_for(flight, me)
+                if not is_own:
+                    self._waiting[me] = flight
+            if is_own:
+                return load(LoadFlight(me, self._tick))
             try:
                 flight.landed.wait()
             finally:

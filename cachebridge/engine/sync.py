@@ -172,6 +172,8 @@ class Operations:
             added = self._l2.add(key, raw, ttl_ms, self._message(write))
             if added:
                 self._values.take_written(write, {key: value}, {key: raw}, ttl_ms)
+            else:
+                self._engine.retract_message(write)
         return added
 
     def touch(self, key: str, ttl_ms: int | None) -> bool:
@@ -179,7 +181,10 @@ class Operations:
         if ttl_ms == 0:
             return self.delete(key)
         with self._write((key,)) as write:
-            return self._l2.touch(key, ttl_ms, self._message(write))
+            exists = self._l2.touch(key, ttl_ms, self._message(write))
+            if not exists:
+                self._engine.retract_message(write)
+        return exists
 
     def delete(self, key: str) -> bool:
         """Delete the key; tell whether L2 had it."""
@@ -205,13 +210,19 @@ class Operations:
     def incr_in_l2(self, key: str, delta: int) -> int | str | None:
         """Add to an integer of L2."""
         with self._write((key,)) as write:
-            return self._l2.incr(key, delta, self._message(write))
+            answer = self._l2.incr(key, delta, self._message(write))
+            if type(answer) is not int:
+                self._engine.retract_message(write)
+        return answer
 
     def replace(self, key: str, expected: bytes, value: Any) -> bool:
         """Set the value, keeping its TTL, if its bytes still are as expected."""
         raw = self._values.encode(value)
         with self._write((key,)) as write:
-            return self._l2.replace(key, expected, raw, self._message(write))
+            replaced = self._l2.replace(key, expected, raw, self._message(write))
+            if not replaced:
+                self._engine.retract_message(write)
+        return replaced
 
     def get_or_load(
         self, key: str, loader: Callable[[], Any], ttl_ms: int | None
