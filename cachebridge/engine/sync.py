@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cachebridge.codec.messages import batches
+from cachebridge.codec.messages import MAX_KEYS, batches
 from cachebridge.core.direct import Direct
 from cachebridge.core.entry import MISSING, Missing
 from cachebridge.core.fill import Fill
@@ -89,7 +89,8 @@ class Operations:
         if wanted:
             self._notice_read()
         unreadable = []
-        for batch in batches(wanted) if wanted else []:
+        for start in range(0, len(wanted), MAX_KEYS):
+            batch = wanted[start : start + MAX_KEYS]
             with self._fill(batch) as fill:
                 reads = self._l2.get_many(batch)
                 for key, (raw, ttl_ms) in zip(batch, reads, strict=True):
