@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import (
     DEFAULT_TIMEOUT,
     BaseCache,
@@ -229,6 +230,14 @@ class CacheBridge(BaseCache):
         """Add to a number, atomically; ValueError if there is no such key."""
         operations, full_key = self._locate(key, version)
         return operations.incr(full_key, delta)
+
+    async def aincr(self, key: Any, delta: Any = 1, version: int | None = None) -> Any:
+        """See ``incr``: atomic, unlike Django's default of a get and a set."""
+        return await sync_to_async(self.incr)(key, delta, version)
+
+    async def adecr(self, key: Any, delta: Any = 1, version: int | None = None) -> Any:
+        """See ``aincr``."""
+        return await self.aincr(key, -delta, version)
 
     def delete(self, key: Any, version: int | None = None) -> bool:
         """Delete the key; tell whether it existed."""

@@ -139,7 +139,10 @@ class Engine:
 
     def notice_read(self) -> None:
         """Count a read that L1 could have answered; the first few start the bus."""
-        if self._bus is not None and self._pid == os.getpid():
+        bus = self._bus
+        if bus is not None and self._pid == os.getpid():
+            if not bus.is_alive():
+                self.stop()
             return
         self._reads += 1
         if self._reads >= READS_BEFORE_LISTENING:
@@ -342,12 +345,14 @@ class Engine:
         options, rules = self.options, self.rules
         error = error or self.receiver.problem
         if not error and not self.is_listening():
-            error = "not listening yet: no reads so far"
+            no_l1 = options.l1_max_entries == 0
+            error = "no L1" if no_l1 else "not listening yet: no reads so far"
         bounded_by_bus = options.bus != "none"
         return Health(
             l2_reachable=reachable,
             bus_connected=rules.connected,
             l1_trusted=rules.is_on(self.clock()),
+            l1_wanted=rules.enabled and self._bus is not None,
             l1_enabled=rules.enabled,
             staleness_bound_s=options.bus_trust if bounded_by_bus else options.l1_ttl,
             error=error,

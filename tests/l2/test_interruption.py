@@ -109,6 +109,7 @@ def test_interrupted_while_reading(filled, receive, error, limit):
 # A signal may also strike inside of a finalizer, where Python can only report it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.usefixtures("untraced")  # coverage holds a lock of its own at times
 def test_interrupted_by_signals(filled):
     """A time limit that strikes at any instruction leaves no foreign reply behind."""
     store = open_store(filled)
