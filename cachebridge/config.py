@@ -179,7 +179,8 @@ def _prefixes(name: str, value: Any) -> tuple[str, ...]:
 def _mapping(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    raise ConfigError(f"{name} must be a dict, not {value!r}.")
+    # Without the value, which may hold a password.
+    raise ConfigError(f"{name} must be a dict, not {type(value).__name__}.")
 
 
 _ENGINE_FIELDS: Final = frozenset(each.name for each in fields(EngineOptions))

@@ -159,6 +159,8 @@ class Health:
     """Whether the subscription is acknowledged and unbroken."""
     l1_trusted: bool
     """Whether L1 may answer reads at this moment."""
+    l1_wanted: bool
+    """False with ``L1_MAX_ENTRIES=0``, before the first reads, after ``l1_off()``."""
     l1_enabled: bool
     """False while ``l1_off()`` is in force for the fleet."""
     staleness_bound_s: float
@@ -168,5 +170,5 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """Whether both levels and the bus work."""
-        return self.l2_reachable and self.l1_trusted
+        """Whether L2 works, and L1 and the bus as far as they are wanted."""
+        return self.l2_reachable and (self.l1_trusted or not self.l1_wanted)

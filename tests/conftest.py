@@ -8,6 +8,7 @@ would see the flush and the traffic of the next one as its own.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -73,3 +74,12 @@ def redis_server_factory(shared_server: RedisServer) -> Iterator[RedisServerFact
 def free_port() -> int:
     """Return a loopback port that nobody listens on."""
     return find_free_port()
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Keep coverage's tracing out of a test that it would slow down or lock up."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)

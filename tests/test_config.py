@@ -118,7 +118,9 @@ def test_unusable_value(name, value):
         parse_options({name: value})
     text = str(raised.value)
     assert text.startswith(f"{name} must be ")
-    assert repr(value) in text
+    # CLIENT_KWARGS may hold a password: only the type is shown.
+    shown = type(value).__name__ if name == "CLIENT_KWARGS" else repr(value)
+    assert shown in text
     assert all(choice in text for choice in CHOICES.get(name, ()))
     assert isinstance(raised.value, ValueError)
 

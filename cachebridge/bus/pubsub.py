@@ -66,18 +66,27 @@ class Listener:
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            session = self._session = Session(
-                self._settings, self._stopping, on_proof=self._restored
-            )
+            was_up = False
             try:
-                session.serve()
+                was_up = self._serve_once()
             except Exception as exc:  # noqa: BLE001 the supervisor: nothing may end it
                 self._report(exc)
-            finally:
-                session.close()
-            failures = 1 if session.was_up else failures + 1
+            failures = 1 if was_up else failures + 1
             longest = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(failures - 1, 10))
             self._stopping.wait(self._settings.jitter(longest / 2, longest))
+
+    def _serve_once(self) -> bool:
+        """Serve one session until it breaks; tell whether it had been up."""
+        session = self._session = Session(
+            self._settings, self._stopping, on_proof=self._restored
+        )
+        try:
+            session.serve()
+        except Exception as exc:  # noqa: BLE001 the same
+            self._report(exc)
+        finally:
+            session.close()
+        return session.was_up
 
     def _report(self, exc: Exception) -> None:
         """Tell the receiver about a break, and the log about each new problem.

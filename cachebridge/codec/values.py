@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import zlib
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PICKLE_PROTOCOL: Final = 5
 INT64: Final = range(-(2**63), 2**63)
@@ -19,6 +23,8 @@ _PICKLE_MARK: Final = 0x80
 _ZLIB_MARK: Final = 0x78
 _ENVELOPE_MARK: Final = 0xCB
 _NUMBER_MARKS: Final = frozenset(b"-0123456789")
+_INTEGER: Final = re.compile(rb"-?[0-9]+")
+_FLOAT: Final = re.compile(rb"-?[0-9]+\.[0-9]+(?:e[+-]?[0-9]{1,2})?")
 
 
 class UndecodableError(Exception):
@@ -63,14 +69,15 @@ class PickleSerializer:
 
     def decode(self, raw: bytes) -> Any:
         """Return the value, raising UndecodableError if it cannot be rebuilt here."""
-        try:
-            if raw and raw[0] == _PICKLE_MARK:
-                return pickle.loads(raw)
-            if raw and raw[0] in _NUMBER_MARKS:
-                return _number(raw)
-            return pickle.loads(_inflate(raw))
-        except Exception as exc:
-            raise UndecodableError(type(exc).__name__) from exc
+        return _decode_surely(self._load, raw)
+
+    @staticmethod
+    def _load(raw: bytes) -> Any:
+        if raw and raw[0] == _PICKLE_MARK:
+            return pickle.loads(raw)
+        if raw and raw[0] in _NUMBER_MARKS:
+            return _number(raw)
+        return pickle.loads(_inflate(raw))
 
 
 class JsonSerializer:
@@ -87,10 +94,11 @@ class JsonSerializer:
 
     def decode(self, raw: bytes) -> Any:
         """Return the value; never unpickles."""
-        try:
-            return json.loads(_inflate(raw).decode("utf-8", "surrogatepass"))
-        except Exception as exc:
-            raise UndecodableError(type(exc).__name__) from exc
+        return _decode_surely(self._load, raw)
+
+    @staticmethod
+    def _load(raw: bytes) -> Any:
+        return json.loads(_inflate(raw).decode("utf-8", "surrogatepass"))
 
 
 SERIALIZERS: Final[dict[str, Serializer]] = {
@@ -99,8 +107,30 @@ SERIALIZERS: Final[dict[str, Serializer]] = {
 }
 
 
-def _number(raw: bytes) -> int | float:
+def _decode_surely(load: Callable[[bytes], Any], raw: bytes) -> Any:
+    """Load a value; only what fails twice is undecodable, since it will be deleted.
+
+    What fails once was struck by something else, such as a time limit that raises an
+    exception wherever the thread happens to be.
+    """
     try:
+        return load(raw)
+    except MemoryError:
+        raise
+    except Exception:
+        try:
+            load(raw)
+        except MemoryError:
+            raise
+        except Exception as exc:
+            raise UndecodableError(type(exc).__name__) from exc
+        raise
+
+
+def _number(raw: bytes) -> int | float:
+    """Read decimal digits as Redis and other writers store them, and nothing else."""
+    if _INTEGER.fullmatch(raw):
         return int(raw)
-    except ValueError:
+    if _FLOAT.fullmatch(raw):
         return float(raw)
+    raise ValueError("not a decimal number")

@@ -79,6 +79,7 @@ class Coherence:
         self.clock = clock
         self.counters = counters
         self.enabled = True
+        self.epoch = 0
         self.trusted_until = NEVER
         self.hit_until = NEVER
         """Until when an ordinary look-up may hit: the one comparison of the hit path.
@@ -91,7 +92,7 @@ class Coherence:
         """Begin anew: empty, untrusted, with another origin (also after a fork)."""
         self.lock = threading.Lock()
         self.origin = os.urandom(ORIGIN_BYTES)
-        self.epoch = 0
+        self.epoch += 1
         self.connected = False
         self._flights: dict[str, Flight] = {}
         self.next_write_id = itertools.count(1).__next__
@@ -245,7 +246,7 @@ class Coherence:
     def leave(self, key: str, flight: Flight) -> None:
         """Part from the flight; the last one closes it."""
         flight.members -= 1
-        if not flight.members:
+        if not flight.members and self._flights.get(key) is flight:
             del self._flights[key]
 
     def bump(self, key: str) -> None:

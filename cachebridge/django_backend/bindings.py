@@ -17,10 +17,13 @@ from cachebridge.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cachebridge.engine.engine import Engine
+
 _MEMO_LIMIT: Final = 1000
 """Entries known by identity; when it is full it is learned again."""
 _memo: dict[tuple[object, ...], tuple[object, Binding]] = {}
 _bindings: dict[tuple[object, ...], Binding] = {}
+_exclusions: dict[tuple[Engine, str], tuple[frozenset[str], str]] = {}
 
 
 def binding_for(location: object, params: Mapping[str, Any]) -> Binding:
@@ -39,6 +42,8 @@ def binding_for(location: object, params: Mapping[str, Any]) -> Binding:
         given = {**_limits(params), **translate(options or {})}
         engine_options, cache_options = parse_options(given, also_valid=valid_names())
         engine = engine_for(location, engine_options, user=f"CACHES[{alias!r}]")
+        prefix = str(params.get("KEY_PREFIX", ""))
+        _require_one_exclusion(engine, prefix, cache_options.l1_exclude, alias)
     except ConfigError as exc:
         raise ImproperlyConfigured(f"CACHES[{alias!r}]: {exc}") from exc
     keys = (repr(params.get("KEY_PREFIX")), repr(params.get("VERSION")))
@@ -49,6 +54,23 @@ def binding_for(location: object, params: Mapping[str, Any]) -> Binding:
         _memo.clear()
     _memo[_identity(location, params, options)] = (options, binding)
     return binding
+
+
+def _require_one_exclusion(
+    engine: Engine, prefix: str, exclude: tuple[str, ...], alias: str
+) -> None:
+    """Refuse two caches that share full keys and disagree on which L1 may hold.
+
+    The writes of the one publish nothing for keys that the other keeps in L1.
+    """
+    ours = frozenset(exclude)
+    theirs, other = _exclusions.setdefault((engine, prefix), (ours, alias))
+    if ours != theirs:
+        raise ConfigError(
+            f"CACHES[{alias!r}] and CACHES[{other!r}] have the same keys on "
+            f"{engine.location.label} but differ in L1_EXCLUDE: {sorted(ours)} here "
+            f"and {sorted(theirs)} there. Give both the same, or other KEY_PREFIXes."
+        )
 
 
 def _identity(
@@ -87,6 +109,7 @@ def _forget_settings(*, setting: str, **_kwargs: Any) -> None:
         engines = {binding.engine for binding in _bindings.values()}
         _bindings.clear()
         _memo.clear()
+        _exclusions.clear()
         for engine in engines:
             retire(engine)
 

@@ -73,7 +73,7 @@ class Binding:
         over L1's bound in bytes, and must stay small beside it.
         """
         entries = self.engine.l1.entries
-        for key, full_key in self._aliases.copy().items():
+        for key, full_key in self._aliases.copy().items():  # a copy is atomic
             if full_key not in entries:
                 self._aliases.pop(key, None)
         spare = max(MIN_SPARE_ALIASES, len(entries) // 8)

@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
@@ -139,7 +139,10 @@ class Engine:
 
     def notice_read(self) -> None:
         """Count a read that L1 could have answered; the first few start the bus."""
-        if self._bus is not None and self._pid == os.getpid():
+        bus = self._bus
+        if bus is not None and self._pid == os.getpid():
+            if not bus.is_alive():
+                self.stop()
             return
         self._reads += 1
         if self._reads >= READS_BEFORE_LISTENING:
@@ -152,9 +155,12 @@ class Engine:
         if self.options.l1_max_entries == 0:
             return
         with self._listening:
+            self._used_at = self.clock()  # LocalBus asks whether to retire at once
             if self._bus is None:
-                self._bus = self._make_bus()
-                self._bus.start()
+                bus = self._make_bus()
+                with suppress(RuntimeError):  # no thread: at exit, or at the limit
+                    bus.start()
+                    self._bus = bus
 
     def _make_bus(self) -> Bus:
         if self.options.bus == "none":
@@ -183,6 +189,11 @@ class Engine:
         """Tell whether the bus runs."""
         return self._bus is not None and self._bus.is_alive()
 
+    def welcome(self, adapter: object) -> None:
+        """Note an adapter in use, also one that lives only from beat to beat."""
+        self._used_at = self.clock()
+        self.users.add(adapter)
+
     def _retire_if_unused(self) -> None:
         """Stop listening when no adapter has existed for a while."""
         now = self.clock()
@@ -196,10 +207,11 @@ class Engine:
         with self._listening:
             bus, self._bus = self._bus, None
             self._reads = 0
-        if bus is not None:
-            bus.stop()
-        self.rules.on_break()
-        self.rules.flush("stop")
+            if bus is not None:
+                bus.stop()
+            # Still under the lock: a bus that starts anew must not meet this break.
+            self.rules.on_break()
+            self.rules.flush("stop")
         self.l2.close()
 
     def after_fork(self) -> None:
@@ -271,6 +283,8 @@ class Engine:
         self.counters.messages_sent += 1
         self.l2.flush_db(self._frame(MessageType.CLEAR))
         self.rules.flush("clear")
+        if not self.rules.enabled:  # the key that says so is gone, too
+            self.switch_l1(on=False)
 
     def switch_l1(self, *, on: bool) -> None:
         """Turn L1 on or off in every process; the key keeps it for those to come."""
@@ -333,12 +347,14 @@ class Engine:
         options, rules = self.options, self.rules
         error = error or self.receiver.problem
         if not error and not self.is_listening():
-            error = "not listening yet: no reads so far"
+            no_l1 = options.l1_max_entries == 0
+            error = "no L1" if no_l1 else "not listening yet: no reads so far"
         bounded_by_bus = options.bus != "none"
         return Health(
             l2_reachable=reachable,
             bus_connected=rules.connected,
             l1_trusted=rules.is_on(self.clock()),
+            l1_wanted=rules.enabled and self._bus is not None,
             l1_enabled=rules.enabled,
             staleness_bound_s=options.bus_trust if bounded_by_bus else options.l1_ttl,
             error=error,

@@ -77,7 +77,7 @@ class Flights:
                 flight.landed.wait()
             finally:
                 with self._lock:
-                    del self._waiting[me]
+                    self._waiting.pop(me, None)
             if flight.raw is not None and asked < flight.as_of:
                 return flight.raw
         try:

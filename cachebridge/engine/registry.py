@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, ...], tuple[Engine, str]] = {}
-_made: WeakSet[Engine] = WeakSet()
-"""Every engine in use: a cache may go on with one that was retired."""
+_alive: WeakSet[Engine] = WeakSet()
+"""Also those retired: whoever kept an adapter may use them on."""
 
 
 def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine:
@@ -33,7 +33,7 @@ def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine
         if known is None:
             engine = Engine(parsed, options)
             _engines[parsed.identity] = (engine, user)
-            _made.add(engine)
+            _alive.add(engine)
             return engine
     engine, first_user = known
     differing = engine.options.differences(options)
@@ -67,12 +67,12 @@ def retire(engine: Engine) -> None:
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 the parent's lock may be held by a thread we lack
     _lock = threading.Lock()
-    for engine in list(_made):
+    for engine in tuple(_alive):
         engine.after_fork()
 
 
 def _stop_all() -> None:
-    for engine, _ in list(_engines.values()):
+    for engine in tuple(_alive):
         engine.stop()
 
 

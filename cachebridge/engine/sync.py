@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cachebridge.codec.messages import batches
+from cachebridge.codec.messages import MAX_KEYS, batches
 from cachebridge.core.direct import Direct
 from cachebridge.core.entry import MISSING, Missing
 from cachebridge.core.fill import Fill
@@ -88,16 +88,18 @@ class Operations:
                 found[key] = value
         if wanted:
             self._notice_read()
-            unreadable = []
-            with self._fill(wanted) as fill:
-                reads = self._l2.get_many(wanted)
-                for key, (raw, ttl_ms) in zip(wanted, reads, strict=True):
+        unreadable = []
+        for start in range(0, len(wanted), MAX_KEYS):
+            batch = wanted[start : start + MAX_KEYS]
+            with self._fill(batch) as fill:
+                reads = self._l2.get_many(batch)
+                for key, (raw, ttl_ms) in zip(batch, reads, strict=True):
                     value = self._take(fill, key, raw, ttl_ms)
                     if value is not MISSING:
                         found[key] = value
                     else:
                         unreadable.append((key, raw))
-            self._discard_unreadable(unreadable)
+        self._discard_unreadable(unreadable)
         return found
 
     def has_key(self, key: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cachebridge.codec.values import UndecodableError
 from cachebridge.core.direct import Direct
 from cachebridge.core.entry import MISSING, Entry, Missing, make_entry
-from cachebridge.l1.copies import ENTRY_OVERHEAD_BYTES, CopyRules
+from cachebridge.l1.copies import ENTRY_OVERHEAD_BYTES, CopyRules, is_flat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,9 +84,10 @@ class Values:
             return
         for key in write.keys:
             raw = encoded[key]
-            value = (
-                items[key] if self._serializer.exact else self._serializer.decode(raw)
-            )
+            value = items[key]
+            if not self._serializer.exact or is_flat(value):
+                # Not the caller's own object, which may have changed since.
+                value = self._serializer.decode(raw)
             entry = self._entry(key, value, raw, expires, write.id)
             if entry is not None:
                 write.store(key, entry)

@@ -37,7 +37,7 @@ _RESERVED_KWARGS: Final = frozenset(
 )
 
 
-_PASSWORD_IN_QUERY: Final = re.compile(r"([?&]password=)[^&]*")
+_PASSWORD_IN_QUERY: Final = re.compile(r"([?&](?:ssl_)?password=)[^&]*")
 
 
 @dataclass(frozen=True, slots=True)

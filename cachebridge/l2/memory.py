@@ -194,8 +194,9 @@ class MemoryStore:
         """Do nothing: there are no connections."""
 
     def forget(self) -> None:
-        """Keep the copy of the parent's data, not the lock that a thread may hold."""
+        """Keep the copy of the parent's data, but not its lock and subscribers."""
         self._server.lock = threading.RLock()
+        self._server.subscribers.clear()
 
 
 def _integer(raw: bytes) -> int | None:

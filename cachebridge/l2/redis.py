@@ -195,7 +195,8 @@ class RedisStore:
             for words in script.plain(request.keys, request.args)
             if words[0] != b"PUBLISH" or words[2]
         ]
-        replies = self._exchange(commands.transaction(plain))
+        once = commands.transaction(plain)._replace(idempotent=request.idempotent)
+        replies = self._exchange(once)
         if (failure := _first_error(replies)) is not None:
             raise failure
         results = replies[-1]

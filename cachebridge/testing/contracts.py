@@ -19,95 +19,47 @@ Needs pytest.  ``pytest.register_assert_rewrite("cachebridge.testing.contracts")
 from __future__ import annotations
 
 import threading
-import time
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from cachebridge.l2.base import NOT_AN_INTEGER
+from cachebridge.testing.message_contract import (
+    GONE,
+    MESSAGE,
+    MINUTE_MS,
+    ODD_KEYS,
+    L2MessageContract,
+    Published,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cachebridge.l2.base import L2Store
-
-    Published = Callable[[], list[bytes]]
 
 __all__ = ["L2StoreContract"]
 
-_GONE: Final = (None, -2)
-_MINUTE_MS: Final = 60_000
 _SHORT_MS: Final = 150
-_MESSAGE: Final = b"\xcb\x00\xffmessage\r\n"
-_ODD_KEYS: Final = (
-    "plain",
-    "",
-    " ",
-    "with spaces",
-    "line\r\nbreak",
-    "nul\0byte",
-    "\x01\x1f\x7f",
-    "é€\U0001f600",
-    "lone \ud800 surrogate \udfff",
-    "*?[a-z]\\",
-    "{braces}",
-    "x" * 60_000,
-)
-_ODD_VALUES: Final = (
-    b"",
-    b"0",
-    b"\0",
-    b"\r\n",
-    b"$-1\r\n",
-    bytes(range(256)),
-    b"x" * (1 << 20),
-)
 
 
-class L2StoreContract:
+class L2StoreContract(L2MessageContract):
     """The contract of ``L2Store``: values, TTLs, messages, keys and values of any kind.
 
     A subclass provides the fixtures ``store`` and ``published``.
     """
 
-    counts_integers: ClassVar[bool] = True
-    """False for a store that leaves counting to compare and set: ``incr`` of what
-    exists always answers NOT_AN_INTEGER."""
-
-    publishes_idle_changes: ClassVar[bool] = False
-    """True for a store that cannot tell beforehand whether ``add`` or ``touch`` will
-    change something, and so publishes in any case."""
-
-    batch: ClassVar[int] = 10_000
-    """How many keys one call must be able to carry."""
-
-    def pass_time(self, seconds: float) -> None:
-        """Let time pass for the store; one with a clock of its own overrides this."""
-        time.sleep(seconds)
-
-    @pytest.fixture
-    def store(self) -> L2Store:
-        """Return the store under test, over an empty database."""
-        raise NotImplementedError("a subclass provides the fixture 'store'")
-
-    @pytest.fixture
-    def published(self) -> Published:
-        """Return a function that gives the messages published since its last call."""
-        raise NotImplementedError("a subclass provides the fixture 'published'")
-
     # -- reading -----------------------------------------------------------------
 
     def test_absent(self, store: L2Store) -> None:
         """A key that was never set is gone for every way of reading."""
-        assert store.get("k") == _GONE
-        assert store.get_many(["k", "l"]) == [_GONE, _GONE]
+        assert store.get("k") == GONE
+        assert store.get_many(["k", "l"]) == [GONE, GONE]
         assert not store.exists("k")
 
     def test_get_many_keeps_the_order(self, store: L2Store) -> None:
         """Reads come back in the order of the keys, repeated ones repeatedly."""
         store.store([("a", b"1"), ("b", b"2")], None, None)
         reads = store.get_many(["b", "gone", "a", "b"])
-        assert reads == [(b"2", -1), _GONE, (b"1", -1), (b"2", -1)]
+        assert reads == [(b"2", -1), GONE, (b"1", -1), (b"2", -1)]
 
     def test_get_many_of_nothing(self, store: L2Store) -> None:
         """No keys, no reads."""
@@ -117,35 +69,35 @@ class L2StoreContract:
 
     def test_store_without_expiry(self, store: L2Store) -> None:
         """A TTL of None is without expiry, also over an older TTL."""
-        store.store([("k", b"1")], _MINUTE_MS, None)
+        store.store([("k", b"1")], MINUTE_MS, None)
         store.store([("k", b"2")], None, None)
         assert store.get("k") == (b"2", -1)
         assert store.exists("k")
 
     def test_store_with_expiry(self, store: L2Store) -> None:
         """TTLs are milliseconds, for every item alike."""
-        store.store([("a", b"1"), ("b", b"2")], _MINUTE_MS, None)
+        store.store([("a", b"1"), ("b", b"2")], MINUTE_MS, None)
         for raw, ttl_ms in [*store.get_many(["a", "b"]), store.get("a")]:
             assert raw in {b"1", b"2"}
-            assert _MINUTE_MS - 5_000 < ttl_ms <= _MINUTE_MS
+            assert MINUTE_MS - 5_000 < ttl_ms <= MINUTE_MS
 
     def test_expires(self, store: L2Store) -> None:
         """A value is there until its TTL is over, to the millisecond, and not after."""
         store.store([("short", b"1")], _SHORT_MS, None)
-        store.store([("long", b"2")], _MINUTE_MS, None)
+        store.store([("long", b"2")], MINUTE_MS, None)
         raw, ttl_ms = store.get("short")
         assert raw == b"1"
         assert 0 < ttl_ms <= _SHORT_MS
         self.pass_time(0.2)
-        assert store.get("short") == _GONE
+        assert store.get("short") == GONE
         assert not store.exists("short")
-        assert store.get_many(["short", "long"])[0] == _GONE
+        assert store.get_many(["short", "long"])[0] == GONE
         assert store.exists("long")
         assert store.add("short", b"3", None, None)
 
     def test_add(self, store: L2Store) -> None:
         """Only the first add wins; the losers change neither value nor TTL."""
-        assert store.add("k", b"1", _MINUTE_MS, None) is True
+        assert store.add("k", b"1", MINUTE_MS, None) is True
         assert store.add("k", b"2", None, None) is False
         raw, ttl_ms = store.get("k")
         assert raw == b"1"
@@ -175,13 +127,13 @@ class L2StoreContract:
 
     def test_touch(self, store: L2Store) -> None:
         """The TTL changes, both ways, and the value does not."""
-        assert store.touch("k", _MINUTE_MS, None) is False
+        assert store.touch("k", MINUTE_MS, None) is False
         assert not store.exists("k")
         store.store([("k", b"1")], None, None)
-        assert store.touch("k", _MINUTE_MS, None) is True
+        assert store.touch("k", MINUTE_MS, None) is True
         raw, ttl_ms = store.get("k")
         assert raw == b"1"
-        assert 0 < ttl_ms <= _MINUTE_MS
+        assert 0 < ttl_ms <= MINUTE_MS
         assert store.touch("k", None, None) is True
         assert store.get("k") == (b"1", -1)
         assert store.touch("k", None, None) is True
@@ -191,13 +143,13 @@ class L2StoreContract:
         store.store([("a", b"1"), ("b", b"2"), ("c", b"3")], None, None)
         assert store.delete(["a", "gone", "b"], None) == 2  # noqa: PLR2004
         assert store.delete(["a"], None) == 0
-        assert store.get_many(["a", "b", "c"]) == [_GONE, _GONE, (b"3", -1)]
+        assert store.get_many(["a", "b", "c"]) == [GONE, GONE, (b"3", -1)]
 
     # -- counting ----------------------------------------------------------------
 
     def test_incr(self, store: L2Store) -> None:
         """Integers are added to, below zero and back, and keep their TTL."""
-        store.store([("k", b"5")], _MINUTE_MS, None)
+        store.store([("k", b"5")], MINUTE_MS, None)
         if not self.counts_integers:
             assert store.incr("k", 1, None) == NOT_AN_INTEGER
             assert store.get("k")[0] == b"5"
@@ -207,11 +159,11 @@ class L2StoreContract:
         assert store.incr("k", 0, None) == -2  # noqa: PLR2004
         raw, ttl_ms = store.get("k")
         assert raw == b"-2"
-        assert 0 < ttl_ms <= _MINUTE_MS
+        assert 0 < ttl_ms <= MINUTE_MS
 
     def test_incr_of_nothing(self, store: L2Store, published: Published) -> None:
         """A key that does not exist is not made, and nobody is told."""
-        answer = store.incr("k", 1, _MESSAGE)
+        answer = store.incr("k", 1, MESSAGE)
         assert answer is None or not self.counts_integers
         assert not store.exists("k")
         assert published() == []
@@ -255,13 +207,13 @@ class L2StoreContract:
 
     def test_replace(self, store: L2Store) -> None:
         """The value changes only if it is as expected, and keeps its TTL."""
-        store.store([("k", b"1")], _MINUTE_MS, None)
+        store.store([("k", b"1")], MINUTE_MS, None)
         assert store.replace("k", b"other", b"2", None) is False
         assert store.get("k")[0] == b"1"
         assert store.replace("k", b"1", b"2", None) is True
         raw, ttl_ms = store.get("k")
         assert raw == b"2"
-        assert 0 < ttl_ms <= _MINUTE_MS
+        assert 0 < ttl_ms <= MINUTE_MS
         assert store.replace("k", b"2", b"", None) is True
         assert store.get("k")[0] == b""
 
@@ -275,7 +227,7 @@ class L2StoreContract:
 
     def test_replace_of_nothing(self, store: L2Store, published: Published) -> None:
         """What does not exist equals nothing, not even emptiness."""
-        assert store.replace("k", b"", b"2", _MESSAGE) is False
+        assert store.replace("k", b"", b"2", MESSAGE) is False
         assert not store.exists("k")
         assert published() == []
 
@@ -307,15 +259,15 @@ class L2StoreContract:
 
     def test_scan_returns_odd_keys(self, store: L2Store) -> None:
         """Keys come back from a scan as they went in."""
-        store.store([(key, b"1") for key in _ODD_KEYS], None, None)
-        assert self._scan(store, "*") == set(_ODD_KEYS)
+        store.store([(key, b"1") for key in ODD_KEYS], None, None)
+        assert self._scan(store, "*") == set(ODD_KEYS)
 
     def test_flush_db(self, store: L2Store, published: Published) -> None:
         """Everything goes, with one message."""
-        store.store([("a", b"1"), ("b", b"2")], _MINUTE_MS, None)
-        store.flush_db(_MESSAGE)
-        assert store.get_many(["a", "b"]) == [_GONE, _GONE]
-        assert published() == [_MESSAGE]
+        store.store([("a", b"1"), ("b", b"2")], MINUTE_MS, None)
+        store.flush_db(MESSAGE)
+        assert store.get_many(["a", "b"]) == [GONE, GONE]
+        assert published() == [MESSAGE]
 
     def test_ping_and_close(self, store: L2Store) -> None:
         """A store that was closed opens again when used."""
@@ -324,101 +276,3 @@ class L2StoreContract:
         store.close()
         assert store.get("k") == (b"1", -1)
         store.ping()
-
-    # -- messages ----------------------------------------------------------------
-
-    def test_every_change_publishes_once(
-        self, store: L2Store, published: Published
-    ) -> None:
-        """One message per changing call, byte for byte, with the change."""
-        store.store([("a", b"1"), ("b", b"1")], _MINUTE_MS, _MESSAGE)
-        assert published() == [_MESSAGE]
-        store.store([("a", b"1")], None, b"1")
-        store.add("c", b"1", None, b"2")
-        store.touch("a", _MINUTE_MS, b"3")
-        store.touch("a", None, b"4")
-        store.replace("a", b"1", b"2", b"5")
-        store.replace("a", b"2", None, b"6")
-        store.delete(["b", "c"], b"7")
-        store.publish(b"8")
-        assert published() == [b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8"]
-
-    def test_incr_publishes(self, store: L2Store, published: Published) -> None:
-        """A count that changed the value is told."""
-        store.store([("k", b"1")], None, None)
-        store.incr("k", 1, _MESSAGE)
-        assert published() == ([_MESSAGE] if self.counts_integers else [])
-
-    def test_delete_publishes_always(
-        self, store: L2Store, published: Published
-    ) -> None:
-        """I10: a key that L2 has lost may live on in a peer's L1."""
-        store.delete(["gone"], _MESSAGE)
-        assert published() == [_MESSAGE]
-
-    def test_no_change_no_message(self, store: L2Store, published: Published) -> None:
-        """An add that lost, a touch and a replace of nothing tell nobody."""
-        store.store([("k", b"1")], None, None)
-        assert not store.replace("k", b"other", b"2", b"1")
-        assert published() == []
-        assert not store.add("k", b"2", None, b"2")
-        assert not store.touch("gone", None, b"3")
-        assert published() == ([b"2", b"3"] if self.publishes_idle_changes else [])
-
-    def test_without_message(self, store: L2Store, published: Published) -> None:
-        """No message given, none published, by any call."""
-        store.store([("a", b"1"), ("b", b"1")], None, None)
-        store.add("c", b"1", None, None)
-        store.touch("a", None, None)
-        store.incr("a", 1, None)
-        store.replace("b", b"1", b"2", None)
-        store.replace("b", b"2", None, None)
-        store.delete(["a", "c", "gone"], None)
-        assert published() == []
-
-    # -- keys, values, sizes -----------------------------------------------------
-
-    @pytest.mark.parametrize("message", [None, _MESSAGE], ids=["silent", "published"])
-    @pytest.mark.parametrize("key", _ODD_KEYS, ids=lambda key: ascii(key[:12]))
-    def test_odd_keys(self, store: L2Store, key: str, message: bytes | None) -> None:
-        """Any text is a key, for every operation alike."""
-        store.store([(key, b"1"), ("other", b"2")], None, message)
-        assert store.get(key) == (b"1", -1)
-        assert store.get_many([key, "other"]) == [(b"1", -1), (b"2", -1)]
-        assert store.exists(key)
-        assert store.touch(key, None, message)
-        assert store.replace(key, b"1", b"7", message)
-        assert store.incr(key, 1, message) in {8, NOT_AN_INTEGER}
-        assert store.delete([key], message) == 1
-        assert store.add(key, b"3", None, message)
-        assert store.get(key) == (b"3", -1)
-
-    @pytest.mark.parametrize("message", [None, _MESSAGE], ids=["silent", "published"])
-    @pytest.mark.parametrize("raw", _ODD_VALUES, ids=lambda raw: f"{raw[:8]!r}")
-    def test_odd_values(
-        self, store: L2Store, raw: bytes, message: bytes | None
-    ) -> None:
-        """Any bytes are a value, empty ones and large ones too."""
-        store.store([("k", raw)], None, message)
-        assert store.get("k") == (raw, -1)
-        assert store.get_many(["k", "k"]) == [(raw, -1)] * 2
-        assert store.replace("k", raw, b"other", message)
-        assert store.delete(["k"], message) == 1
-        assert store.add("k", raw, None, message)
-        assert store.replace("k", raw, raw, message)
-        assert store.get("k") == (raw, -1)
-
-    @pytest.mark.parametrize("message", [None, _MESSAGE], ids=["silent", "published"])
-    def test_many_keys(
-        self, store: L2Store, published: Published, message: bytes | None
-    ) -> None:
-        """Thousands of keys in one call are as good as one."""
-        items = [(f"key:{number}", b"%d" % number) for number in range(self.batch)]
-        keys = [key for key, _ in items]
-        store.store(items, _MINUTE_MS, message)
-        reads = store.get_many(keys)
-        assert [raw for raw, _ in reads] == [raw for _, raw in items]
-        assert all(0 < ttl_ms <= _MINUTE_MS for _, ttl_ms in reads)
-        assert store.delete(keys, message) == len(keys)
-        assert store.get_many(keys) == [_GONE] * len(keys)
-        assert published() == ([message] * 2 if message else [])

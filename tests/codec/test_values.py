@@ -285,3 +285,36 @@ def test_pickling_errors_propagate(redis_url):
         cache.set_many({"k": 1, "l": lambda: None})
     assert cache.get("k") == "old"
     assert engine_of(cache).rules.is_idle()
+
+
+@pytest.mark.parametrize(
+    "raw", [b"9" * 5000, b"1_000", b"12 ", b"1e999", b"--1", b"0x10", b"1.", b"-"]
+)
+def test_what_only_looks_like_a_number(raw):
+    """Digits that no writer of numbers stores are unreadable, not some other number."""
+    with pytest.raises(UndecodableError):
+        SERIALIZERS["pickle"].decode(raw)
+
+
+class TimeLimit(Exception):  # noqa: N818 what task queues raise wherever a thread is
+    pass
+
+
+@pytest.mark.parametrize("name", ["pickle", "json"])
+def test_struck_while_decoding(name, monkeypatch):
+    """A time limit that strikes in the decoder comes out: the value is not at fault."""
+    serializer = SERIALIZERS[name]
+    load = type(serializer)._load
+    struck = []
+
+    def strike_once(raw):
+        if not struck:
+            struck.append(raw)
+            raise TimeLimit
+        return load(raw)
+
+    monkeypatch.setattr(type(serializer), "_load", staticmethod(strike_once))
+    raw = serializer.encode("value")
+    with pytest.raises(TimeLimit):
+        serializer.decode(raw)
+    assert serializer.decode(raw) == "value"

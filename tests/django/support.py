@@ -29,7 +29,7 @@ def trusted(cache):
     """Return the cache once its L1 answers reads."""
 
     def is_trusted():
-        cache.get("a key that nobody sets".replace(" ", "-"))
+        cache.get("nobody-sets-this")
         return cache.stats().trusted
 
     wait_until(is_trusted, "L1 is trusted")

@@ -248,6 +248,22 @@ def test_differing_engine_options_name_both_aliases(set_caches, redis_url, secon
     assert caches["default"].get("k") is None
 
 
+def test_two_aliases_of_the_same_keys_must_exclude_the_same(set_caches, redis_url):
+    """Writes of the one are not published, so they would miss the other's L1."""
+    set_caches(
+        default=entry(redis_url),
+        second=entry(redis_url, OPTIONS={"L1_EXCLUDE": []}),
+        third=entry(redis_url, KEY_PREFIX="p", OPTIONS={"L1_EXCLUDE": []}),
+    )
+    _ = caches["default"]
+    with pytest.raises(ImproperlyConfigured) as raised:
+        _ = caches["second"]
+    assert "CACHES['second'] and CACHES['default']" in str(raised.value)
+    assert "L1_EXCLUDE" in str(raised.value)
+    assert "KEY_PREFIX" in str(raised.value)
+    assert caches["third"].get("throttle_x") is None
+
+
 def test_the_password_stays_out_of_the_error(set_caches):
     """It ends up in logs."""
     url = "redis://user:geheim@127.0.0.1:1/0"

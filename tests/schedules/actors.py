@@ -82,6 +82,7 @@ class Thread(Actor):
             engine.values_for("pickle"),
             fill=self._open_fill,
             write=self._open_write,
+            notice_read=engine.notice_read,
         )
         self.next_operation = 0
         self.operation = Operation("R", "", process.index)
