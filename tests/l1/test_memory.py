@@ -39,10 +39,9 @@ def grown(server, *arguments):
 @pytest.mark.parametrize(
     ("keys", "length", "max_bytes"),
     [
-        (100_000, 20, 16 * MEBIBYTE),
-        (60_000, 500, 16 * MEBIBYTE),
-        (10_000, 5000, 16 * MEBIBYTE),
-        (3000, 60_000, 16 * MEBIBYTE),
+        (80_000, 20, 16 * MEBIBYTE),
+        (30_000, 500, 16 * MEBIBYTE),
+        (2000, 60_000, 16 * MEBIBYTE),
         pytest.param(1_000_000, 200, 32 * MEBIBYTE, marks=pytest.mark.slow),
     ],
 )
@@ -62,6 +61,6 @@ def test_resident_memory(small_server, keys, length, max_bytes):
 
 def test_bound_in_entries(small_server):
     """The other bound holds as well, and its memory is about what is accounted."""
-    used = grown(small_server, 40_000, 200, "l1_max_entries=5000")
+    used = grown(small_server, 16_000, 200, "l1_max_entries=5000")
     assert used["entries"] <= 5000
     assert used["grown"] <= 1.2 * used["bytes"] + 3 * MEBIBYTE
