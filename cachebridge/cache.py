@@ -10,16 +10,15 @@ from cachebridge.core.entry import MISSING
 from cachebridge.core.keys import KeyPattern, escape_glob
 from cachebridge.core.ttl import to_milliseconds
 from cachebridge.engine.binding import Binding
+from cachebridge.engine.operating import Operated
 from cachebridge.engine.registry import engine_for
 from cachebridge.errors import ConfigError, UnsupportedOperationError
 from cachebridge.l2.location import hide_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from contextlib import AbstractContextManager
 
     from cachebridge.engine.sync import Operations
-    from cachebridge.stats import Health, Stats
 
 T = TypeVar("T")
 
@@ -46,7 +45,7 @@ def _upper(options: dict[str, Any]) -> dict[str, Any]:
     return upper
 
 
-class Cache:
+class Cache(Operated):
     """A two-level cache: this process's memory in front of a shared store.
 
     ``location`` is a URL (``redis://``, ``rediss://``, ``unix://``, ``memory://``);
@@ -172,28 +171,6 @@ class Cache:
         else:
             pattern = KeyPattern(escape_glob(self._prefix) + "*", self._prefix)
             self._binding.coherent.clear(pattern)
-
-    # -- operating ---------------------------------------------------------------------
-
-    def bypass_l1(self) -> AbstractContextManager[None]:
-        """Let reads of this thread or task go to L2 while the context is open."""
-        return self._binding.engine.bypass_l1()
-
-    def l1_off(self) -> None:
-        """Switch L1 off in every process on this server, now and after restarts."""
-        self._binding.engine.switch_l1(on=False)
-
-    def l1_on(self) -> None:
-        """Undo ``l1_off``."""
-        self._binding.engine.switch_l1(on=True)
-
-    def stats(self) -> Stats:
-        """Return a snapshot of the engine's counters in this process."""
-        return self._binding.engine.stats()
-
-    def health(self) -> Health:
-        """Ask the shared store now and report the state of both levels."""
-        return self._binding.engine.health()
 
     # -- keys --------------------------------------------------------------------------
 

@@ -569,3 +569,12 @@ def test_health_without_l1(redis_url):
     assert cache.health().ok
     assert cache.health().error == "no L1"
     assert not cache.health().l1_wanted
+
+
+def test_clearing_the_database_keeps_the_switch(redis_url):
+    """L1 that was switched off stays off when clear() empties the whole database."""
+    cache = listening(lone_cache(redis_url, clear_flushes_db=True))
+    cache.l1_off()
+    cache.clear()
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.get("cachebridge:l1") == b"off"

@@ -21,15 +21,14 @@ from cachebridge.core.entry import MISSING
 from cachebridge.core.keys import pattern_of
 from cachebridge.core.ttl import to_milliseconds
 from cachebridge.django_backend.bindings import binding_for
+from cachebridge.engine.operating import Operated
 from cachebridge.errors import UnsupportedOperationError
 from cachebridge.l1.copies import register_immutable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from contextlib import AbstractContextManager
 
     from cachebridge.engine.sync import Operations
-    from cachebridge.stats import Health, Stats
 
 register_immutable(SafeString)
 
@@ -79,7 +78,7 @@ def _never(_key: str) -> Any:
     return MISSING
 
 
-class CacheBridge(BaseCache):
+class CacheBridge(Operated, BaseCache):
     """The two-level cache behind Django's cache API.
 
     Thread safe; Django makes one object per thread or request, all of which share
@@ -269,28 +268,6 @@ class CacheBridge(BaseCache):
                 "CLEAR_FLUSHES_DB to let clear() delete the whole database."
             )
         binding.coherent.clear(pattern)
-
-    # -- operating ---------------------------------------------------------------------
-
-    def bypass_l1(self) -> AbstractContextManager[None]:
-        """Let reads of this thread or task go to L2 while the context is open."""
-        return self._binding.engine.bypass_l1()
-
-    def l1_off(self) -> None:
-        """Switch L1 off in every process on this server, now and after restarts."""
-        self._binding.engine.switch_l1(on=False)
-
-    def l1_on(self) -> None:
-        """Undo ``l1_off``."""
-        self._binding.engine.switch_l1(on=True)
-
-    def stats(self) -> Stats:
-        """Return a snapshot of the engine's counters in this process."""
-        return self._binding.engine.stats()
-
-    def health(self) -> Health:
-        """Ask the shared store now and report the state of both levels."""
-        return self._binding.engine.health()
 
     # -- keys and timeouts -------------------------------------------------------
 

@@ -283,6 +283,8 @@ class Engine:
         self.counters.messages_sent += 1
         self.l2.flush_db(self._frame(MessageType.CLEAR))
         self.rules.flush("clear")
+        if not self.rules.enabled:  # the key that says so is gone, too
+            self.switch_l1(on=False)
 
     def switch_l1(self, *, on: bool) -> None:
         """Turn L1 on or off in every process; the key keeps it for those to come."""

@@ -47,6 +47,7 @@ class Receiver:
         self._counters = counters
         self._trust_s = trust_s
         self._unknown_flush_at = float("-inf")
+        self._switched_at = float("-inf")
         self._flush_owed = False
         self._distrusted = False
         self.problem = ""
@@ -67,7 +68,7 @@ class Receiver:
 
     def on_heartbeat(self, sent_at: float, *, l1_on: bool | None) -> None:
         """Extend trust, follow the fleet's switch, let expired entries go."""
-        if l1_on is not None:
+        if l1_on is not None and sent_at >= self._switched_at:
             self._rules.switch(on=l1_on)
         if not self._distrusted and self._pay_flush():
             self._rules.extend_trust(sent_at + self._trust_s)
@@ -106,6 +107,8 @@ class Receiver:
             for prefix in message.keys:
                 self._rules.on_prefix(prefix)
         elif kind is MessageType.SWITCH:
+            # A heartbeat sent before may have read the switch before it was thrown.
+            self._switched_at = self._rules.clock()
             self._rules.switch(on=message.on)
         elif kind is not MessageType.HEARTBEAT:
             assert_never(kind)

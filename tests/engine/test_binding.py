@@ -71,7 +71,7 @@ def test_forgetting_while_others_learn(cache):
             thread.join()
     finally:
         sys.setswitchinterval(switch)
-    assert not failures
+    assert failures == []
     assert engine_of(cache).rules.is_idle()
 
 
