@@ -83,6 +83,9 @@ class Plain:
 
     __hash__ = None
 
+    def __repr__(self):
+        return f"Plain({self.items})"  # names a test: the same in every process
+
 
 @pytest.fixture
 def copies():
