@@ -129,7 +129,7 @@ REFERENCES = [
     uuid.UUID(int=7),
     (),
     (1, "a", None),
-    frozenset({1, "a"}),
+    frozenset({1, 2}),
     ((1, (2, (3,))), frozenset({4})),
 ]
 TEMPLATES = [
