@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# A process per core; tests of one file stay together, for the fixtures they share.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install check fix test demo serve bench docs dist clean
@@ -32,7 +34,7 @@ fix: $(READY) ## format, and repair what the linter can
 
 test: $(READY) ## run all tests with coverage; ARGS="-k name" for some
 	@tools/ensure_redis.sh $(VENV)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered $(ARGS)
 
 demo: $(READY) ## drive the example shop over HTTP and print what was measured
 	@tools/ensure_redis.sh --no-root $(VENV)

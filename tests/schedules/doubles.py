@@ -113,6 +113,19 @@ class Store:
         return call
 
 
+class QueuedBus:
+    """Runs for as long as the engine: the explorer hands the messages over itself."""
+
+    def start(self) -> None:
+        raise AssertionError("it runs already")
+
+    def stop(self) -> None:
+        raise AssertionError("the explorer never stops it")
+
+    def is_alive(self) -> bool:
+        return True
+
+
 class StudiedEngine(Engine):
     """A real engine on a stepped store; its bus is a queue of the explorer."""
 
@@ -124,7 +137,7 @@ class StudiedEngine(Engine):
             clock=world.clock,
             memory_server=world.server,
         )
-        self._bus = world
+        self._bus = QueuedBus()
 
     def _open_l2(self) -> Store:
         return Store(self._world)

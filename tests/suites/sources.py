@@ -79,7 +79,11 @@ def _unpack(archive: bytes, pin: Pin) -> None:
                 wheel.extractall(tree)
         else:
             with tarfile.open(packed) as sdist:
-                sdist.extractall(tree, filter="data")
+                # The patch releases before 3.11.4 have no filters, and need none here:
+                # the content is what the pin says.
+                filtered = getattr(tarfile, "data_filter", None)
+                sdist.extraction_filter = filtered or (lambda member, _: member)
+                sdist.extractall(tree)
             (tree,) = tree.iterdir()
         try:
             tree.rename(pin.folder)

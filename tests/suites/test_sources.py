@@ -63,7 +63,7 @@ def _index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_index")
-@pytest.mark.parametrize("sha256", [SHA256, None])
+@pytest.mark.parametrize("sha256", [SHA256, None], ids=["pinned", "by the index"])
 def test_unpacks_the_pinned_version_once(sha256: str | None):
     """The version asked for is taken, checked and kept."""
     pin = Pin("some-thing", "1.0", sha256)
