@@ -99,6 +99,8 @@ def test_databases_do_not_hear_each_other(server):
     one = listening(lone_cache(server.url[:-1] + "1"))
     zero.set("k", "zero")
     one.set("k", "one")
+    # The message that tests the right to the channel, and the echo of the own write.
+    eventually(lambda: zero.stats().messages_received == 2, 3.0)
     received = zero.stats().messages_received
     for _ in range(10):
         one.set("k", "one")
