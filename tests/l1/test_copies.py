@@ -138,7 +138,7 @@ TEMPLATES = [
     set(),
     {"a": 1, "b": None, 3: b"x"},
     [1, "a", 2.5, True],
-    {1, "a"},
+    {1, 2},
 ]
 ENCODED = [
     Text("text"),
