@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def small_server(shared_server):
     """Start a server that keeps little: only this process's memory is of interest."""
-    args = ("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
+    args = ("--maxmemory", "50mb", "--maxmemory-policy", "volatile-lru")
     with redis_server(args=args) as server:
         yield server
 
