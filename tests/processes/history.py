@@ -227,5 +227,10 @@ def _interpret_write(op: Op, value: Seen, history: KeyHistory) -> None:
             wrote(ABSENT)
         case "load", returned if returned != value:
             saw(returned, strict=False)
+        case "load", _:
+            # If the key was deleted while the loader ran, it was not stored.
+            history.writes.append(
+                Write(value, op.begin, op.end, is_sure=False, worker=op.worker, op=op)
+            )
         case _:
             wrote(value)
