@@ -17,8 +17,6 @@ from tests.outages.cases import COMMON, LOADED, Case
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PREFIX: Final = "p"
-
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
@@ -27,15 +25,15 @@ class Adapter:
     name: str
     public: type
     make: Callable[..., Any]
-    full_key: Callable[[str], str]
+    full_key: Callable[[str, str], str]
     forget: Callable[[Any], None]
     cases: tuple[Case, ...]
     not_asked: frozenset[str] = frozenset()
     """Public methods that never ask the server for anything."""
 
 
-def _plain(location: str, **options: Any) -> Cache:
-    return Cache(location, key_prefix=PREFIX, **options)
+def _plain(location: str, prefix: str, **options: Any) -> Cache:
+    return Cache(location, key_prefix=prefix, **options)
 
 
 def _forget_plain(cache: Cache) -> None:
@@ -46,7 +44,7 @@ PLAIN: Final = Adapter(
     "cachebridge.Cache",
     Cache,
     _plain,
-    lambda key: PREFIX + key,
+    lambda prefix, key: prefix + key,
     _forget_plain,
     (
         *COMMON,
@@ -61,9 +59,9 @@ PLAIN: Final = Adapter(
 )
 
 
-def _django(location: str, **options: Any) -> CacheBridge:
+def _django(location: str, prefix: str, **options: Any) -> CacheBridge:
     upper = {name.upper(): value for name, value in options.items()}
-    return CacheBridge(location, {"KEY_PREFIX": PREFIX, "OPTIONS": upper})
+    return CacheBridge(location, {"KEY_PREFIX": prefix, "OPTIONS": upper})
 
 
 def _forget_django(cache: CacheBridge) -> None:
@@ -81,7 +79,7 @@ DJANGO: Final = Adapter(
     "Django's cache API",
     CacheBridge,
     _django,
-    lambda key: f"{PREFIX}:1:{key}",
+    lambda prefix, key: f"{prefix}:1:{key}",
     _forget_django,
     (
         *COMMON,

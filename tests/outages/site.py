@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import redis
 
 from cachebridge.testing import FaultProxy, ServerStartError, redis_server
+from tests.rig import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,8 +187,11 @@ def _each_time(strike: Callable[[Site], object]) -> Callable[..., object]:
 
 
 def _kill_clients(site: Site) -> None:
+    """Return when the clients can tell: until then it is a cut within a reply."""
+    killed = set(site.proxy._links)
     for kind in ("normal", "pubsub"):
         site.admin.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    eventually(lambda: killed.isdisjoint(tuple(site.proxy._links)))
 
 
 FAULTS: Final = {
