@@ -1,4 +1,4 @@
-"""From the first failure to the last delete: what an outage leaves, and what it may not."""
+"""From the first failure to the last delete: what an outage leaves behind."""
 
 from __future__ import annotations
 
