@@ -18,9 +18,11 @@ DEFAULT_EXCLUDE: Final = (
     "django.contrib.sessions.cached_db",
     "throttle_",
     "rl:",
+    "session:",
 )
-"""Prefixes of keys that are read, modified and written back as a whole: sessions, and
-the throttles of Django REST framework and django-ratelimit."""
+"""Prefixes of keys that are read, modified and written back as a whole: sessions, also
+those of Flask-Session, and the throttles of Django REST framework and
+django-ratelimit."""
 
 MEBIBYTE: Final = 1024 * 1024
 

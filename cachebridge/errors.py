@@ -6,6 +6,7 @@
     ├── ConfigError (ValueError)      an option is unknown or unusable
     ├── L2Error                       the shared store could not answer
     ├── MissingKeyError (ValueError)  incr or decr of a key that does not exist
+    ├── UncacheableError (TypeError)  an argument or a result cannot be kept; says why
     └── UnsupportedOperationError     this cache cannot do that; the text says why
 
 ``L2Error`` is the one type that every method raises for an outage: no connection,
@@ -20,6 +21,7 @@ __all__ = [
     "ConfigError",
     "L2Error",
     "MissingKeyError",
+    "UncacheableError",
     "UnsupportedOperationError",
 ]
 
@@ -38,6 +40,10 @@ class L2Error(CacheBridgeError):
 
 class MissingKeyError(CacheBridgeError, ValueError):
     """A counter operation met a key that does not exist."""
+
+
+class UncacheableError(CacheBridgeError, TypeError):
+    """An argument cannot be part of a key, or a result cannot be serialized."""
 
 
 class UnsupportedOperationError(CacheBridgeError):

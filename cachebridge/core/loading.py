@@ -25,6 +25,18 @@ class Step(NamedTuple):
 Plan: TypeAlias = Generator[Step, Any, Any]
 
 
+class Loaded(NamedTuple):
+    """What a loader may return instead of a bare value.
+
+    ``ttl_ms`` goes before the caller's.  With ``store=False`` the value is for the
+    caller who ran the loader alone; those who waited each run their own.
+    """
+
+    value: Any
+    ttl_ms: int | None = None
+    store: bool = True
+
+
 def load_plan(key: str, ttl_ms: int | None) -> Plan:
     """Load a value that neither level has, and let an earlier writer win.
 
@@ -34,7 +46,8 @@ def load_plan(key: str, ttl_ms: int | None) -> Plan:
     raw = yield Step("read_raw", (key,))
     if raw is not None:
         return raw
-    value, raw = yield Step("load")
+    value, raw, own_ttl_ms = yield Step("load")
+    ttl_ms = ttl_ms if own_ttl_ms is None else own_ttl_ms
     if ttl_ms == 0 or (yield Step("add_encoded", (key, value, raw, ttl_ms))):
         return raw
     winner = yield Step("read_raw", (key,))

@@ -5,7 +5,7 @@ All adapters of one alias in a process, one per thread or request, use one bindi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cachebridge.core.keys import fits_message
 from cachebridge.engine.sync import (
@@ -16,8 +16,13 @@ from cachebridge.engine.sync import (
 from cachebridge.l1.probe import make_probe, make_probe_many
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cachebridge.codec.values import Serializer
     from cachebridge.config import CacheOptions
     from cachebridge.engine.engine import Engine
+
+K = TypeVar("K")
 
 MAX_ALIAS_CHARS = 512
 """A longer key takes the longer way to L1, and no memory here."""
@@ -27,10 +32,15 @@ MIN_SPARE_ALIASES = 1024
 class Binding:
     """Operations for the keys of one cache.  Thread safe."""
 
-    def __init__(self, engine: Engine, options: CacheOptions) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        options: CacheOptions,
+        serializer: Serializer | None = None,
+    ) -> None:
         self.engine = engine
         self.options = options
-        values = engine.values_for(options.serializer)
+        values = engine.values_for(serializer or options.serializer)
         self.coherent = coherent_operations(engine, values)
         self.direct = direct_operations(engine, values)
         self._exclude = options.l1_exclude
@@ -55,6 +65,16 @@ class Binding:
         if key.startswith(self._exclude) or not fits_message(full_key):
             return self.direct
         return self.coherent
+
+    def group(
+        self, keys: Iterable[K], locate: Callable[[K], tuple[Operations, str]]
+    ) -> list[tuple[Operations, dict[str, K]]]:
+        """Sort keys by their operations, by full key: mostly all are in one group."""
+        names: dict[Operations, dict[str, K]] = {self.coherent: {}, self.direct: {}}
+        for key in keys:
+            operations, full_key = locate(key)
+            names[operations][full_key] = key
+        return [(each, names[each]) for each in names if names[each]]
 
     def remember(self, key: str, full_key: str) -> None:
         """Let the probe find ``full_key`` by the caller's key from now on.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from redis.connection import Connection
 
+    from cachebridge.codec.values import Serializer
     from cachebridge.config import EngineOptions
     from cachebridge.core.write import Write
     from cachebridge.l2.base import L2Store
@@ -95,7 +96,7 @@ class Engine:
         self.flights = Flights()
         self.users: WeakSet[object] = WeakSet()
         """The adapters in use; without any for a while the bus stops."""
-        self._values: dict[str, Values] = {}
+        self._values: dict[str | Serializer, Values] = {}
         self._memory_server = memory_server or MemoryServer(clock)
         self._make_connection: Callable[[], Connection] | None = None
         self._connections: WeakSet[Connection] = WeakSet()
@@ -122,12 +123,16 @@ class Engine:
         channels = channels_of(self.location.db, b"")
         return RedisStore(pool, channel=channels.shared, label=self.location.label)
 
-    def values_for(self, serializer: str) -> Values:
+    def bound_memory(self, max_entries: int) -> None:
+        """Let the store of ``memory://`` hold so many keys, the latest."""
+        self._memory_server.max_entries = max_entries
+
+    def values_for(self, serializer: str | Serializer) -> Values:
         """Return the values of one serializer, shared by all caches that use it."""
         values = self._values.get(serializer)
         if values is None:
             values = Values(
-                SERIALIZERS[serializer],
+                SERIALIZERS[serializer] if isinstance(serializer, str) else serializer,
                 ttl_rule=TtlRule(self.options.l1_ttl, self.options.l1_ttl_ratio),
                 max_entry_bytes=self.options.l1_max_entry_bytes,
                 counters=self.counters,

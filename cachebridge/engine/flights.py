@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class UnsharedError(Exception):
+    """The leader's value is for the leader alone."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
 class LoadFlight:
     """One leader's load."""
 
-    __slots__ = ("as_of", "landed", "owner", "raw", "tick")
+    __slots__ = ("as_of", "is_shared", "landed", "owner", "raw", "tick")
 
     def __init__(self, owner: int, tick: Callable[[], int]) -> None:
         self.owner = owner
@@ -29,6 +37,7 @@ class LoadFlight:
         self.as_of = tick()
         self.landed = threading.Event()
         self.raw: bytes | None = None
+        self.is_shared = True
 
     def renewing(self, request: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap a request: its answer is good for all who asked before it began."""
@@ -53,12 +62,14 @@ class Flights:
         """Tell whether nothing is loading."""
         return not self._open
 
-    def lead_or_follow(self, key: str, load: Callable[[LoadFlight], bytes]) -> bytes:
+    def lead_or_follow(
+        self, key: str, load: Callable[[LoadFlight], bytes]
+    ) -> bytes | None:
         """Run ``load`` as the only one for ``key``, or return what the leader got.
 
-        Raises what the own ``load`` raises.  A load that asks for its own key, or for
-        one whose leader waits for this very thread, loads by itself: it would wait for
-        ever otherwise.
+        None if that was for the leader alone.  Raises what the own ``load`` raises.  A
+        load that asks for its own key, or for one whose leader waits for this very
+        thread, loads by itself: it would wait for ever otherwise.
         """
         me = threading.get_ident()
         asked = self._tick()
@@ -80,8 +91,13 @@ class Flights:
                     self._waiting.pop(me, None)
             if flight.raw is not None and asked < flight.as_of:
                 return flight.raw
+            if not flight.is_shared:
+                return None
         try:
             flight.raw = load(flight)
+        except UnsharedError:
+            flight.is_shared = False
+            raise
         finally:
             with self._lock:
                 del self._open[key]

@@ -13,8 +13,9 @@ from cachebridge.codec.messages import MAX_KEYS, batches
 from cachebridge.core.direct import Direct
 from cachebridge.core.entry import MISSING, Missing
 from cachebridge.core.fill import Fill
-from cachebridge.core.loading import Plan, clear_plan, incr_plan, load_plan
+from cachebridge.core.loading import Loaded, Plan, clear_plan, incr_plan, load_plan
 from cachebridge.core.write import Write
+from cachebridge.engine.flights import UnsharedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -236,9 +237,13 @@ class Operations:
         if value is not MISSING:
             return value
 
-        def load() -> tuple[Any, bytes]:
+        def load() -> tuple[Any, bytes, int | None]:
             loaded = loader()
-            return loaded, self._values.encode(loaded)
+            if not isinstance(loaded, Loaded):
+                return loaded, self._values.encode(loaded), None
+            if not loaded.store:
+                raise UnsharedError(loaded.value)
+            return loaded.value, self._values.encode(loaded.value), loaded.ttl_ms
 
         def lead(flight: LoadFlight) -> Any:
             steps: dict[str, Callable[..., Any]] = {
@@ -249,9 +254,15 @@ class Operations:
             renewing = {name: flight.renewing(step) for name, step in steps.items()}
             return self._drive(load_plan(key, ttl_ms), **renewing)
 
-        raw = self._engine.flights.lead_or_follow(key, lead)
-        value = self._values.decode(key, raw)
-        return loader() if value is MISSING else value
+        try:
+            raw = self._engine.flights.lead_or_follow(key, lead)
+        except UnsharedError as unshared:
+            return unshared.value
+        value = MISSING if raw is None else self._values.decode(key, raw)
+        if value is not MISSING:
+            return value
+        loaded = loader()
+        return loaded.value if isinstance(loaded, Loaded) else loaded
 
     def read_raw(self, key: str) -> bytes | None:
         """Return the bytes of a value that can be decoded, from L2."""
