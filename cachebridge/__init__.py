@@ -1,7 +1,7 @@
 """A coherent two-level cache for Django and Flask.
 
 ``Cache`` is the framework-free cache; Django uses
-``cachebridge.django_backend.CacheBridge``.
+``cachebridge.django_backend.CacheBridge``, Flask ``cachebridge.flask_ext.Cache``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from cachebridge.errors import (
     ConfigError,
     L2Error,
     MissingKeyError,
+    UncacheableError,
     UnsupportedOperationError,
 )
 from cachebridge.stats import DelayHistogram, Health, Stats
@@ -26,6 +27,7 @@ __all__ = [
     "L2Error",
     "MissingKeyError",
     "Stats",
+    "UncacheableError",
     "UnsupportedOperationError",
 ]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-import redis
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,24 +40,3 @@ def at_once(call: Callable[[], Any], threads: int = 16) -> list[Any]:
     for thread in running:
         thread.join(30)
     return results
-
-
-def data_commands(url: str) -> int:
-    """Return how many commands that read or write keys the server has carried out."""
-    with redis.Redis.from_url(url) as client:
-        stats = client.info("commandstats")
-    idle = {
-        "ping",
-        "info",
-        "select",
-        "client",
-        "hello",
-        "publish",
-        "subscribe",
-        "exists",
-    }
-    return sum(
-        figures["calls"]
-        for name, figures in stats.items()
-        if name.removeprefix("cmdstat_").partition("|")[0] not in idle
-    )
