@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 from cachebridge.cache import DEFAULT, Cache
+from cachebridge.core.entry import ABSENT
+from cachebridge.core.loading import Loaded
 from cachebridge.errors import (
     CacheBridgeError,
     ConfigError,
+    CounterUnavailableError,
     L2Error,
+    L2UnavailableError,
     MissingKeyError,
     UncacheableError,
     UnsupportedOperationError,
@@ -18,13 +22,17 @@ from cachebridge.errors import (
 from cachebridge.stats import DelayHistogram, Health, Stats
 
 __all__ = [
+    "ABSENT",
     "DEFAULT",
     "Cache",
     "CacheBridgeError",
     "ConfigError",
+    "CounterUnavailableError",
     "DelayHistogram",
     "Health",
     "L2Error",
+    "L2UnavailableError",
+    "Loaded",
     "MissingKeyError",
     "Stats",
     "UncacheableError",

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachelib import BaseCache, NullCache
 from cachelib.serializers import BaseSerializer
-from flask import Flask
+from flask import Flask, current_app, has_app_context
 from markupsafe import Markup
 
 from cachebridge.config import parse_options
-from cachebridge.core.entry import MISSING, Missing
+from cachebridge.core.entry import ABSENT, MISSING, Missing
 from cachebridge.core.keys import KeyPattern, escape_glob
 from cachebridge.core.loading import Loaded
 from cachebridge.core.ttl import to_milliseconds
 from cachebridge.engine.binding import Binding
 from cachebridge.engine.operating import Operated
 from cachebridge.engine.registry import engine_apart, engine_for
-from cachebridge.errors import MissingKeyError, UnsupportedOperationError
+from cachebridge.errors import (
+    CounterUnavailableError,
+    MissingKeyError,
+    UnsupportedOperationError,
+)
 from cachebridge.flask_ext.config import (
     REDIS,
     BackendSettings,
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from cachebridge.engine.engine import Engine
-    from cachebridge.engine.sync import Operations
+    from cachebridge.engine.guarded import Guarded
 
 register_immutable(Markup)
 
@@ -146,15 +150,22 @@ class CacheBridgeBackend(Operated, BaseCache):
 
     def _bind(self) -> None:
         serializer = self._serializer or self.class_serializer
-        if type(serializer) is BridgeSerializer:
-            self._binding = Binding(self._engine, self._options)
-        else:
-            own = engine_serializer(serializer)
-            self._binding = Binding(self._engine, self._options, own)
+        is_ours = type(serializer) is BridgeSerializer
+        self._binding = Binding(
+            self._engine,
+            self._options,
+            serializer=None if is_ours else engine_serializer(serializer),
+            behind=_in_app,
+        )
+        self._foreground = self._binding.terms_with(
+            {"stale_ttl": 0, "early_refresh": 0}
+        )
         self.probe: Callable[[str], Any | Missing] = _never
         """The value of a key if L1 has it at hand; for callers in a hurry."""
         if type(self.key_prefix) is str:
             self.probe = self._binding.probe
+            if self.key_prefix:
+                self._binding.can_be_cleared_by(_pattern_of(self.key_prefix))
 
     def use_serializer(self, serializer: BaseSerializer) -> None:
         """Read and write by another serializer from now on."""
@@ -211,17 +222,40 @@ class CacheBridgeBackend(Operated, BaseCache):
         key: str,
         loader: Callable[[], Any],
         timeout: int | timedelta | None = None,
+        *,
+        default: Any = None,
+        **terms: float,
     ) -> Any:
         """Return the value, or run the loader and store what it returns.
 
-        It runs once however many threads ask; a ``Loaded`` says more than a value.
+        It runs once however many threads and processes ask.  A loader that returns
+        ``ABSENT`` says "no such thing": then callers get ``default``.  ``terms`` are
+        the options of ``cachebridge.Cache.get_or_load``.
         """
         if type(key) is str:
             value = self.probe(key)
             if value is not MISSING:
                 return value
         operations, full_key = self._locate(key)
-        return operations.get_or_load(full_key, loader, self.ttl_ms(timeout))
+        value = operations.get_or_load(
+            full_key, loader, self.ttl_ms(timeout), self._binding.terms_with(terms)
+        )
+        return default if value is ABSENT else value
+
+    def load_here(
+        self, key: str, loader: Callable[[], Any], timeout: int | timedelta | None
+    ) -> Any:
+        """Return the value or what the loader returns, run in this very thread.
+
+        For what needs the request: there is no refresh in the background.
+        """
+        value = self.probe(key)
+        if value is not MISSING:
+            return value
+        operations, full_key = self._locate(key)
+        ttl_ms = self.ttl_ms(timeout)
+        value = operations.get_or_load(full_key, loader, ttl_ms, self._foreground)
+        return value.value if isinstance(value, Loaded) else value
 
     # -- writing -----------------------------------------------------------------------
 
@@ -230,7 +264,7 @@ class CacheBridgeBackend(Operated, BaseCache):
     ) -> bool | None:
         """Set the value; every other process drops its copy.  True if it was done."""
         operations, full_key = self._locate(key)
-        return _done(operations.set(full_key, value, self.ttl_ms(timeout)))  # type: ignore[func-returns-value]
+        return operations.set(full_key, value, self.ttl_ms(timeout))
 
     def add(self, key: str, value: Any, timeout: int | timedelta | None = None) -> bool:
         """Set the value and its timeout in one step, unless the key exists."""
@@ -245,8 +279,7 @@ class CacheBridgeBackend(Operated, BaseCache):
         failed: set[Any] = set()
         for operations, names in self._binding.group(mapping, self._locate):
             values = {full_key: mapping[key] for full_key, key in names.items()}
-            lost: list[str] | None = operations.set_many(values, ttl_ms)  # type: ignore[func-returns-value]
-            failed.update(names[each] for each in lost or ())
+            failed.update(names[each] for each in operations.set_many(values, ttl_ms))
         return [key for key in mapping if key not in failed]
 
     def touch(self, key: str, timeout: int | timedelta | None = None) -> bool:
@@ -270,9 +303,18 @@ class CacheBridgeBackend(Operated, BaseCache):
         return operations.delete(full_key)
 
     def delete_many(self, *keys: str) -> list[Any]:
-        """Delete all keys in one round trip; return those that are gone: all."""
-        self.unlink(*keys)
-        return list(keys)
+        """Delete all keys in one round trip; return those that are gone.
+
+        While Redis is away that is none; they will be deleted when it is back.
+        """
+        owed = self._engine.outage.debts
+        gone: set[Any] = set()
+        for operations, names in self._binding.group(keys, self._locate):
+            operations.delete_many(names)
+            gone.update(
+                name for each, name in names.items() if not owed.concern([each])
+            )
+        return [key for key in keys if key in gone]
 
     def unlink(self, *keys: str) -> int:
         """Delete all keys in one round trip; return how many existed."""
@@ -284,12 +326,14 @@ class CacheBridgeBackend(Operated, BaseCache):
     def inc(self, key: str, delta: int = 1) -> int | None:
         """Add to a number and return the sum; one that is not there is made of delta.
 
-        Atomic.  Such a new number has no expiry.
+        Atomic.  Such a new number has no expiry.  None while Redis is away.
         """
         operations, full_key = self._locate(key)
         for _ in range(_INC_ATTEMPTS):
             try:
                 return int(operations.incr(full_key, delta))
+            except CounterUnavailableError:
+                return None
             except MissingKeyError:
                 if operations.add(full_key, delta, None):
                     return delta
@@ -307,14 +351,13 @@ class CacheBridgeBackend(Operated, BaseCache):
         """
         prefix = self._prefix()
         if self._options.clear_flushes_db:
-            return _done(self._engine.flush_db())  # type: ignore[func-returns-value]
+            return self._binding.coherent.flush_db()
         if not prefix:
             raise UnsupportedOperationError(
                 "clear() would delete every key of the database: set CACHE_KEY_PREFIX, "
                 "or CLEAR_FLUSHES_DB in CACHE_BRIDGE to allow it."
             )
-        pattern = KeyPattern(escape_glob(prefix) + "*", prefix)
-        return _done(self._binding.coherent.clear(pattern))  # type: ignore[func-returns-value]
+        return self._binding.coherent.clear(_pattern_of(prefix))
 
     # -- keys and timeouts -------------------------------------------------------------
 
@@ -322,7 +365,7 @@ class CacheBridgeBackend(Operated, BaseCache):
         prefix = self.key_prefix
         return prefix if isinstance(prefix, str) else prefix()
 
-    def _locate(self, key: Any) -> tuple[Operations, str]:
+    def _locate(self, key: Any) -> tuple[Guarded, str]:
         """Return the operations for a key, and its full form."""
         text = key if type(key) is str else str(key)
         full_key = self._prefix() + text
@@ -353,9 +396,22 @@ class NullBackend(NullCache):
 
     def get_or_load(
         self,
+        key: str,
+        loader: Callable[[], Any],
+        timeout: int | timedelta | None = None,
+        *,
+        default: Any = None,
+        **_terms: float,
+    ) -> Any:
+        """Run the loader."""
+        value = self.load_here(key, loader, timeout)
+        return default if value is ABSENT else value
+
+    def load_here(
+        self,
         key: str,  # noqa: ARG002 the signature of the backend that keeps something
         loader: Callable[[], Any],
-        timeout: int | timedelta | None = None,  # noqa: ARG002 the same
+        timeout: int | timedelta | None,  # noqa: ARG002 the same
     ) -> Any:
         """Run the loader."""
         loaded = loader()
@@ -374,6 +430,18 @@ def _never(_key: str) -> Missing:
     return MISSING
 
 
-def _done(answer: object) -> bool:
-    """Tell whether the engine did it: False is its word for an outage."""
-    return answer is not False
+def _pattern_of(prefix: str) -> KeyPattern:
+    return KeyPattern(escape_glob(prefix) + "*", prefix)
+
+
+def _in_app(loader: Callable[[], Any]) -> Callable[[], Any]:
+    """Let a loader run in the background as in the app of the moment."""
+    if not has_app_context():
+        return loader
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def load() -> Any:
+        with app.app_context():
+            return loader()
+
+    return load

@@ -174,9 +174,15 @@ class Cache:
         key: str,
         loader: Callable[[], Any],
         timeout: int | timedelta | None = None,
+        *,
+        default: Any = None,
+        **terms: float,
     ) -> Any:
-        """Return the value, or what the loader returns, which runs once for all."""
-        return self.cache.get_or_load(key, loader, timeout)
+        """Return the value, or what the loader returns, which runs once for all.
+
+        ``terms`` are those of ``cachebridge.Cache.get_or_load``.
+        """
+        return self.cache.get_or_load(key, loader, timeout, default=default, **terms)
 
     # -- decorators --------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import nodes
 from jinja2.ext import Extension
 
-from cachebridge.core.loading import Loaded
 from cachebridge.flask_ext.naming import make_template_fragment_key
 from cachebridge.flask_ext.responses import whole_seconds
 
@@ -58,7 +57,5 @@ class CacheExtension(Extension):
         if timeout == _DELETE:
             backend.delete(key)
             return caller()
-        found = backend.get_or_load(
-            key, lambda: Loaded(caller()), whole_seconds(timeout)
-        )
+        found = backend.load_here(key, caller, whole_seconds(timeout))
         return caller() if found is None else found

@@ -62,10 +62,10 @@ def find(backend: CacheBridgeBackend | NullBackend, key: str, run: Run) -> Any:
         result, keep, own = run()
         if not keep:
             return Loaded(result, store=False)
-        return Loaded(result, ttl_ms=None if own is None else backend.ttl_ms(own))
+        return Loaded(result) if own is None else Loaded(result, backend.ttl_ms(own))
 
     try:
-        return backend.get_or_load(key, load, whole_seconds(run.timeout))
+        return backend.load_here(key, load, whole_seconds(run.timeout))
     except (L2Error, UncacheableError):
         raise
     except Exception as exc:

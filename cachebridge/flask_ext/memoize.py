@@ -249,7 +249,7 @@ class MemoizedFunction:
         return "".join(
             version
             if type(version) is str
-            else str(backend.get_or_load(key, new_version, timeout))
+            else str(backend.load_here(key, new_version, timeout))
             for key, version in zip(keys, found, strict=True)
         )
 
