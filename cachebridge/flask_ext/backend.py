@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from cachelib import BaseCache, NullCache
+from cachelib import BaseCache
 from cachelib.serializers import BaseSerializer
 from flask import Flask, current_app, has_app_context
 from markupsafe import Markup
@@ -32,7 +32,12 @@ from cachebridge.flask_ext.config import (
     bridge_options,
     merged,
 )
-from cachebridge.flask_ext.serializers import BridgeSerializer, engine_serializer
+from cachebridge.flask_ext.null_backend import never
+from cachebridge.flask_ext.serializers import (
+    BridgeSerializer,
+    SerializerAttribute,
+    engine_serializer,
+)
 from cachebridge.l1.copies import register_immutable
 from cachebridge.l2.location import hide_password
 
@@ -48,20 +53,6 @@ register_immutable(Markup)
 _MOST_KEPT_ALIVE: Final = 10_000
 _INC_ATTEMPTS: Final = 3
 """Rounds of finding no number and finding one; during an outage there is no end."""
-
-
-class _SerializerAttribute:
-    """``serializer``, which cachelib lets one set on an object or on a class."""
-
-    def __get__(
-        self, backend: CacheBridgeBackend | None, owner: type[CacheBridgeBackend]
-    ) -> BaseSerializer:
-        if backend is None:
-            return owner.class_serializer
-        return backend.serializer_in_use()
-
-    def __set__(self, backend: CacheBridgeBackend, serializer: BaseSerializer) -> None:
-        backend.use_serializer(serializer)
 
 
 class CacheBridgeBackend(Operated, BaseCache):
@@ -119,7 +110,7 @@ class CacheBridgeBackend(Operated, BaseCache):
             cls.class_serializer = given
             del cls.serializer
 
-    serializer = _SerializerAttribute()
+    serializer = SerializerAttribute()
     class_serializer: BaseSerializer = BridgeSerializer()
     """That of objects for which none was chosen."""
 
@@ -160,7 +151,7 @@ class CacheBridgeBackend(Operated, BaseCache):
         self._foreground = self._binding.terms_with(
             {"stale_ttl": 0, "early_refresh": 0}
         )
-        self.probe: Callable[[str], Any | Missing] = _never
+        self.probe: Callable[[str], Any | Missing] = never
         """The value of a key if L1 has it at hand; for callers in a hurry."""
         if type(self.key_prefix) is str:
             self.probe = self._binding.probe
@@ -205,7 +196,7 @@ class CacheBridgeBackend(Operated, BaseCache):
     def _find(self, keys: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         missed = list(keys)
-        if self.probe is not _never:
+        if self.probe is not never:
             found, missed = self._binding.probe_many(missed)
         for operations, names in self._binding.group(missed, self._locate):
             for full_key, value in operations.get_many(names).items():
@@ -371,7 +362,7 @@ class CacheBridgeBackend(Operated, BaseCache):
         full_key = self._prefix() + text
         binding = self._binding
         operations = binding.operations_for(text, full_key)
-        if operations is binding.coherent and self.probe is not _never:
+        if operations is binding.coherent and self.probe is not never:
             binding.remember(text, full_key)
         return operations, full_key
 
@@ -379,55 +370,6 @@ class CacheBridgeBackend(Operated, BaseCache):
         """Return a timeout as the engine takes it."""
         seconds = self._normalize_timeout(timeout)
         return None if seconds == 0 else to_milliseconds(seconds)
-
-
-class NullBackend(NullCache):
-    """A cache that keeps nothing, for ``CACHE_TYPE = "NullCache"``."""
-
-    probe: Callable[[str], Missing]
-
-    def __init__(self, default_timeout: int | timedelta = 300) -> None:
-        super().__init__(default_timeout)
-        self.probe = _never
-
-    def lookup(self, key: str) -> Missing:
-        """Find nothing."""
-        return _never(key)
-
-    def get_or_load(
-        self,
-        key: str,
-        loader: Callable[[], Any],
-        timeout: int | timedelta | None = None,
-        *,
-        default: Any = None,
-        **_terms: float,
-    ) -> Any:
-        """Run the loader."""
-        value = self.load_here(key, loader, timeout)
-        return default if value is ABSENT else value
-
-    def load_here(
-        self,
-        key: str,  # noqa: ARG002 the signature of the backend that keeps something
-        loader: Callable[[], Any],
-        timeout: int | timedelta | None,  # noqa: ARG002 the same
-    ) -> Any:
-        """Run the loader."""
-        loaded = loader()
-        return loaded.value if isinstance(loaded, Loaded) else loaded
-
-    def keep_alive(self, key: str, timeout: int, slack_s: float) -> None:
-        """Do nothing: there is no key."""
-
-    def ttl_ms(self, timeout: int | timedelta | None) -> int | None:
-        """Return a timeout in milliseconds."""
-        seconds = self._normalize_timeout(timeout)
-        return None if seconds == 0 else to_milliseconds(seconds)
-
-
-def _never(_key: str) -> Missing:
-    return MISSING
 
 
 def _pattern_of(prefix: str) -> KeyPattern:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from flask import Flask, current_app, has_app_context
 
 from cachebridge.errors import ConfigError
-from cachebridge.flask_ext.backend import CacheBridgeBackend, NullBackend
+from cachebridge.flask_ext.backend import CacheBridgeBackend
 from cachebridge.flask_ext.cached import CachedFunction
 from cachebridge.flask_ext.callbacks import Callbacks
 from cachebridge.flask_ext.config import (
@@ -23,6 +23,7 @@ from cachebridge.flask_ext.config import (
 from cachebridge.flask_ext.jinja import CACHE_ATTRIBUTE, CacheExtension
 from cachebridge.flask_ext.memoize import MemoizedFunction, forget_version
 from cachebridge.flask_ext.naming import positional_names
+from cachebridge.flask_ext.null_backend import NullBackend
 from cachebridge.flask_ext.serializers import configured_serializer
 
 if TYPE_CHECKING:

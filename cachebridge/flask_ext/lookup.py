@@ -17,7 +17,8 @@ from cachebridge.flask_ext.responses import CachedResponse, drained, whole_secon
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cachebridge.flask_ext.backend import CacheBridgeBackend, NullBackend
+    from cachebridge.flask_ext.backend import CacheBridgeBackend
+    from cachebridge.flask_ext.null_backend import NullBackend
     from cachebridge.flask_ext.responses import Timeout
 
 

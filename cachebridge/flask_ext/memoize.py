@@ -29,9 +29,10 @@ from cachebridge.flask_ext.signals import cache_memoize_hit, cache_memoize_miss
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from cachebridge.flask_ext.backend import CacheBridgeBackend, NullBackend
+    from cachebridge.flask_ext.backend import CacheBridgeBackend
     from cachebridge.flask_ext.callbacks import Callbacks
     from cachebridge.flask_ext.extension import Cache
+    from cachebridge.flask_ext.null_backend import NullBackend
     from cachebridge.flask_ext.responses import Timeout
 
     Backend = CacheBridgeBackend | NullBackend

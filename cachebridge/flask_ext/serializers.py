@@ -16,6 +16,7 @@ from cachebridge.errors import ConfigError, UncacheableError
 
 if TYPE_CHECKING:
     from cachebridge.codec.values import Serializer
+    from cachebridge.flask_ext.backend import CacheBridgeBackend
 
 _PICKLE: Final = SERIALIZERS["pickle"]
 _PICKLE_MARK: Final = b"!"
@@ -78,6 +79,20 @@ class ForeignSerializer:
 
 
 _MARKED: Final = MarkedPickleSerializer()
+
+
+class SerializerAttribute:
+    """``serializer`` of a backend, which cachelib lets one set on object or class."""
+
+    def __get__(
+        self, backend: CacheBridgeBackend | None, owner: type[CacheBridgeBackend]
+    ) -> BaseSerializer:
+        if backend is None:
+            return owner.class_serializer
+        return backend.serializer_in_use()
+
+    def __set__(self, backend: CacheBridgeBackend, serializer: BaseSerializer) -> None:
+        backend.use_serializer(serializer)
 
 
 def engine_serializer(serializer: BaseSerializer) -> Serializer:
