@@ -278,15 +278,22 @@ class CacheBridgeBackend(Operated, BaseCache):
         operations, full_key = self._locate(key)
         return operations.touch(full_key, self.ttl_ms(timeout))
 
-    def keep_alive(self, key: str, timeout: int, slack_s: float) -> None:
-        """Give the key its timeout again, at most once in ``slack_s``."""
+    def keep_alive(
+        self, key: str, timeout: int, slack_s: float, *, is_new: bool = False
+    ) -> None:
+        """Give the key its timeout again, at most once in ``slack_s``.
+
+        Not while Redis is away: what L1 has of the key would only be lost.
+        """
         now = self._engine.clock()
-        if now < self._alive_until.get(key, 0.0):
+        is_away = self._engine.outage.began_at is not None
+        if is_away or now < self._alive_until.get(key, 0.0):
             return
         if len(self._alive_until) >= _MOST_KEPT_ALIVE:
             self._alive_until.clear()
         self._alive_until[key] = now + slack_s
-        self.touch(key, timeout)
+        if not is_new:
+            self.touch(key, timeout)
 
     def delete(self, key: str) -> bool:
         """Delete the key everywhere; tell whether it existed."""

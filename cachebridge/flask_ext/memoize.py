@@ -168,9 +168,8 @@ class MemoizedFunction:
         """Let the versions live as long as the entry that has just been made."""
         timeout = self._version_timeout(backend)
         if timeout > 0:
-            slack_s = timeout - timeout * _SLACK / (_SLACK + 1)
             for key in self._version_keys(args):
-                backend.keep_alive(key, timeout, slack_s)
+                backend.keep_alive(key, timeout, timeout / (_SLACK + 1))
         return value
 
     def _tell(
@@ -246,13 +245,19 @@ class MemoizedFunction:
         found = [backend.probe(key) for key in keys]
         if MISSING in found:
             found = backend.get_many(*keys)
-        timeout = self._version_timeout(backend)
         return "".join(
-            version
-            if type(version) is str
-            else str(backend.load_here(key, new_version, timeout))
+            version if type(version) is str else self._new_version(backend, key)
             for key, version in zip(keys, found, strict=True)
         )
+
+    def _new_version(self, backend: Backend, key: str) -> str:
+        """Make a version, or take that of whoever was faster."""
+        timeout = self._version_timeout(backend)
+        version = new_version()
+        kept = backend.load_here(key, lambda: version, timeout)
+        if kept == version and timeout > 0:
+            backend.keep_alive(key, timeout, timeout / (_SLACK + 1), is_new=True)
+        return str(kept)
 
     def _version_timeout(self, backend: Backend) -> int:
         """Return the timeout of a version, in whole seconds as cachelib has them."""

@@ -56,7 +56,9 @@ class NullBackend(NullCache):
         loaded = loader()
         return loaded.value if isinstance(loaded, Loaded) else loaded
 
-    def keep_alive(self, key: str, timeout: int, slack_s: float) -> None:
+    def keep_alive(
+        self, key: str, timeout: int, slack_s: float, *, is_new: bool = False
+    ) -> None:
         """Do nothing: there is no key."""
 
     def ttl_ms(self, timeout: int | timedelta | None) -> int | None:
