@@ -21,7 +21,7 @@ import django
 from redis import Redis
 
 from cachebridge.testing import ServerNotFoundError, ServerStartError, redis_server
-from example_project import scenes, stack
+from example_project import scenes, stack, together
 from example_project.client import UnexpectedAnswerError
 from example_project.stack import ServiceError
 
@@ -76,7 +76,8 @@ def run() -> list[str]:
         broken += show_price_changes(changed)
         crowded = open_shops(stage, redis.url, "-crowd", 1, CROWD)
         colds = {name: scenes.cold_key(shop) for name, shop in crowded.items()}
-        return broken + show_cold_key(colds)
+        broken += show_cold_key(colds)
+        return broken + together.play(stage, shops[OURS], redis.url)
 
 
 def open_shops(
