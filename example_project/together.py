@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
@@ -16,13 +17,13 @@ from example_project import stack
 from example_project.client import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import ExitStack
 
     from example_project.client import Connection
     from example_project.stack import Service
 
-__all__ = ["Direction", "play", "price_service", "watch"]
+__all__ = ["Direction", "one_worker_each", "play", "price_service", "watch"]
 
 _PRODUCT: Final = "/products/300/"
 _CHANGES: Final = 20
@@ -94,13 +95,23 @@ def play(stage: ExitStack, shop: Service, redis_url: str) -> list[str]:
 
 def watch(shop: Service, service: Service) -> list[Direction]:
     """Measure from the shop to the service, then back."""
-    (in_django, *_), (in_flask, *_) = (
-        [held[0] for held in connect(each).values()] for each in (shop, service)
-    )
-    return [
-        _direction("Django", in_django, "Flask", in_flask),
-        _direction("Flask", in_flask, "Django", in_django),
-    ]
+    with one_worker_each(shop, service) as (in_django, in_flask):
+        return [
+            _direction("Django", in_django, "Flask", in_flask),
+            _direction("Flask", in_flask, "Django", in_django),
+        ]
+
+
+@contextmanager
+def one_worker_each(*services: Service) -> Iterator[list[Connection]]:
+    """Hold a connection to a worker of each service."""
+    held = [connect(each) for each in services]
+    try:
+        yield [next(iter(by_pid.values()))[0] for by_pid in held]
+    finally:
+        for by_pid in held:
+            for (connection,) in by_pid.values():
+                connection.close()
 
 
 def _direction(
