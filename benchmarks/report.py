@@ -45,6 +45,9 @@ _PACKAGES = (
     "cachetools",
     "cachebox",
     "gunicorn",
+    "Flask",
+    "Flask-Caching",
+    "cachelib",
 )
 
 

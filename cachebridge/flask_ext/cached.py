@@ -71,7 +71,7 @@ class CachedFunction:
         self._cache_none = cache_none
         self._make_cache_key = make_cache_key if callable(make_cache_key) else None
         self._source_check = source_check
-        self._response_hit_indication = response_hit_indication
+        self._shows_hits = response_hit_indication
         self._store_unshareable = store_unshareable
         self._source: bytes | None = None
         self._names = positional_names(function)
@@ -114,22 +114,26 @@ class CachedFunction:
                 raise
             _log.exception("no key for %s: it runs uncached", self._function)
             return run_function()
-        run = Run(
-            function=partial(_result_or_exception, run_function),
-            timeout=self._wrapper.cache_timeout,
-            cache_none=self._cache_none,
-            keeps=partial(self._keeps, method=method, is_view=is_view),
-            before=partial(self._tell, cache_view_miss, key, args, kwargs),
-            heeds_response=True,
-        )
-        # HEAD may be answered like GET, but what it gives answers nobody else.
-        reads_only = is_view and method == "HEAD" and not self._has_own_keys
-        value = self._answer(key, run, args, kwargs, forced, reads_only)
-        if not run.has_run:
+        value = MISSING
+        if not forced and not callbacks.on_hit:
+            value = self._cache.cache.probe(key)
+        if value is MISSING or value is None:
+            run = Run(
+                function=partial(_result_or_exception, run_function),
+                timeout=self._wrapper.cache_timeout,
+                cache_none=self._cache_none,
+                keeps=partial(self._keeps, method=method, is_view=is_view),
+                before=partial(self._tell, cache_view_miss, key, args, kwargs),
+                heeds_response=True,
+            )
+            # HEAD may be answered like GET, but what it gives answers nobody else.
+            reads_only = is_view and method == "HEAD" and not self._has_own_keys
+            value = self._answer(key, run, args, kwargs, forced, reads_only)
+            if run.has_run:
+                return _returned(value)
+        if self._shows_hits or self._cache.enable_signals:
             self._tell(cache_view_hit, key, args, kwargs)
-        if isinstance(value, HTTPException):
-            raise value
-        return value
+        return _returned(value)
 
     def _answer(  # noqa: PLR0917 what one call is about
         self,
@@ -167,7 +171,7 @@ class CachedFunction:
         self, signal: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Make a hit or a miss known, as far as that is wanted."""
-        if self._response_hit_indication:
+        if self._shows_hits:
             _indicate(hit=signal is cache_view_hit)
         if self._cache.enable_signals:
             signal.send(cache=self._cache, cache_key=key, args=args, kwargs=kwargs)
@@ -295,6 +299,13 @@ def _result_or_exception(run_function: Callable[[], Any]) -> Any:
         return run_function()
     except HTTPException as exc:
         return exc
+
+
+def _returned(value: Any) -> Any:
+    """Return a result, and raise the exception that is one."""
+    if isinstance(value, HTTPException):
+        raise value
+    return value
 
 
 def _status_and_headers(result: Any) -> tuple[int, Headers]:
