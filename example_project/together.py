@@ -64,7 +64,7 @@ def price_service(redis_url: str, *, workers: int = 2, threads: int = 8) -> Serv
     )
 
 
-def play(stage: ExitStack, shop: Service, redis_url: str) -> list[str]:
+def play(stage: ExitStack, shop: Service, redis_url: str, *, number: int) -> list[str]:
     """Start the service beside the shop, watch both directions, print the delays.
 
     Returns the promises that did not hold.
@@ -72,7 +72,9 @@ def play(stage: ExitStack, shop: Service, redis_url: str) -> list[str]:
     service = stage.enter_context(price_service(redis_url))
     service.await_ready()
     broken = []
-    print(f"5. Django and Flask over one cache: {_CHANGES} price changes each way")
+    print(
+        f"{number}. Django and Flask over one cache: {_CHANGES} price changes each way"
+    )
     _row("", "median", "longest", "one request", "old answers")
     for seen in watch(shop, service):
         late = len(seen.delays_ms) - len(seen.seen_ms)
