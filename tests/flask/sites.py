@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 URL = os.environ.get("CACHEBRIDGE_TEST_URL", "")
@@ -42,6 +43,20 @@ def flask_site() -> Any:
     @cache.cached(600, key_prefix="page")
     def page():
         return json.dumps(cache.cache.inc("pages"))
+
+    @cache.memoize(600)
+    def computed(name):
+        time.sleep(0.2)
+        return cache.cache.inc(f"runs of {name}")
+
+    @app.get("/memoized/<name>")
+    def memoized(name):
+        return json.dumps(computed(name))
+
+    @app.get("/cold/<name>")
+    @cache.cached(600)
+    def cold(name):
+        return json.dumps(computed.uncached(name))
 
     @app.get("/<path:path>")
     def any_path(path):

@@ -19,6 +19,7 @@ import pytest
 from cachebridge.testing.ports import free_port
 from tests.conftest import NUMBERS
 from tests.django.support import wait_until
+from tests.flask.support import at_once
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 2
@@ -30,6 +31,7 @@ class Worker:
     """One worker process, held by a connection that stays with it."""
 
     def __init__(self, port):
+        self.port = port
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         self._lock = threading.Lock()
         self.pid = ""
@@ -152,6 +154,19 @@ def test_django_ends_a_page_that_flask_keeps(workers):
     assert django_worker.ask("delete/page") is True
     for worker in flask_workers:
         wait_until(lambda w=worker: w.ask("page") > first, "anew", limit_s=BOUND_S)
+
+
+@pytest.mark.parametrize("path", ["memoized", "cold"])
+def test_a_cold_key_is_computed_once_over_processes(workers, path):
+    """By one thread of one worker, for all that ask both workers together."""
+    url = f"{path}/{random.random()}"
+    turns = iter([*workers[:2]] * 2)
+    connections = [Worker(next(turns).port) for _ in range(4)] + workers[:2]
+    mine = iter(connections)
+    answers = at_once(lambda: next(mine).ask(url), threads=len(connections))
+    for connection in connections[:4]:
+        connection.close()
+    assert answers == [1] * len(connections)
 
 
 def test_no_worker_goes_back_under_writes_from_both(workers):
