@@ -79,7 +79,7 @@ _TYPES: Final = {
     "null": NOTHING,
 }
 _FOLDERS: Final = (
-    "flask_caching.backends.",
+    "flask_caching.",
     "cachelib.",
     "cachebridge.flask_ext.",
 )

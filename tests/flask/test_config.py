@@ -24,6 +24,7 @@ WRONG = {
         {"CACHE_TYPE": "flask_caching.backends.RedisSentinelCache"},
         "Sentinel",
     ),
+    "uwsgi": ({"CACHE_TYPE": "flask_caching.contrib.UWSGICache"}, "all processes"),
     "own backend": ({"CACHE_TYPE": "my.Backend"}, "one's own"),
     "timeout": ({"CACHE_DEFAULT_TIMEOUT": "soon"}, "CACHE_DEFAULT_TIMEOUT"),
     "no timeout": ({"CACHE_DEFAULT_TIMEOUT": None}, "CACHE_DEFAULT_TIMEOUT"),

@@ -23,14 +23,27 @@ from tests.django.support import outcome_of, trusted
 flask_caching = pytest.importorskip("flask_caching")
 
 DEVIATIONS = {
-    "a negative timeout is over at once": "test_zero_is_for_ever_and_less_is_over",
-    "clear() tells whether it was done": "test_shapes_of_answers",
-    "HEAD answers no GET": "test_head_never_answers_get",
-    "POST neither asks nor fills": "test_post_neither_asks_nor_fills",
-    "no private pages": "test_what_must_not_be_shared_is_not_kept",
-    "None is not kept without cache_none": "test_none_is_told_from_a_miss",
-    "bytes of nobody are no value": "test_what_cannot_be_read_is_a_miss",
+    "a cold key is computed": "test_a_cold_call_is_computed_once",
+    "`add` is two commands": "test_add_is_one_step_with_its_timeout",
+    "`None` with `cache_none`": "test_none_is_told_from_a_miss",
+    "what HEAD gives": "test_head_never_answers_get",
+    "POST is answered": "test_post_neither_asks_nor_fills",
+    "cookies, private pages": "test_what_must_not_be_shared_is_not_kept",
+    "every memoized call": "test_a_hit_makes_no_round_trip",
+    "objects are told apart": "test_no_object_gets_the_entry_of_a_dead_one",
+    "positional-only arguments": "test_positional_only_arguments_count",
+    "with `args_to_ignore": "test_deleting_the_entries_of_all_objects_that_are_one",
+    "a result that cannot": "test_an_unserializable_result_is_the_same_error_each_time",
+    "Redis down": "test_every_method_has_its_answer",
+    "a timeout below 0": "test_zero_is_for_ever_and_less_is_over",
+    "bytes in Redis": "test_what_cannot_be_read_is_a_miss",
+    "`clear()` without": "test_clear_without_a_prefix_is_refused",
+    "`CACHE_IGNORE_ERRORS`": "test_delete_many_raises_in_no_case",
+    "`delete_memoized` sets": "test_deleting_leaves_no_version",
+    "unknown keys": "test_what_is_wrong_is_named",
+    "subclasses see": "test_decorators_make_one_step",
 }
+"""How the rows of docs/flask.md begin, and the test of each."""
 
 KEYS = ["a", "b", "c", "ключ", "a b", "", "k" * 300, 1, ("t", 1)]
 VALUES = [
@@ -287,8 +300,13 @@ def test_requests(pair, paths):
 
 
 def test_every_deviation_has_its_test(request):
-    """The names in DEVIATIONS are those of tests beside this one."""
+    """The rows of the documentation's table are those of DEVIATIONS, in order."""
     folder = request.path.parent
+    page = (folder.parents[1] / "docs" / "flask.md").read_text()
+    table = page.partition("## Where it differs from Flask-Caching")[2]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == len(DEVIATIONS)
     texts = "".join(each.read_text() for each in folder.glob("test_*.py"))
-    for name in DEVIATIONS.values():
+    for row, (beginning, name) in zip(rows, DEVIATIONS.items(), strict=True):
+        assert row.startswith(f"| {beginning}"), row
         assert f"def {name}(" in texts, name

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from cachebridge import UncacheableError
-from cachebridge.flask_ext import Cache
+from cachebridge.flask_ext import Cache, function_namespace
 from tests.django.support import hits_of, trusted
 from tests.flask.support import Calls, at_once
 
@@ -223,6 +223,32 @@ def test_deleting(cache, calls):
     assert results() == [10, 11, 12]
     cache.delete_memoized_verhash(Adder.add)
     assert results() == [13, 14, 15]
+
+
+def test_deleting_leaves_no_version(cache, calls):
+    """The version goes, and the next call makes another: nothing stays for ever."""
+    f = cache.memoize(60)(lambda: calls())  # noqa: PLW0108 a name of its own
+    f()
+    version = f"{function_namespace(f)[0]}_memver"
+    before = cache.get(version)
+    cache.delete_memoized(f)
+    assert cache.get(version) is None
+    f()
+    assert cache.get(version) not in {None, before}
+
+
+def test_decorators_make_one_step(app, calls):
+    """What a subclass overrides is not asked by the decorators."""
+
+    class Recording(Cache):
+        def get(self, key):
+            raise AssertionError(key)
+
+        set = get
+
+    cache = Recording(app)
+    assert cache.memoize(60)(lambda: [calls()])() == [1]
+    assert cache.cached(60, key_prefix="k")(lambda: [calls()])() == [2]
 
 
 def test_deleting_the_entries_of_all_objects_that_are_one(cache, calls):

@@ -59,6 +59,16 @@ def test_every_method_has_its_answer(cache, server):
     assert not cache.health().l2_reachable
 
 
+@pytest.mark.parametrize("ignore", [True, False])
+def test_delete_many_raises_in_no_case(app, server, ignore):
+    """Whatever CACHE_IGNORE_ERRORS says: what is owed is missing in the answer."""
+    cache = Cache(app, config={"CACHE_IGNORE_ERRORS": ignore})
+    cache.set("k", 1)
+    assert cache.delete_many("k", "none") == ["k", "none"]
+    server.stop()
+    assert cache.delete_many("k", "none") == []
+
+
 def test_decorators_and_templates_go_on(app, cache, client, server):
     """Functions run, and their results serve this process until Redis is back."""
     calls = Calls()
