@@ -332,6 +332,10 @@ class Engine:
             )
         )
 
+    def new_token(self) -> bytes:
+        """Return a name for one load that no other load anywhere has."""
+        return b"%b:%d" % (self.rules.origin, self.rules.next_write_id())
+
     def news_of(self, key: str) -> bytes | None:
         """Encode a message that wakes whoever waits for a load of the key."""
         if self.options.bus == "none" or not fits_message(key):
