@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from cachebridge.django_backend import CacheBridge
+from cachebridge.l2.location import hide_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +98,10 @@ def may_enter_l1(cache: CacheBridge, prefix: str) -> bool:
 
 def conceal(text: str, name: str) -> str:
     """Return ``text`` without the secrets that the alias's entry of CACHES holds."""
-    found = set(_secrets(settings.CACHES.get(name, {})))
+    entry = settings.CACHES.get(name, {})
+    # A password that is also a word of the address, "redis" say, would show by its gap.
+    public = hide_password(str(entry.get("LOCATION", "")))
+    found = {secret for secret in _secrets(entry) if secret not in public}
     for secret in sorted(found, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
