@@ -7,23 +7,31 @@
 from __future__ import annotations
 
 from cachebridge.cache import DEFAULT, Cache
+from cachebridge.core.entry import ABSENT
+from cachebridge.core.loading import Loaded
 from cachebridge.errors import (
     CacheBridgeError,
     ConfigError,
+    CounterUnavailableError,
     L2Error,
+    L2UnavailableError,
     MissingKeyError,
     UnsupportedOperationError,
 )
 from cachebridge.stats import DelayHistogram, Health, Stats
 
 __all__ = [
+    "ABSENT",
     "DEFAULT",
     "Cache",
     "CacheBridgeError",
     "ConfigError",
+    "CounterUnavailableError",
     "DelayHistogram",
     "Health",
     "L2Error",
+    "L2UnavailableError",
+    "Loaded",
     "MissingKeyError",
     "Stats",
     "UnsupportedOperationError",

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cachebridge.config import parse_options
-from cachebridge.core.entry import MISSING
+from cachebridge.core.entry import ABSENT, MISSING
 from cachebridge.core.keys import KeyPattern, escape_glob
 from cachebridge.core.ttl import to_milliseconds
 from cachebridge.engine.binding import Binding
@@ -18,7 +18,7 @@ from cachebridge.l2.location import hide_password
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from cachebridge.engine.sync import Operations
+    from cachebridge.engine.guarded import Guarded
 
 T = TypeVar("T")
 
@@ -54,7 +54,8 @@ class Cache(Operated):
     0 or less is over at once.
 
     Thread safe; an object may be made per use, since caches on one server share their
-    memory.  Every method raises ``L2Error`` if the shared store cannot answer, and
+    memory.  While the shared store is away every method gives the answer of
+    ``docs/outages.md``, or raises ``L2Error`` with ``ON_ERROR="raise"``.  Raises
     ``TypeError`` for a key that is not a string.
     """
 
@@ -65,6 +66,9 @@ class Cache(Operated):
         self._binding = Binding(engine, self._options)
         self._probe = self._binding.probe
         self._prefix = self._options.key_prefix
+        self._pattern = KeyPattern(escape_glob(self._prefix) + "*", self._prefix)
+        if self._prefix:
+            self._binding.can_be_cleared_by(self._pattern)
         engine.welcome(self)
 
     # -- reading -----------------------------------------------------------------------
@@ -96,16 +100,25 @@ class Cache(Operated):
 
     # -- writing -----------------------------------------------------------------------
 
-    def set(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> None:
-        """Set the value; every other process drops its copy within milliseconds."""
-        operations, full_key = self._locate(key)
-        operations.set(full_key, value, self._ttl_ms(ttl))
+    def set(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+        """Set the value; every other process drops its copy within milliseconds.
 
-    def set_many(self, items: Mapping[str, Any], ttl: Ttl = DEFAULT) -> None:
-        """Set all values: one round trip, one message (per thousand keys)."""
+        False if the shared store is away: then its old value will be deleted.
+        """
+        operations, full_key = self._locate(key)
+        return operations.set(full_key, value, self._ttl_ms(ttl))
+
+    def set_many(self, items: Mapping[str, Any], ttl: Ttl = DEFAULT) -> list[str]:
+        """Set all values: one round trip, one message (per thousand keys).
+
+        Returns the keys that failed, which is all or none.
+        """
+        failed: list[str] = []
         for operations, names in self._group(items):
             by_full_key = {full_key: items[key] for full_key, key in names.items()}
-            operations.set_many(by_full_key, self._ttl_ms(ttl))
+            refused = operations.set_many(by_full_key, self._ttl_ms(ttl))
+            failed += [names[full_key] for full_key in refused]
+        return failed
 
     def add(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
         """Set the value if the key does not exist; tell whether it did not."""
@@ -120,7 +133,8 @@ class Cache(Operated):
     def incr(self, key: str, delta: float = 1) -> Any:
         """Add ``delta`` to a number, keep its TTL, return the sum.
 
-        Atomic.  Raises MissingKeyError (a ValueError) if the key does not exist.
+        Atomic.  Raises MissingKeyError if the key does not exist, and
+        CounterUnavailableError while the shared store is away: ValueErrors both.
         """
         operations, full_key = self._locate(key)
         return operations.incr(full_key, delta)
@@ -141,40 +155,54 @@ class Cache(Operated):
         )
 
     def get_or_load(
-        self, key: str, loader: Callable[[], T], ttl: Ttl = DEFAULT
+        self,
+        key: str,
+        loader: Callable[[], T],
+        ttl: Ttl = DEFAULT,
+        *,
+        default: Any = None,
+        **terms: float,
     ) -> T | Any:
         """Return the value, or load and store it if there is none.
 
-        The loader runs once however many threads of the process ask; if it raises, the
-        next in line tries.  A value written by somebody else meanwhile wins.
+        The loader runs once however many threads and processes ask; if it raises, the
+        next in line tries.  A value written by somebody else meanwhile wins.  A loader
+        that returns ``ABSENT`` says "no such thing": callers get ``default``, for
+        ``negative_ttl`` seconds without asking again.
+
+        ``terms`` override the cache's options for this call: ``lease_ttl``,
+        ``stale_ttl``, ``stale_if_error``, ``negative_ttl`` (seconds) and
+        ``early_refresh``.  Raises ConfigError for others.
         """
         if type(key) is str:
             value = self._probe(key)
             if value is not MISSING:
                 return value
         operations, full_key = self._locate(key)
-        return operations.get_or_load(full_key, loader, self._ttl_ms(ttl))
+        value = operations.get_or_load(
+            full_key, loader, self._ttl_ms(ttl), self._binding.terms_with(terms)
+        )
+        return default if value is ABSENT else value
 
-    def clear(self) -> None:
+    def clear(self) -> bool:
         """Delete this cache's keys (those with its KEY_PREFIX) everywhere.
 
+        False if the shared store is away: then it will be cleared when it is back.
         Without a KEY_PREFIX every key of the database would match: then it raises
         UnsupportedOperationError unless CLEAR_FLUSHES_DB is set.
         """
         if self._options.clear_flushes_db:
-            self._binding.engine.flush_db()
-        elif not self._prefix:
+            return self._binding.coherent.flush_db()
+        if not self._prefix:
             raise UnsupportedOperationError(
                 "clear() would delete every key of the database: give the cache a "
                 "KEY_PREFIX, or set CLEAR_FLUSHES_DB to allow it."
             )
-        else:
-            pattern = KeyPattern(escape_glob(self._prefix) + "*", self._prefix)
-            self._binding.coherent.clear(pattern)
+        return self._binding.coherent.clear(self._pattern)
 
     # -- keys --------------------------------------------------------------------------
 
-    def _locate(self, key: str) -> tuple[Operations, str]:
+    def _locate(self, key: str) -> tuple[Guarded, str]:
         """Return the operations for a key, and its full form."""
         if not isinstance(key, str):
             raise TypeError(f"a key must be a str, not {type(key).__name__}: {key!r}")
@@ -184,10 +212,10 @@ class Cache(Operated):
             self._binding.remember(key, full_key)
         return operations, full_key
 
-    def _group(self, keys: Iterable[str]) -> list[tuple[Operations, dict[str, str]]]:
+    def _group(self, keys: Iterable[str]) -> list[tuple[Guarded, dict[str, str]]]:
         """Sort keys by their operations: mostly all are in one group."""
         coherent, direct = self._binding.coherent, self._binding.direct
-        names: dict[Operations, dict[str, str]] = {coherent: {}, direct: {}}
+        names: dict[Guarded, dict[str, str]] = {coherent: {}, direct: {}}
         for key in keys:
             operations, full_key = self._locate(key)
             names[operations][full_key] = key

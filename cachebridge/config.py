@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any, Final
@@ -41,6 +41,10 @@ class EngineOptions:
     socket_timeout: float = 1.0
     socket_connect_timeout: float = 0.5
     max_connections: int | None = None
+    breaker_failures: int = 3
+    breaker_retry: float = 1.0
+    outage_ttl: float = 30.0
+    max_loads: int | None = None
     client_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def differences(self, other: EngineOptions) -> list[str]:
@@ -61,6 +65,13 @@ class CacheOptions:
     serializer: str = "pickle"
     l1_exclude: tuple[str, ...] = DEFAULT_EXCLUDE
     clear_flushes_db: bool = False
+    on_error: str = "degrade"
+    lease_ttl: float = 5.0
+    stale_ttl: float = 0.0
+    stale_if_error: float = 0.0
+    negative_ttl: float = 0.0
+    ttl_jitter: float = 0.0
+    early_refresh: float = 0.0
 
 
 def parse_options(
@@ -82,6 +93,29 @@ def parse_options(
     engine_options = EngineOptions(**engine)
     _check_together(engine_options)
     return engine_options, CacheOptions(**cache)
+
+
+LOAD_OPTIONS: Final = (
+    "early_refresh",
+    "lease_ttl",
+    "negative_ttl",
+    "stale_if_error",
+    "stale_ttl",
+)
+"""What one call of ``get_or_load`` may override."""
+
+
+def override_load_options(
+    options: CacheOptions, overrides: Mapping[str, Any]
+) -> CacheOptions:
+    """Return the options with those of one load; ConfigError for any other."""
+    checked: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if name not in LOAD_OPTIONS:
+            valid = ", ".join(LOAD_OPTIONS)
+            raise ConfigError(f"get_or_load has no option {name!r}. Valid: {valid}.")
+        checked[name] = _CHECKS[name.upper()](name, value)
+    return replace(options, **checked)
 
 
 def _unknown(name: object, also_valid: tuple[str, ...]) -> str:
@@ -130,6 +164,24 @@ def _seconds(name: str, value: Any) -> float:
     if _is_number(value) and 0 < value < float("inf"):
         return float(value)
     raise ConfigError(f"{name} must be a number of seconds > 0, not {value!r}.")
+
+
+def _seconds_or_zero(name: str, value: Any) -> float:
+    if _is_number(value) and 0 <= value < float("inf"):
+        return float(value)
+    raise ConfigError(f"{name} must be a number of seconds >= 0, not {value!r}.")
+
+
+def _share(name: str, value: Any) -> float:
+    if _is_number(value) and 0 <= value < 1:
+        return float(value)
+    raise ConfigError(f"{name} must be a number >= 0 and < 1, not {value!r}.")
+
+
+def _factor(name: str, value: Any) -> float:
+    if _is_number(value) and 0 <= value < float("inf"):
+        return float(value)
+    raise ConfigError(f"{name} must be a number >= 0, not {value!r}.")
 
 
 def _ratio(name: str, value: Any) -> float:
@@ -199,6 +251,17 @@ _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "SOCKET_CONNECT_TIMEOUT": _seconds,
     "MAX_CONNECTIONS": _integer_or_none(1),
     "CLIENT_KWARGS": _mapping,
+    "BREAKER_FAILURES": _integer(0),
+    "BREAKER_RETRY": _seconds,
+    "OUTAGE_TTL": _seconds_or_zero,
+    "MAX_LOADS": _integer_or_none(1),
+    "ON_ERROR": _choice("degrade", "raise"),
+    "LEASE_TTL": _seconds_or_zero,
+    "STALE_TTL": _seconds_or_zero,
+    "STALE_IF_ERROR": _seconds_or_zero,
+    "NEGATIVE_TTL": _seconds_or_zero,
+    "TTL_JITTER": _share,
+    "EARLY_REFRESH": _factor,
     "SERIALIZER": _choice("pickle", "json"),
     "TIMEOUT": _timeout,
     "KEY_PREFIX": _text,

@@ -4,13 +4,16 @@
 
     CacheBridgeError
     ├── ConfigError (ValueError)      an option is unknown or unusable
-    ├── L2Error                       the shared store could not answer
+    ├── L2Error                       the shared store could not do it
+    │   ├── L2UnavailableError        it cannot be reached, or not in time
+    │   └── CounterUnavailableError (ValueError)   incr or decr meanwhile
     ├── MissingKeyError (ValueError)  incr or decr of a key that does not exist
     └── UnsupportedOperationError     this cache cannot do that; the text says why
 
-``L2Error`` is the one type that every method raises for an outage: no connection,
-a timeout, a wrong password, a missing right, a full or loading server.  What the
-server or the socket said is its ``__cause__``.
+``L2Error`` is the one type for an outage: no connection, a timeout, a wrong password, a
+missing right, a full or loading server.  What the server or the socket said is its
+``__cause__``.  With ``ON_ERROR="degrade"``, the default, methods answer as
+``docs/outages.md`` says instead of raising it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from __future__ import annotations
 __all__ = [
     "CacheBridgeError",
     "ConfigError",
+    "CounterUnavailableError",
     "L2Error",
+    "L2UnavailableError",
     "MissingKeyError",
     "UnsupportedOperationError",
 ]
@@ -33,7 +38,18 @@ class ConfigError(CacheBridgeError, ValueError):
 
 
 class L2Error(CacheBridgeError):
-    """The shared store could not answer; the cause is chained."""
+    """The shared store could not do what was asked; the cause is chained."""
+
+
+class L2UnavailableError(L2Error):
+    """The shared store cannot be reached, not in time, or not asked for a while.
+
+    A few in a row open the circuit breaker; any other L2Error proves it alive.
+    """
+
+
+class CounterUnavailableError(L2Error, ValueError):
+    """A counter cannot be changed while the shared store is away."""
 
 
 class MissingKeyError(CacheBridgeError, ValueError):

@@ -19,6 +19,7 @@ from redis.exceptions import (
     ReadOnlyError,
     ResponseError,
 )
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 try:
     import hiredis
@@ -54,6 +55,24 @@ class ReplyParser(Protocol):
 def make_parser() -> ReplyParser:
     """Return a parser for one new connection."""
     return HiredisParser() if HIREDIS_INSTALLED else PythonParser()
+
+
+_UNAVAILABLE: Final = (
+    "LOADING",
+    "BUSY ",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOAUTH",
+)
+"""Error replies of a server that can do nothing at all at the moment."""
+
+
+def is_unavailable(exc: Exception) -> bool:
+    """Tell a server that cannot be reached or used from one that refuses a command."""
+    if isinstance(exc, ResponseError):
+        return str(exc).startswith(_UNAVAILABLE)
+    return isinstance(exc, (OSError, RedisConnectionError, RedisTimeoutError))
 
 
 def reply_error(text: str) -> ResponseError:

@@ -37,6 +37,7 @@ class Counters:
     """What one engine counts; written by the engine, read through ``Stats``."""
 
     __slots__ = (
+        "degraded",
         "delay_buckets",
         "delay_count",
         "delay_sum_s",
@@ -48,11 +49,20 @@ class Counters:
         "flushes",
         "l1_hits",
         "l2_hits",
+        "lease_waits",
+        "load_errors",
+        "loads",
+        "loads_refused",
         "messages_malformed",
         "messages_received",
         "messages_sent",
         "misses",
+        "negative_hits",
+        "outage_hits",
+        "outages",
         "oversized",
+        "refreshes",
+        "stale_hits",
         "undecodable",
     )
 
@@ -66,6 +76,9 @@ class Counters:
         self.fills_refused_token = 0
         self.messages_sent = self.messages_received = self.messages_malformed = 0
         self.evictions = self.expirations = self.oversized = self.undecodable = 0
+        self.loads = self.load_errors = self.loads_refused = self.lease_waits = 0
+        self.stale_hits = self.negative_hits = self.refreshes = 0
+        self.outages = self.degraded = self.outage_hits = 0
         self.flushes: Counter[str] = Counter()
         self.delay_buckets = [0] * (len(DELAY_BOUNDS_S) + 1)
         self.delay_count = 0
@@ -138,6 +151,29 @@ class Stats:
     messages_sent: int
     messages_received: int
     messages_malformed: int
+    loads: int
+    """Runs of loaders, refreshes included."""
+    load_errors: int
+    """Runs of loaders that raised."""
+    loads_refused: int
+    """Loaded values that were not stored, since the key was written meanwhile."""
+    lease_waits: int
+    """Times a load of another process was waited for."""
+    refreshes: int
+    """Refreshes in the background."""
+    stale_hits: int
+    """Reads answered with a value past its TTL (``STALE_TTL``, ``STALE_IF_ERROR``)."""
+    negative_hits: int
+    """Reads answered with "no such thing" (``NEGATIVE_TTL``)."""
+    outages: int
+    """Times the circuit breaker has opened."""
+    degraded: int
+    """Calls that got the answer for an outage."""
+    outage_hits: int
+    """Reads that L1 answered past its trust after L2 had failed, one by one.
+
+    While the breaker is open such reads are ordinary ``l1_hits``.
+    """
     invalidation_delay: DelayHistogram = field(repr=False)
     trusted: bool
     """Whether the bus vouches for L1 at this moment."""
@@ -164,11 +200,25 @@ class Health:
     l1_enabled: bool
     """False while ``l1_off()`` is in force for the fleet."""
     staleness_bound_s: float
-    """How old an L1 hit can be at most, whatever fails."""
+    """How old an L1 hit can be at most, whatever fails; more during an outage."""
+    breaker_open: bool = False
+    """Whether the shared store is taken to be away: calls are answered without it."""
+    outage_s: float = 0.0
+    """For how long the breaker has been open, in seconds."""
+    deletes_owed: int = 0
+    """Keys and clears that will be deleted from the shared store when it is back."""
+    deletes_lost: int = 0
+    """Keys whose delete could not be kept; see ``docs/outages.md``."""
+    refused: tuple[str, ...] = ()
+    """Kinds of operations that the shared store refuses, with what it says."""
     error: str = ""
     """Why something of the above is not as it should be."""
 
     @property
     def ok(self) -> bool:
         """Whether L2 works, and L1 and the bus as far as they are wanted."""
-        return self.l2_reachable and (self.l1_trusted or not self.l1_wanted)
+        return (
+            self.l2_reachable
+            and not self.refused
+            and (self.l1_trusted or not self.l1_wanted)
+        )

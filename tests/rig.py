@@ -18,6 +18,7 @@ from cachebridge.codec.messages import (
     decode_message,
     encode_message,
 )
+from cachebridge.core.breaker import Breaker
 from cachebridge.core.coherence import Coherence
 from cachebridge.core.entry import make_entry
 from cachebridge.engine import registry
@@ -66,6 +67,30 @@ def make_rules(
     rules.extend_trust(clock() + 100)
     counters.reset()
     return rules, store, counters
+
+
+class Watcher:
+    """Keeps what a breaker reports."""
+
+    def __init__(self) -> None:
+        self.reports: list[str] = []
+
+    def on_open(self, reason: str) -> None:
+        self.reports.append(reason)
+
+    def on_close(self) -> None:
+        self.reports.append("closed")
+
+
+def never_open() -> Breaker:
+    """Make a breaker that lets every call through."""
+    return Breaker(
+        threshold=0,
+        retry_s=1.0,
+        clock=time.monotonic,
+        jitter=lambda low, _high: low,
+        watcher=Watcher(),
+    )
 
 
 def entry_of(payload: object, *, expires: float = 2000.0, write_id: int = 0):

@@ -39,6 +39,17 @@ BAD = {
     "TIMEOUT": ["1", True, NAN, INF, -INF, []],
     "KEY_PREFIX": [None, 1, b"a", []],
     "CLEAR_FLUSHES_DB": [None, 0, 1, "yes", []],
+    "BREAKER_FAILURES": NO_INTEGERS,
+    "BREAKER_RETRY": NO_SECONDS,
+    "OUTAGE_TTL": NO_SECONDS[1:],
+    "MAX_LOADS": [0, -1, "1", True, 1.0, []],
+    "ON_ERROR": ["ignore", "DEGRADE", None, True, []],
+    "LEASE_TTL": NO_SECONDS[1:],
+    "STALE_TTL": NO_SECONDS[1:],
+    "STALE_IF_ERROR": NO_SECONDS[1:],
+    "NEGATIVE_TTL": NO_SECONDS[1:],
+    "TTL_JITTER": [-0.1, 1, 1.5, "0.5", True, None, NAN],
+    "EARLY_REFRESH": [-1, "1", True, None, INF, NAN, []],
 }
 GOOD = {
     "L1_MAX_ENTRIES": [0, 1, 10**9],
@@ -59,6 +70,17 @@ GOOD = {
     "TIMEOUT": [None, 0, -1, 0.5, 10**6],
     "KEY_PREFIX": ["", "app:", "*"],
     "CLEAR_FLUSHES_DB": [True, False],
+    "BREAKER_FAILURES": [0, 1, 100],
+    "BREAKER_RETRY": [0.001, 60],
+    "OUTAGE_TTL": [0, 0.5, 3600],
+    "MAX_LOADS": [None, 1, 64],
+    "ON_ERROR": ["degrade", "raise"],
+    "LEASE_TTL": [0, 0.1, 60],
+    "STALE_TTL": [0, 0.1, 3600],
+    "STALE_IF_ERROR": [0, 0.1, 3600],
+    "NEGATIVE_TTL": [0, 0.1, 3600],
+    "TTL_JITTER": [0, 0.1, 0.99],
+    "EARLY_REFRESH": [0, 0.5, 1, 2.5],
 }
 CHOICES = {
     "L1_EVICTION": ["'lru'"],
@@ -96,6 +118,10 @@ def test_defaults():
         "socket_timeout": 1.0,
         "socket_connect_timeout": 0.5,
         "max_connections": None,
+        "breaker_failures": 3,
+        "breaker_retry": 1.0,
+        "outage_ttl": 30.0,
+        "max_loads": None,
         "client_kwargs": {},
     }
     assert dataclasses.asdict(cache) == {
@@ -104,6 +130,13 @@ def test_defaults():
         "serializer": "pickle",
         "l1_exclude": DEFAULT_EXCLUDE,
         "clear_flushes_db": False,
+        "on_error": "degrade",
+        "lease_ttl": 5.0,
+        "stale_ttl": 0.0,
+        "stale_if_error": 0.0,
+        "negative_ttl": 0.0,
+        "ttl_jitter": 0.0,
+        "early_refresh": 0.0,
     }
 
 

@@ -13,13 +13,17 @@ import cachebridge
 
 PUBLIC = {
     "cachebridge": [
+        "ABSENT",
         "DEFAULT",
         "Cache",
         "CacheBridgeError",
         "ConfigError",
+        "CounterUnavailableError",
         "DelayHistogram",
         "Health",
         "L2Error",
+        "L2UnavailableError",
+        "Loaded",
         "MissingKeyError",
         "Stats",
         "UnsupportedOperationError",
@@ -27,7 +31,9 @@ PUBLIC = {
     "cachebridge.errors": [
         "CacheBridgeError",
         "ConfigError",
+        "CounterUnavailableError",
         "L2Error",
+        "L2UnavailableError",
         "MissingKeyError",
         "UnsupportedOperationError",
     ],

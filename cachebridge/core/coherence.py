@@ -6,6 +6,10 @@ which call the single rules at the end of this file; the listener of the bus cal
 methods that begin with ``on_``.  The protocol, its invariants and the traces of what
 goes wrong without each rule stand in ``docs/decisions/0002-coherence-protocol.md``.
 
+While L2 is away, an *outage*, L1 may serve what it was last vouched for and what this
+process has loaded or written meanwhile; all of that goes before L2's first answer is
+used (``docs/decisions/0008-outage.md``).
+
 A *flight* exists while a fill or a write of its key is running.  Its generation counts
 everything that makes an open fill unsafe to store; the engine-wide *epoch* does the
 same for all keys at once.  Together they are the *fill token*.
@@ -69,23 +73,37 @@ class Flight:
         self.writes: set[int] = set()
 
 
+class Gate:
+    """Until when a look-up may hit: the one figure that the hit path compares."""
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = NEVER
+
+
 class Coherence:
     """State and rules of one engine's L1.  Thread safe; never blocks on I/O."""
 
     def __init__(
-        self, l1: L1, *, clock: Callable[[], float], counters: Counters
+        self,
+        l1: L1,
+        *,
+        clock: Callable[[], float],
+        counters: Counters,
+        outage_ttl_s: float = 0.0,
     ) -> None:
+        self.outage_ttl_s = outage_ttl_s
         self.l1 = l1
         self.clock = clock
         self.counters = counters
         self.enabled = True
         self.epoch = 0
         self.trusted_until = NEVER
-        self.hit_until = NEVER
-        """Until when an ordinary look-up may hit: the one comparison of the hit path.
-
-        ``trusted_until``, or NEVER while L1 is off, flushing or bypassed somewhere.
-        """
+        self.gate = Gate()
+        """``trusted_until``; NEVER while L1 is off, flushing or bypassed somewhere."""
+        self.outage_gate = Gate()
+        """The same for caches that degrade: also what an outage allows."""
         self.reset()
 
     def reset(self) -> None:
@@ -99,7 +117,9 @@ class Coherence:
         self._resting = 0
         self._bypassing = 0
         self._stores = 0
-        self.trusted_until = self.hit_until = NEVER
+        self.in_outage = False
+        self._vouched_until = self._outage_until = NEVER
+        self.trusted_until = self.gate.until = self.outage_gate.until = NEVER
         while self.l1.discard_some(SLICE):
             pass
 
@@ -155,23 +175,25 @@ class Coherence:
         """
         with self.lock:
             self.connected = False
-            self.trusted_until = NEVER
-            self.epoch += 1
-            self._update_gate()
+            self._end_trust()
 
     def extend_trust(self, until: float) -> None:
         """Trust L1 until ``until``: every message for earlier writes was handled."""
         with self.lock:
             if self.connected and until > self.trusted_until:
-                self.trusted_until = until
+                self.trusted_until = self._vouched_until = until
                 self._update_gate()
 
     def end_trust(self) -> None:
         """Stop trusting L1 until the next proof; open fills may not store."""
         with self.lock:
-            self.trusted_until = NEVER
-            self.epoch += 1
-            self._update_gate()
+            self._end_trust()
+
+    def _end_trust(self) -> None:
+        self._vouched_until = min(self._vouched_until, self.clock())
+        self.trusted_until = NEVER
+        self.epoch += 1
+        self._update_gate()
 
     def on_keys(self, origin: bytes, write_id: int, keys: Iterable[str]) -> None:
         """Drop what somebody changed, unless it is the echo of an own known write."""
@@ -223,17 +245,59 @@ class Coherence:
         with self.lock:
             self.bump_all(self.l1.sweep(self.clock(), limit))
 
+    # -- outage --------------------------------------------------------------------
+
+    def begin_outage(self) -> None:
+        """L2 is away: what L1 was vouched for may serve for ``outage_ttl_s`` more."""
+        with self.lock:
+            self.in_outage = self.outage_ttl_s > 0
+            self._outage_until = self._past_trust_until()
+            self._update_gate()
+
+    def end_outage(self) -> None:
+        """L2 is about to answer: nothing may remain that it does not vouch for."""
+        with self.lock:
+            if not self.in_outage:
+                return
+            self.in_outage = False
+            self._outage_until = NEVER
+            self._update_gate()
+        self.flush("outage")
+
+    def prolong_outage(self) -> None:
+        """When the entries of before are too old, go on with those made since."""
+        if not self.in_outage or self.clock() < self._outage_until:
+            return
+        with self.lock:
+            over, self._outage_until = self._outage_until, FOREVER
+        if over != FOREVER:  # nobody else was quicker
+            self.flush("outage")
+
+    def may_serve_past_trust(self, now: float) -> bool:
+        """Tell whether L1 may answer a read that L2 has just failed to answer."""
+        if not self.enabled or self._resting:
+            return False
+        until = self._outage_until if self.in_outage else self._past_trust_until()
+        return now < until
+
+    def takes_outage_entry(self) -> bool:
+        """Tell whether L1 takes what only this process knows; under the lock."""
+        return self.in_outage and self.enabled and not self._resting
+
+    def _past_trust_until(self) -> float:
+        if self.outage_ttl_s <= 0:
+            return NEVER
+        return min(self._vouched_until, self.clock()) + self.outage_ttl_s
+
     # -- single rules, under the lock --------------------------------------------
 
     def _update_gate(self) -> None:
-        """Recompute the one figure that the hit path compares with the clock."""
-        usable = (
-            self.connected
-            and self.enabled
-            and not self._resting
-            and not self._bypassing
-        )
-        self.hit_until = self.trusted_until if usable else NEVER
+        """Recompute the figures that the hit path compares with the clock."""
+        usable = self.enabled and not self._resting and not self._bypassing
+        trusted_until = self.trusted_until if usable and self.connected else NEVER
+        outage_until = self._outage_until if usable and self.in_outage else NEVER
+        self.gate.until = trusted_until
+        self.outage_gate.until = max(trusted_until, outage_until)
 
     def join(self, key: str) -> Flight:
         """Take part in the key's flight, opening it if there is none."""

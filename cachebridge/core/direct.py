@@ -31,6 +31,13 @@ class Direct:
     ) -> None:
         """Store nothing."""
 
+    def withdraw(self) -> None:
+        """Nothing was offered."""
+
+    def generation_of(self, _key: str) -> int:
+        """Nothing is known to happen to a key."""
+        return 0
+
     def refuse(self, key: str) -> None:
         """Note nothing."""
 

@@ -42,11 +42,35 @@ MISSING: Final = Missing.MISSING
 """No value here; ``None`` is a value and can be cached."""
 
 
+class Absent(Enum):
+    """Type of ``ABSENT``."""
+
+    ABSENT = "ABSENT"
+
+    def __repr__(self) -> str:
+        return "<ABSENT>"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+ABSENT: Final = Absent.ABSENT
+"""Known not to exist: what a loader returns for "no such thing", unlike ``None``.
+
+As the kind of an entry: a negative entry, which has no payload.
+"""
+
+
 def make_entry(
     expires: float, kind: object, payload: Any, size_bytes: int, write_id: int = 0
 ) -> Entry:
     """Make an entry of an estimated ``size_bytes``."""
     return (expires, kind, payload, -(-size_bytes // BLOCK_BYTES), write_id)
+
+
+def capped(entry: Entry, latest: float) -> Entry:
+    """Return the entry, unusable from ``latest`` on if it would live longer."""
+    return entry if entry[EXPIRES] <= latest else (latest, *entry[1:])
 
 
 def is_expired(entry: Entry, now: float) -> bool:

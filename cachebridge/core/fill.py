@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from cachebridge.core.coherence import NO_TOKEN
-from cachebridge.core.entry import is_expired
+from cachebridge.core.entry import capped, is_expired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,14 +27,28 @@ class Fill:
     ``storable`` still tells the others what it has seen.
     """
 
-    __slots__ = ("_epoch", "_joined", "_keys", "_rules", "_storable", "sent_at")
+    __slots__ = (
+        "_epoch",
+        "_joined",
+        "_keys",
+        "_rules",
+        "_serves_outage",
+        "_storable",
+        "sent_at",
+    )
 
     def __init__(
-        self, rules: Coherence, keys: Sequence[str], *, storable: bool = True
+        self,
+        rules: Coherence,
+        keys: Sequence[str],
+        *,
+        storable: bool = True,
+        serves_outage: bool = False,
     ) -> None:
         self._rules = rules
         self._keys = keys
         self._storable = storable
+        self._serves_outage = serves_outage
 
     def __enter__(self) -> Self:
         rules = self._rules
@@ -42,7 +56,7 @@ class Fill:
         joined: dict[str, tuple[Flight, int]] = {}
         with rules.lock:
             self._epoch = rules.epoch
-            may_store = self._storable and rules.is_on(now)
+            may_store = self._storable and self._is_open(now)
             for key in self._keys:
                 flight = rules.join(key)
                 entry = rules.l1.peek(key)
@@ -52,6 +66,11 @@ class Fill:
                 joined[key] = (flight, token)
         self._joined = joined
         return self
+
+    def _is_open(self, now: float) -> bool:
+        """Tell whether L1 takes anything: while trusted, or as an outage entry."""
+        rules = self._rules
+        return rules.is_on(now) or (self._serves_outage and rules.takes_outage_entry())
 
     def store(
         self, key: str, entry: Entry, same: Callable[[Entry], bool] = differs
@@ -64,7 +83,10 @@ class Fill:
         rules = self._rules
         flight, token = self._joined[key]
         with rules.lock:
-            if not rules.is_on(rules.clock()) or token == NO_TOKEN:
+            now = rules.clock()
+            if not rules.is_on(now):
+                entry = capped(entry, self.sent_at + rules.outage_ttl_s)
+            if not self._is_open(now) or token == NO_TOKEN:
                 rules.close_straggler(key, same)
                 rules.counters.fills_refused_off += 1
             elif not rules.token_holds(flight, self._epoch, token):
@@ -75,6 +97,16 @@ class Fill:
             elif not same(present):
                 rules.drop(key)
                 rules.counters.fills_refused_conflict += 1
+
+    def generation_of(self, key: str) -> int:
+        """Return a number that changes when something happens to the key.
+
+        NO_TOKEN while an own write of it is in flight, which will change it.
+        """
+        rules = self._rules
+        flight, _ = self._joined[key]
+        with rules.lock:
+            return rules.fill_token(flight)
 
     def refuse(self, key: str) -> None:
         """Note that L2 gave nothing to store: what was known before may be older."""

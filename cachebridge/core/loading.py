@@ -1,79 +1,206 @@
-"""Algorithms of several steps as plans: generators that yield steps and do no I/O.
+"""Loading values as plans: leases, stale copies, negative answers, refreshes, outages.
 
-A driver carries each step out by calling the operation of that name and sends back its
-result, once synchronously and once asynchronously.
+See ``core/plans.py`` for what a plan is.  One plan runs per key and process; whoever
+else asks meanwhile waits for its outcome (``engine/flights.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, Final, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
-from cachebridge.core.entry import MISSING
-from cachebridge.errors import MissingKeyError
+from cachebridge.core.entry import ABSENT, MISSING
+from cachebridge.core.lease import Look, LookState, LookTerms
+from cachebridge.core.plans import Plan, Step
+from cachebridge.errors import L2Error
 
-SCAN_DONE: Final = 0
-
-
-class Step(NamedTuple):
-    """Call the operation ``name`` with ``args`` and send back what it returns."""
-
-    name: str
-    args: tuple[Any, ...] = ()
+POLL_MIN_S: Final = 0.01
+POLL_MAX_S: Final = 0.1
+POLL_WITH_BUS_S: Final = 1.0
 
 
-Plan: TypeAlias = Generator[Step, Any, Any]
+@dataclass(frozen=True, slots=True)
+class LoadTerms:
+    """How a cache, or one call of it, loads values; milliseconds."""
+
+    lease_ms: int = 5000
+    stale_ms: int = 0
+    stale_if_error_ms: int = 0
+    negative_ms: int = 0
+    early_refresh: float = 0.0
+
+    @property
+    def keep_ms(self) -> int:
+        """How long a copy is kept past the value's TTL."""
+        return max(self.stale_ms, self.stale_if_error_ms)
+
+    def look(self, *, is_refresh: bool = False) -> LookTerms:
+        """Return what a look has to know."""
+        return LookTerms(
+            self.lease_ms, self.stale_ms, self.stale_if_error_ms, is_refresh
+        )
 
 
-def load_plan(key: str, ttl_ms: int | None) -> Plan:
-    """Load a value that neither level has, and let an earlier writer win.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a loader may return in the place of a bare value, to say more about it.
 
-    ``add`` rather than ``set``: whoever wrote while the loader ran knows better.
-    Returns the bytes of the value that counts.
+    ``ttl_ms`` overrides the TTL of the call, ``...`` keeps it.  With ``store=False``
+    nothing is stored: the value is for the caller who ran the loader, and everybody
+    who waited for it runs their own.
     """
+
+    value: Any
+    ttl_ms: Any = ...
+    store: bool = True
+
+
+class Result(NamedTuple):
+    """The end of one run of a loader."""
+
+    value: Any = None
+    raw: bytes | None = None
+    """The encoded value; None if it is ABSENT, must not be stored, or failed."""
+    ttl_ms: int | None = None
+    cost_ms: int = 0
+    is_shared: bool = True
+    error: BaseException | None = None
+
+
+class Outcome(NamedTuple):
+    """The end of a plan.
+
+    ``raw`` serves every caller; without it ``value`` is ABSENT, or only for the one
+    who loaded it (``is_shared`` False).  Otherwise ``value`` is the leader's own copy,
+    MISSING if it has to be decoded.
+    """
+
+    raw: bytes | None
+    value: Any
+    is_shared: bool = True
+
+
+def load_plan(
+    key: str,
+    ttl_ms: int | None,
+    terms: LoadTerms,
+    *,
+    degrades: bool,
+    failure: L2Error | None = None,
+) -> Plan:
+    """Return the Outcome of reading or loading a key that L1 does not hold.
+
+    With ``degrades``, L2Errors end in a load without L2; else they come out.  A
+    ``failure`` that happened before is one already.
+    """
+    try:
+        if failure is not None:
+            raise failure
+        if ttl_ms == 0:
+            return (yield from _load_unstored(key))
+        return (yield from _read_or_load(key, terms, degrades=degrades))
+    except L2Error as exc:
+        if not degrades:
+            raise
+        yield Step("note_outage", (exc,))
+    return _of(_checked((yield Step("load_away", (key,)))))
+
+
+def _load_unstored(key: str) -> Plan:
+    """Serve what is there; what has no time to live is not stored, nor leased."""
     raw = yield Step("read_raw", (key,))
     if raw is not None:
-        return raw
-    value, raw = yield Step("load")
-    if ttl_ms == 0 or (yield Step("add_encoded", (key, value, raw, ttl_ms))):
-        return raw
-    winner = yield Step("read_raw", (key,))
-    return raw if winner is None else winner
+        return Outcome(raw, MISSING)
+    return _of(_checked((yield Step("load"))))
 
 
-def incr_plan(key: str, delta: Any, *, integer: bool) -> Plan:
-    """Add ``delta`` to a value: by Redis if it can, else by compare and set.
-
-    Floats and integers over 64 bits are read, added and replaced if nobody was faster.
-    Returns the new value; raises MissingKeyError if there is none to add to.
-    """
-    if integer:
-        reply = yield Step("incr_in_l2", (key, delta))
-        if type(reply) is int:
-            return reply
-        if reply is None:
-            raise MissingKeyError(f"Key {key!r} not found")
+def _read_or_load(key: str, terms: LoadTerms, *, degrades: bool) -> Plan:
+    attempt = 0
     while True:
-        raw = yield Step("read_raw", (key,))
-        value = MISSING if raw is None else (yield Step("decode", (key, raw)))
-        if value is MISSING:
-            raise MissingKeyError(f"Key {key!r} not found")
-        value = value + delta
-        if (yield Step("replace", (key, raw, value))):
-            return value
+        look: Look | None = yield Step("look", (key, terms.look()))
+        if look is None:  # what was there could not be decoded, and is gone now
+            continue
+        if look.state is LookState.LEASE:
+            return (yield from _load(key, terms, look, degrades=degrades))
+        if look.state is LookState.ABSENT:
+            return Outcome(None, ABSENT)
+        if look.raw is not None:
+            if look.state is not LookState.BUSY:
+                yield Step("consider_refresh", (key, look, terms))
+            return Outcome(look.raw, look.value)
+        yield Step("wait", (look.wait_ms / 1000, attempt))
+        attempt += 1
 
 
-def clear_plan(pattern: str, prefix: str) -> Plan:
-    """Delete every key of L2 that matches ``pattern``, and ``prefix`` from every L1.
+def refresh_plan(key: str, terms: LoadTerms, seen_ttl_ms: int) -> Plan:
+    """Load a value anew behind its readers, unless somebody has or does.
 
-    Each batch goes with its message, so that a crash in the middle leaves nobody stale;
-    the message at the end reaches what peers still hold although L2 has evicted it.
+    ``seen_ttl_ms`` is what was left of it when the refresh was thought due: if more is
+    left now, it has been done.
     """
-    cursor = SCAN_DONE
-    while True:
-        cursor, keys = yield Step("scan", (pattern, cursor))
-        if keys:
-            yield Step("delete_many", (keys,))
-        if cursor == SCAN_DONE:
-            break
-    yield Step("publish_prefix", (prefix,))
+    look: Look | None = yield Step("look", (key, terms.look(is_refresh=True)))
+    if look is None or look.state is not LookState.LEASE:
+        return
+    if look.raw is not None and not 0 <= look.ttl_ms <= max(seen_ttl_ms, 0):
+        yield Step("release", (key, look, 0))
+        return
+    yield from _load(key, terms, look, degrades=False)
+
+
+def _load(key: str, terms: LoadTerms, look: Look, *, degrades: bool) -> Plan:
+    """Run the loader as the owner of the lease, and store what it returns."""
+    result: Result = yield Step("load")
+    if result.error is not None:
+        keep_ms = terms.keep_ms if isinstance(result.error, Exception) else 0
+        raw = yield Step("release", (key, look, keep_ms))
+        if raw is None:
+            raise LoaderError(result.error)
+        return Outcome(raw, MISSING)
+    if not result.is_shared:
+        yield Step("release_unshared", (key, look, terms.lease_ms))
+        return _of(result)
+    try:
+        reply = yield Step("store_loaded", (key, result, terms, look))
+    except L2Error as exc:
+        if not degrades:
+            raise
+        yield Step("note_outage", (exc,))
+        return _of(result)
+    if reply.stored or reply.raw is None:
+        return _of(result)
+    return Outcome(reply.raw, MISSING)
+
+
+class LoaderError(Exception):
+    """Carries an exception of the loader out of a plan, whatever its type.
+
+    A plan is a generator: it cannot raise every type, StopIteration for one.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _checked(result: Result) -> Result:
+    if result.error is not None:
+        raise LoaderError(result.error)
+    return result
+
+
+def _of(result: Result) -> Outcome:
+    if result.value is ABSENT:
+        return Outcome(None, ABSENT)
+    if not result.is_shared or result.raw is None:
+        return Outcome(None, result.value, is_shared=False)
+    return Outcome(result.raw, MISSING)
+
+
+def poll_s(attempt: int, *, has_bus: bool) -> float:
+    """How long to wait for news of another's load before looking again.
+
+    With a bus the news comes by itself: looking is for the case that it is lost.
+    """
+    if has_bus:
+        return POLL_WITH_BUS_S
+    return min(POLL_MAX_S, POLL_MIN_S * float(1 << min(attempt, 10)))

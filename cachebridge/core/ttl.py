@@ -6,6 +6,11 @@ TTLs of L2 are milliseconds, as Redis counts them; ``None`` means without expiry
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GONE_MS = -2
 """What Redis's PTTL answers for a key that does not exist (any more)."""
@@ -46,3 +51,29 @@ def to_milliseconds(ttl_s: float | None) -> int | None:
     if ttl_s <= 0:
         return 0
     return max(1, int(ttl_s * 1000))
+
+
+def jittered(ttl_ms: int | None, share: float, draw: Callable[[], float]) -> int | None:
+    """Shorten a TTL by a random part of up to ``share``, so that not all end at once.
+
+    ``draw`` returns numbers in [0, 1).
+    """
+    if ttl_ms is None or not share or ttl_ms <= 0:
+        return ttl_ms
+    return max(1, int(ttl_ms * (1 - share * draw())))
+
+
+def refreshes_early(
+    left_ms: int, cost_ms: int, factor: float, draw: Callable[[], float]
+) -> bool:
+    """Tell whether to load anew although ``left_ms`` of the TTL are left (XFetch).
+
+    The dearer the load and the nearer the end, the likelier; with a ``factor`` of 1
+    callers on average agree on one refresh just before the end.
+
+    Source: Vattani, Chierichetti, Lowenstein, Optimal Probabilistic Cache Stampede
+    Prevention, VLDB 2015.
+    """
+    if not factor or cost_ms <= 0 or left_ms < 0:
+        return False
+    return -cost_ms * factor * log(1 - draw()) >= left_ms

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from cachebridge.core.coherence import NO_TOKEN
+from cachebridge.core.entry import capped
+from cachebridge.errors import L2Error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +20,8 @@ class Write:
 
     Send its ``origin`` and ``id`` in the message.  Call ``store`` for each key whose
     final value and TTL the caller knows; everything else leaves L1, and on any error
-    every key does, because the outcome is unknown.
+    every key does, because the outcome is unknown.  If that error is an outage, and the
+    cache ``serves_outage``, what was offered serves this process until L2 is back.
     """
 
     __slots__ = (
@@ -26,14 +29,18 @@ class Write:
         "_epoch",
         "_joined",
         "_rules",
+        "_serves_outage",
         "id",
         "keys",
         "origin",
         "sent_at",
     )
 
-    def __init__(self, rules: Coherence, keys: Sequence[str]) -> None:
+    def __init__(
+        self, rules: Coherence, keys: Sequence[str], *, serves_outage: bool = False
+    ) -> None:
         self._rules = rules
+        self._serves_outage = serves_outage
         self.keys = keys
         self._entries: dict[str, Entry] = {}
 
@@ -54,14 +61,25 @@ class Write:
         return self
 
     def store(self, key: str, entry: Entry) -> None:
-        """Offer the entry to L1; it is taken at the end if nothing interfered."""
+        """Offer the entry to L1; it is taken at the end if nothing interfered.
+
+        Offered before the call of L2, it is there for an outage to take.
+        """
         self._entries[key] = entry
 
-    def __exit__(self, exc_type: object, *_exc: object) -> None:
+    def withdraw(self) -> None:
+        """Take back what was offered: it has not been written."""
+        self._entries.clear()
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_exc: object) -> None:
         rules = self._rules
-        offered = {} if exc_type is not None else self._entries
+        offered = self._entries
         with rules.lock:
-            on = bool(offered) and rules.is_on(rules.clock())
+            if exc_type is None:
+                on = bool(offered) and rules.is_on(rules.clock())
+            elif on := self._leaves_outage_entries(exc_type):
+                latest = self.sent_at + rules.outage_ttl_s
+                offered = {key: capped(offered[key], latest) for key in offered}
             for key, (flight, token) in zip(self.keys, self._joined, strict=True):
                 flight.writes.discard(self.id)
                 entry = offered.get(key) if on and not flight.writes else None
@@ -72,3 +90,10 @@ class Write:
                 else:
                     rules.remove(key)
                 rules.leave(key, flight)
+
+    def _leaves_outage_entries(self, exc_type: type[BaseException]) -> bool:
+        return (
+            self._serves_outage
+            and issubclass(exc_type, L2Error)
+            and self._rules.takes_outage_entry()
+        )

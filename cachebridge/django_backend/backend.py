@@ -17,7 +17,7 @@ from django.core.cache.backends.base import (
 )
 from django.utils.safestring import SafeString
 
-from cachebridge.core.entry import MISSING
+from cachebridge.core.entry import ABSENT, MISSING
 from cachebridge.core.keys import pattern_of
 from cachebridge.core.ttl import to_milliseconds
 from cachebridge.django_backend.bindings import binding_for
@@ -28,7 +28,8 @@ from cachebridge.l1.copies import register_immutable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from cachebridge.engine.sync import Operations
+    from cachebridge.core.keys import KeyPattern
+    from cachebridge.engine.guarded import Guarded
 
 register_immutable(SafeString)
 
@@ -82,9 +83,10 @@ class CacheBridge(Operated, BaseCache):
     """The two-level cache behind Django's cache API.
 
     Thread safe; Django makes one object per thread or request, all of which share
-    memory, connections and listener.  Besides Django's own methods it has ``stats``,
-    ``health``, ``bypass_l1``, ``l1_off`` and ``l1_on``.  Raises ``L2Error`` if the
-    shared store cannot answer.
+    memory, connections and listener.  Besides Django's own methods it has
+    ``get_or_load``, ``stats``, ``health``, ``bypass_l1``, ``l1_off`` and ``l1_on``.
+    While the shared store is away every method gives the answer of
+    ``docs/outages.md``, or raises ``L2Error`` with ``ON_ERROR="raise"``.
     """
 
     version = _key_setting("version")
@@ -102,6 +104,8 @@ class CacheBridge(Operated, BaseCache):
         self._probe: Callable[[str], Any] = _never
         if self._has_plain_methods and self.key_func is default_key_func:
             self._probe = binding.probe
+        if not binding.is_clearable:
+            binding.can_be_cleared_by(self._pattern())
         binding.engine.welcome(self)
 
     @classmethod
@@ -141,7 +145,7 @@ class CacheBridge(Operated, BaseCache):
             if not missed:
                 return found
         full_keys: list[str] = []
-        names: dict[Operations, list[str]] = {}
+        names: dict[Guarded, list[str]] = {}
         for key in missed:
             operations, full_key = self._locate(key, version)
             names.setdefault(operations, []).append(full_key)
@@ -170,15 +174,37 @@ class CacheBridge(Operated, BaseCache):
     ) -> Any:
         """Return the value, or store ``default``, called if callable.
 
-        The callable runs once however many threads of the process ask.
+        The callable runs once however many threads and processes ask.
+        """
+        loader = default if callable(default) else lambda: default
+        return self.get_or_load(key, loader, timeout, version)
+
+    def get_or_load(
+        self,
+        key: Any,
+        loader: Callable[[], Any],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        *,
+        default: Any = None,
+        **terms: float,
+    ) -> Any:
+        """Return the value, or load and store it if there is none.
+
+        A loader that returns ``cachebridge.ABSENT`` says "no such thing": callers get
+        ``default``, for ``negative_ttl`` seconds without asking again.  ``terms``
+        override the cache's options for this call: ``lease_ttl``, ``stale_ttl``,
+        ``stale_if_error``, ``negative_ttl`` (seconds) and ``early_refresh``.
         """
         if version is None and type(key) is str:
             value = self._probe(key)
             if value is not MISSING:
                 return value
         operations, full_key = self._locate(key, version)
-        loader = default if callable(default) else lambda: default
-        return operations.get_or_load(full_key, loader, self._ttl_ms(timeout))
+        value = operations.get_or_load(
+            full_key, loader, self._ttl_ms(timeout), self._binding.terms_with(terms)
+        )
+        return default if value is ABSENT else value
 
     # -- writing -----------------------------------------------------------------------
 
@@ -210,13 +236,18 @@ class CacheBridge(Operated, BaseCache):
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
     ) -> list[Any]:
-        """Set all values in one round trip; return the keys that failed: none."""
+        """Set all values in one round trip; return the keys that failed.
+
+        These are all while the shared store is away, and else none.
+        """
         ttl_ms = self._ttl_ms(timeout)
+        failed: list[Any] = []
         for operations, names in self._group(data, version):
-            operations.set_many(
+            refused = operations.set_many(
                 {full_key: data[key] for full_key, key in names.items()}, ttl_ms
             )
-        return []
+            failed += [names[full_key] for full_key in refused]
+        return failed
 
     def touch(
         self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
@@ -226,7 +257,10 @@ class CacheBridge(Operated, BaseCache):
         return operations.touch(full_key, self._ttl_ms(timeout))
 
     def incr(self, key: Any, delta: Any = 1, version: int | None = None) -> Any:
-        """Add to a number, atomically; ValueError if there is no such key."""
+        """Add to a number, atomically; ValueError if there is no such key.
+
+        Also while the shared store is away: CounterUnavailableError.
+        """
         operations, full_key = self._locate(key, version)
         return operations.incr(full_key, delta)
 
@@ -248,30 +282,33 @@ class CacheBridge(Operated, BaseCache):
         for operations, names in self._group(keys, version):
             operations.delete_many(names)
 
-    def clear(self) -> None:
+    def clear(self) -> bool | None:  # type: ignore[override]
         """Delete this cache's keys, all versions, from L2 and every process's L1.
 
+        False if the shared store is away: then it will be cleared when it is back.
         Raises UnsupportedOperationError if KEY_FUNCTION hides the key, unless
         CLEAR_FLUSHES_DB is set.
         """
         binding = self._binding
         if binding.options.clear_flushes_db:
-            binding.engine.flush_db()
-            return
-        pattern = pattern_of(
-            lambda key, version: self.key_func(key, self.key_prefix, version)
-        )
+            return None if binding.coherent.flush_db() else False
+        pattern = self._pattern()
         if pattern is None:
             raise UnsupportedOperationError(
                 "clear() cannot find this cache's keys: its KEY_FUNCTION returns keys "
                 "without the given key, or with nothing else. Set the option "
                 "CLEAR_FLUSHES_DB to let clear() delete the whole database."
             )
-        binding.coherent.clear(pattern)
+        return None if binding.coherent.clear(pattern) else False
+
+    def _pattern(self) -> KeyPattern | None:
+        return pattern_of(
+            lambda key, version: self.key_func(key, self.key_prefix, version)
+        )
 
     # -- keys and timeouts -------------------------------------------------------
 
-    def _locate(self, key: Any, version: int | None) -> tuple[Operations, str]:
+    def _locate(self, key: Any, version: int | None) -> tuple[Guarded, str]:
         """Return the operations for a key, and its full form; warns as Django does."""
         binding = self._binding
         memorable = version is None and type(key) is str and self._probe is not _never
@@ -295,10 +332,10 @@ class CacheBridge(Operated, BaseCache):
 
     def _group(
         self, keys: Iterable[Any], version: int | None
-    ) -> list[tuple[Operations, dict[str, Any]]]:
+    ) -> list[tuple[Guarded, dict[str, Any]]]:
         """Sort keys by their operations: mostly all are in one group."""
         coherent, direct = self._binding.coherent, self._binding.direct
-        names: dict[Operations, dict[str, Any]] = {coherent: {}, direct: {}}
+        names: dict[Guarded, dict[str, Any]] = {coherent: {}, direct: {}}
         for key in keys:
             operations, full_key = self._locate(key, version)
             names[operations][full_key] = key

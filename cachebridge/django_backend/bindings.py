@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.db import connections
 
 from cachebridge.config import parse_options
 from cachebridge.django_backend.options import translate, valid_names
@@ -15,7 +16,7 @@ from cachebridge.engine.registry import engine_for, retire
 from cachebridge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cachebridge.engine.engine import Engine
 
@@ -48,12 +49,27 @@ def binding_for(location: object, params: Mapping[str, Any]) -> Binding:
         raise ImproperlyConfigured(f"CACHES[{alias!r}]: {exc}") from exc
     keys = (repr(params.get("KEY_PREFIX")), repr(params.get("VERSION")))
     binding = _bindings.setdefault(
-        (engine, cache_options, *keys), Binding(engine, cache_options)
+        (engine, cache_options, *keys), Binding(engine, cache_options, behind=_behind)
     )
     if len(_memo) >= _MEMO_LIMIT:
         _memo.clear()
     _memo[_identity(location, params, options)] = (options, binding)
     return binding
+
+
+def _behind(loader: Callable[[], Any]) -> Callable[[], Any]:
+    """Let a loader run in a thread of its own: the database must not notice.
+
+    Such a thread has database connections to itself, which nobody else would close.
+    """
+
+    def load() -> Any:
+        try:
+            return loader()
+        finally:
+            connections.close_all()
+
+    return load
 
 
 def _require_one_exclusion(

@@ -5,19 +5,24 @@ All adapters of one alias in a process, one per thread or request, use one bindi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from cachebridge.config import override_load_options
 from cachebridge.core.keys import fits_message
-from cachebridge.engine.sync import (
-    Operations,
-    coherent_operations,
-    direct_operations,
-)
+from cachebridge.engine.guarded import Guarded
+from cachebridge.engine.sync import load_terms, make_operations
 from cachebridge.l1.probe import make_probe, make_probe_many
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cachebridge.config import CacheOptions
+    from cachebridge.core.keys import KeyPattern
+    from cachebridge.core.loading import LoadTerms
     from cachebridge.engine.engine import Engine
+
+Loader = Callable[[], Any]
 
 MAX_ALIAS_CHARS = 512
 """A longer key takes the longer way to L1, and no memory here."""
@@ -27,30 +32,60 @@ MIN_SPARE_ALIASES = 1024
 class Binding:
     """Operations for the keys of one cache.  Thread safe."""
 
-    def __init__(self, engine: Engine, options: CacheOptions) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        options: CacheOptions,
+        *,
+        behind: Callable[[Loader], Loader] = lambda load: load,
+    ) -> None:
         self.engine = engine
         self.options = options
+        self.terms = load_terms(options)
         values = engine.values_for(options.serializer)
-        self.coherent = coherent_operations(engine, values)
-        self.direct = direct_operations(engine, values)
+        degrades = options.on_error == "degrade"
+        self.coherent, self.direct = (
+            Guarded(
+                make_operations(
+                    engine, values, options, enters_l1=enters_l1, behind=behind
+                ),
+                degrades=degrades,
+            )
+            for enters_l1 in (True, False)
+        )
+        self.is_clearable = False
         self._exclude = options.l1_exclude
         self._aliases: dict[str, str] = {}
         self._max_aliases = MIN_SPARE_ALIASES
-        parts = (
-            self._aliases,
-            engine.l1,
-            engine.rules,
-            values.copies,
-            engine.counters,
-        )
-        self.probe = make_probe(*parts)
-        self.probe_many = make_probe_many(*parts)
+        rules = engine.rules
+        shared: dict[str, Any] = {
+            "gate": rules.outage_gate if degrades else rules.gate,
+            "clock": rules.clock,
+            "copies": values.copies,
+            "counters": engine.counters,
+        }
+        self.probe = make_probe(self._aliases, engine.l1, **shared)
+        self.probe_many = make_probe_many(self._aliases, engine.l1, **shared)
 
     def known_full_key(self, key: str) -> str | None:
         """Return the full key of a key that ``remember`` was told of."""
         return self._aliases.get(key)
 
-    def operations_for(self, key: str, full_key: str) -> Operations:
+    def can_be_cleared_by(self, pattern: KeyPattern | None) -> None:
+        """Tell what matches all keys of this cache, for deletes that L2 owes."""
+        self.is_clearable = True
+        self.coherent.pattern = self.direct.pattern = pattern
+
+    def terms_with(self, overrides: Mapping[str, Any]) -> LoadTerms:
+        """Return how this cache loads, with the options of one call.
+
+        Raises ConfigError for what is no option of a load, or has an unusable value.
+        """
+        if not overrides:
+            return self.terms
+        return load_terms(override_load_options(self.options, overrides))
+
+    def operations_for(self, key: str, full_key: str) -> Guarded:
         """Return the operations for a key of the caller, by whether L1 may hold it."""
         if key.startswith(self._exclude) or not fits_message(full_key):
             return self.direct

@@ -17,20 +17,25 @@ from cachebridge.bus.pubsub import Listener
 from cachebridge.bus.session import ListenerSettings, channels_of
 from cachebridge.codec.messages import Message, MessageType, encode_message
 from cachebridge.codec.values import SERIALIZERS
+from cachebridge.core.breaker import Breaker
 from cachebridge.core.coherence import Coherence
 from cachebridge.core.direct import Direct
 from cachebridge.core.entry import Entry, is_expired
+from cachebridge.core.keys import fits_message
 from cachebridge.core.ttl import TtlRule
 from cachebridge.engine.flights import Flights
+from cachebridge.engine.outage import Outage
 from cachebridge.engine.receiver import Receiver, wall_clock_us
+from cachebridge.engine.refresh import Refresher
+from cachebridge.engine.slots import make_slots
 from cachebridge.engine.values import Values
-from cachebridge.errors import L2Error
 from cachebridge.l1.store import LruStore
+from cachebridge.l2.client import Client
 from cachebridge.l2.location import Location, connection_factory
 from cachebridge.l2.memory import MemoryServer, MemoryStore
 from cachebridge.l2.pool import Pool
 from cachebridge.l2.redis import RedisStore
-from cachebridge.stats import Counters, DelayHistogram, Health, Stats
+from cachebridge.stats import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +50,9 @@ _log = logging.getLogger("cachebridge.engine")
 
 READS_BEFORE_LISTENING: Final = 3
 """L1-worthy reads before a process starts to listen: a short command never does."""
+
+PAYMENT: Final = "\0payment"
+"""The name under which owed deletes are carried out in the background."""
 
 UNUSED_S: Final = 60.0
 """Seconds without any adapter after which an engine stops listening."""
@@ -85,14 +93,35 @@ class Engine:
             max_bytes=options.l1_max_bytes,
             counters=self.counters,
         )
-        self.rules = Coherence(self.l1, clock=clock, counters=self.counters)
+        self.rules = Coherence(
+            self.l1,
+            clock=clock,
+            counters=self.counters,
+            outage_ttl_s=options.outage_ttl,
+        )
+        self.flights = Flights()
         self.receiver = Receiver(
             self.rules,
             self.counters,
             trust_s=options.bus_trust,
+            on_alive=self._notice_answer,
             on_proof=self._retire_if_unused,
+            on_news=self.flights.on_keys,
         )
-        self.flights = Flights()
+        self._random = random.Random()  # noqa: S311 users seed the shared one
+        self.chance: Callable[[], float] = self._random.random
+        self.refresher = Refresher()
+        self.load_slots = make_slots(options.max_loads)
+        self.outage = Outage(
+            self.rules, self.counters, clock=clock, label=location.label
+        )
+        self.breaker = Breaker(
+            threshold=options.breaker_failures,
+            retry_s=options.breaker_retry,
+            clock=clock,
+            jitter=self._random.uniform,
+            watcher=self.outage,
+        )
         self.users: WeakSet[object] = WeakSet()
         """The adapters in use; without any for a while the bus stops."""
         self._values: dict[str, Values] = {}
@@ -120,7 +149,8 @@ class Engine:
         self._make_connection = connection
         pool = Pool(connection, options.max_connections, options.socket_timeout)
         channels = channels_of(self.location.db, b"")
-        return RedisStore(pool, channel=channels.shared, label=self.location.label)
+        client = Client(pool, label=self.location.label, breaker=self.breaker)
+        return RedisStore(client, channel=channels.shared)
 
     def values_for(self, serializer: str) -> Values:
         """Return the values of one serializer, shared by all caches that use it."""
@@ -181,7 +211,7 @@ class Engine:
             heartbeat_s=self.options.bus_heartbeat,
             trust_s=self.options.bus_trust,
             clock=self.clock,
-            jitter=random.Random().uniform,  # noqa: S311 users seed the shared one
+            jitter=self._random.uniform,
         )
         return Listener(settings)
 
@@ -193,6 +223,19 @@ class Engine:
         """Note an adapter in use, also one that lives only from beat to beat."""
         self._used_at = self.clock()
         self.users.add(adapter)
+
+    @property
+    def bus(self) -> Bus | None:
+        """The bus, once it was started."""
+        return self._bus
+
+    def _notice_answer(self) -> None:
+        """A heartbeat has come back: L2 answers, so that no caller has to try."""
+        if self.breaker.failures:
+            self.breaker.succeed()
+        debts = self.outage.debts
+        if debts and debts.payer is not None:
+            self.refresher.submit(PAYMENT, debts.payer)
 
     def _retire_if_unused(self) -> None:
         """Stop listening when no adapter has existed for a while."""
@@ -212,6 +255,7 @@ class Engine:
             # Still under the lock: a bus that starts anew must not meet this break.
             self.rules.on_break()
             self.rules.flush("stop")
+        self.refresher.stop()
         self.l2.close()
 
     def after_fork(self) -> None:
@@ -220,7 +264,10 @@ class Engine:
         self._listening = threading.Lock()
         self._bus = None
         self._reads = 0
-        self.flights = Flights()
+        self.flights.reset()
+        self.refresher = Refresher()
+        self.load_slots = make_slots(self.options.max_loads)
+        self.outage.reset()
         self.rules.reset()
         self.counters.reset()
         self.l2.forget()
@@ -231,14 +278,33 @@ class Engine:
 
     # -- reading L1 --------------------------------------------------------------
 
-    def usable_entry(self, key: str) -> Entry | None:
-        """Return the entry that may answer a read right now in this context."""
+    def usable_entry(self, key: str, *, in_outage: bool = False) -> Entry | None:
+        """Return the entry that may answer a read right now in this context.
+
+        Also one that only an outage makes usable, if so wanted.
+        """
         if _bypassed.get():
             return None
         now = self.clock()
+        rules = self.rules
         # Before the entry: one read while L1 was off must not become usable meanwhile.
-        if not self.rules.is_on(now):
+        if not rules.is_on(now) and not (
+            in_outage and rules.in_outage and rules.may_serve_past_trust(now)
+        ):
             return None
+        return self._entry_within_ttl(key, now)
+
+    def entry_past_trust(self, key: str) -> Entry | None:
+        """Return the entry that may answer a read which L2 has failed to answer."""
+        now = self.clock()
+        if _bypassed.get() or not self.rules.may_serve_past_trust(now):
+            return None
+        entry = self._entry_within_ttl(key, now)
+        if entry is not None:
+            self.counters.outage_hits += 1
+        return entry
+
+    def _entry_within_ttl(self, key: str, now: float) -> Entry | None:
         entry = self.l1.entries.get(key)
         return None if entry is None or is_expired(entry, now) else entry
 
@@ -265,6 +331,13 @@ class Engine:
                 MessageType.KEYS, write.origin, write.id, wall_clock_us(), tuple(keys)
             )
         )
+
+    def news_of(self, key: str) -> bytes | None:
+        """Encode a message that wakes whoever waits for a load of the key."""
+        if self.options.bus == "none" or not fits_message(key):
+            return None
+        self.counters.messages_sent += 1
+        return self._frame(MessageType.KEYS, keys=(key,))
 
     def retract_message(self, write: Write | Direct) -> None:
         """Uncount the message of a write that changed nothing and so told nobody."""
@@ -302,60 +375,4 @@ class Engine:
     ) -> bytes:
         return encode_message(
             Message(kind, self.rules.origin, 0, wall_clock_us(), keys, on)
-        )
-
-    # -- what it is like ---------------------------------------------------------
-
-    def stats(self) -> Stats:
-        """Take a snapshot of the counters."""
-        counters = self.counters
-        return Stats(
-            l1_hits=counters.l1_hits,
-            l2_hits=counters.l2_hits,
-            misses=counters.misses,
-            l1_entries=len(self.l1),
-            l1_bytes=self.l1.bytes,
-            evictions=counters.evictions,
-            expirations=counters.expirations,
-            oversized=counters.oversized,
-            undecodable=counters.undecodable,
-            fills_refused={
-                "conflict": counters.fills_refused_conflict,
-                "off": counters.fills_refused_off,
-                "token": counters.fills_refused_token,
-            },
-            flushes=dict(counters.flushes),
-            messages_sent=counters.messages_sent,
-            messages_received=counters.messages_received,
-            messages_malformed=counters.messages_malformed,
-            invalidation_delay=DelayHistogram(
-                counts=tuple(counters.delay_buckets),
-                count=counters.delay_count,
-                sum_s=counters.delay_sum_s,
-            ),
-            trusted=self.rules.is_on(self.clock()),
-        )
-
-    def health(self) -> Health:
-        """Ask L2 now, and report what the bus has found out."""
-        error = ""
-        try:
-            self.l2.ping()
-            reachable = True
-        except L2Error as exc:
-            reachable, error = False, str(exc)
-        options, rules = self.options, self.rules
-        error = error or self.receiver.problem
-        if not error and not self.is_listening():
-            no_l1 = options.l1_max_entries == 0
-            error = "no L1" if no_l1 else "not listening yet: no reads so far"
-        bounded_by_bus = options.bus != "none"
-        return Health(
-            l2_reachable=reachable,
-            bus_connected=rules.connected,
-            l1_trusted=rules.is_on(self.clock()),
-            l1_wanted=rules.enabled and self._bus is not None,
-            l1_enabled=rules.enabled,
-            staleness_bound_s=options.bus_trust if bounded_by_bus else options.l1_ttl,
-            error=error,
         )

@@ -1,10 +1,11 @@
 """Single-flight: one load per key and process, however many threads ask.
 
-The leader loads; followers wait for its bytes and decode their own copy, so that no two
-callers share an object.  A leader that fails hands over to the next follower.
+The leader loads; followers wait for its outcome and decode their own copy, so that no
+two callers share an object.  A leader that fails hands over to the next follower.  An
+outcome that can serve nobody else sends every follower to load for itself, at once.
 
-A follower takes the bytes only if it asked before the leader's last request began.  Who
-asked later may know of something newer, a write of its own for one: it leads, or
+A follower takes the outcome only if it asked before the leader's last request began.
+Who asked later may know of something newer, a write of its own for one: it leads, or
 follows, the next flight.
 """
 
@@ -12,38 +13,42 @@ from __future__ import annotations
 
 import itertools
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from cachebridge.core.loading import Outcome
 
 
 class LoadFlight:
     """One leader's load."""
 
-    __slots__ = ("as_of", "landed", "owner", "raw", "tick")
+    __slots__ = ("as_of", "joins", "landed", "news", "outcome", "owner", "tick")
 
-    def __init__(self, owner: int, tick: Callable[[], int]) -> None:
+    def __init__(
+        self, owner: int, tick: Callable[[], int], *, joins: bool = False
+    ) -> None:
         self.owner = owner
+        self.joins = joins
+        """Whether to load beside whoever has the lease, instead of waiting."""
         self.tick = tick
         self.as_of = tick()
+        """When the request began that the outcome is as good as."""
         self.landed = threading.Event()
-        self.raw: bytes | None = None
-
-    def renewing(self, request: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap a request: its answer is good for all who asked before it began."""
-
-        def renewed(*args: Any) -> Any:
-            self.as_of = self.tick()
-            return request(*args)
-
-        return renewed
+        self.news = threading.Event()
+        """Set when the bus says that the key has changed."""
+        self.outcome: Outcome | None = None
 
 
 class Flights:
     """The running loads of one engine.  Thread safe."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, also in the child of a fork, where nobody is loading."""
         self._lock = threading.Lock()
         self._open: dict[str, LoadFlight] = {}
         self._waiting: dict[int, LoadFlight] = {}
@@ -53,12 +58,26 @@ class Flights:
         """Tell whether nothing is loading."""
         return not self._open
 
-    def lead_or_follow(self, key: str, load: Callable[[LoadFlight], bytes]) -> bytes:
+    def on_keys(self, keys: Iterable[str]) -> None:
+        """Wake the leaders that wait for another process's load of these keys."""
+        flights = self._open
+        if flights:
+            for key in keys:
+                if (flight := flights.get(key)) is not None:
+                    flight.news.set()
+
+    def alone(self, *, joins: bool = False) -> LoadFlight:
+        """Return a flight that nobody can follow."""
+        return LoadFlight(threading.get_ident(), self._tick, joins=joins)
+
+    def lead_or_follow(
+        self, key: str, load: Callable[[LoadFlight], Outcome]
+    ) -> tuple[Outcome, bool]:
         """Run ``load`` as the only one for ``key``, or return what the leader got.
 
-        Raises what the own ``load`` raises.  A load that asks for its own key, or for
-        one whose leader waits for this very thread, loads by itself: it would wait for
-        ever otherwise.
+        Also tells whether it was led.  Raises what the own ``load`` raises.  A load
+        that asks for its own key, or for one whose leader waits for this very thread,
+        loads by itself: it would wait for ever otherwise.
         """
         me = threading.get_ident()
         asked = self._tick()
@@ -72,21 +91,24 @@ class Flights:
                 if not is_own:
                     self._waiting[me] = flight
             if is_own:
-                return load(LoadFlight(me, self._tick))
+                return load(self.alone(joins=True)), True
             try:
                 flight.landed.wait()
             finally:
                 with self._lock:
                     self._waiting.pop(me, None)
-            if flight.raw is not None and asked < flight.as_of:
-                return flight.raw
+            outcome = flight.outcome
+            if outcome is not None and not outcome.is_shared:
+                return load(self.alone(joins=True)), True
+            if outcome is not None and asked < flight.as_of:
+                return outcome, False
         try:
-            flight.raw = load(flight)
+            flight.outcome = load(flight)
         finally:
             with self._lock:
                 del self._open[key]
             flight.landed.set()
-        return flight.raw
+        return flight.outcome, True
 
     def _waits_for(self, flight: LoadFlight, thread: int) -> bool:
         """Tell whether ``flight`` cannot land before ``thread`` goes on."""

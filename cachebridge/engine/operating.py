@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cachebridge.engine.report import health_of, stats_of
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -30,8 +32,8 @@ class Operated:
 
     def stats(self) -> Stats:
         """Return a snapshot of the engine's counters in this process."""
-        return self._binding.engine.stats()
+        return stats_of(self._binding.engine)
 
     def health(self) -> Health:
         """Ask the shared store now and report the state of both levels."""
-        return self._binding.engine.health()
+        return health_of(self._binding.engine)

@@ -15,7 +15,7 @@ from cachebridge.codec.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cachebridge.core.coherence import Coherence
     from cachebridge.stats import Counters
@@ -40,9 +40,13 @@ class Receiver:
         counters: Counters,
         *,
         trust_s: float,
+        on_alive: Callable[[], None],
         on_proof: Callable[[], None],
+        on_news: Callable[[Sequence[str]], None],
     ) -> None:
+        self._on_alive = on_alive
         self._on_proof = on_proof
+        self._on_news = on_news
         self._rules = rules
         self._counters = counters
         self._trust_s = trust_s
@@ -68,6 +72,7 @@ class Receiver:
 
     def on_heartbeat(self, sent_at: float, *, l1_on: bool | None) -> None:
         """Extend trust, follow the fleet's switch, let expired entries go."""
+        self._on_alive()  # before L1 is trusted again: an outage may have filled it
         if l1_on is not None and sent_at >= self._switched_at:
             self._rules.switch(on=l1_on)
         if not self._distrusted and self._pay_flush():
@@ -99,6 +104,7 @@ class Receiver:
         kind = message.type
         if kind is MessageType.KEYS:
             self._rules.on_keys(message.origin, message.write_id, message.keys)
+            self._on_news(message.keys)
             if message.origin != self._rules.origin:
                 self._counters.delayed((wall_clock_us() - message.sent_us) / 1e6)
         elif kind is MessageType.CLEAR:

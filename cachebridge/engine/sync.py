@@ -11,26 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.messages import MAX_KEYS, batches
 from cachebridge.core.direct import Direct
-from cachebridge.core.entry import MISSING, Missing
+from cachebridge.core.entry import ABSENT, KIND, MISSING, Absent, Missing
 from cachebridge.core.fill import Fill
-from cachebridge.core.loading import Plan, clear_plan, incr_plan, load_plan
+from cachebridge.core.loading import LoaderError, LoadTerms, load_plan
+from cachebridge.core.plans import clear_plan, incr_plan
+from cachebridge.core.ttl import jittered
 from cachebridge.core.write import Write
+from cachebridge.engine.drive import drive
+from cachebridge.engine.loads import LoadRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from cachebridge.config import CacheOptions
     from cachebridge.core.keys import KeyPattern
+    from cachebridge.core.loading import Outcome
     from cachebridge.engine.engine import Engine
     from cachebridge.engine.flights import LoadFlight
     from cachebridge.engine.values import Values
+    from cachebridge.errors import L2Error
+    from cachebridge.l2.base import Ttl
 
 INT64 = range(-(2**63), 2**63)
+DEFAULT_TERMS = LoadTerms()
 
 
 class Operations:
     """What can be done with the keys of one cache.  Thread safe.
 
     Every method raises L2Error if L2 cannot answer; L1 then holds nothing in doubt.
+    What a caller gets instead stands in ``engine/guarded.py``; only ``get_or_load``
+    knows about it itself, since it goes on without L2 if it ``degrades``.
     """
 
     def __init__(
@@ -41,39 +52,53 @@ class Operations:
         fill: Callable[[Sequence[str]], Fill | Direct],
         write: Callable[[Sequence[str]], Write | Direct],
         notice_read: Callable[[], None],
+        degrades: bool = False,
+        jitter: float = 0.0,
+        terms: LoadTerms = DEFAULT_TERMS,
+        behind: Callable[[Callable[[], Any]], Callable[[], Any]] = lambda load: load,
     ) -> None:
-        self._engine = engine
-        self._l2 = engine.l2
-        self._counters = engine.counters
-        self._values = values
-        self._fill = fill
-        self._write = write
-        self._notice_read = notice_read
+        self.engine = engine
+        self.l2 = engine.l2
+        self.counters = engine.counters
+        self.values = values
+        self.open_fill = fill
+        self.open_write = write
+        self.notice_read = notice_read
+        self.degrades = degrades
+        self.terms = terms
+        self.behind = behind
+        """Wraps a loader that is to run in the background."""
+        self._jitter = jitter
 
     # -- reading ---------------------------------------------------------------------
 
     def get(self, key: str) -> Any | Missing:
         """Return the value, MISSING if there is none."""
         value = self.get_from_l1(key)
-        return self._get_from_l2(key)[0] if value is MISSING else value
+        if value is MISSING:
+            return self._get_from_l2(key)[0]
+        return MISSING if value is ABSENT else value
 
-    def get_from_l1(self, key: str) -> Any | Missing:
-        """Return the value if L1 may answer; never waits."""
-        entry = self._engine.usable_entry(key)
+    def get_from_l1(self, key: str) -> Any | Missing | Absent:
+        """Return the value, or that it is ABSENT, if L1 may answer; never waits."""
+        entry = self.engine.usable_entry(key, in_outage=self.degrades)
         if entry is None:
             return MISSING
-        value = self._values.copies.value_of(entry)
+        if entry[KIND] is ABSENT:
+            self.counters.negative_hits += 1
+            return ABSENT
+        value = self.values.copies.value_of(entry)
         if value is not MISSING:
-            self._engine.l1.note(key)
-            self._counters.l1_hits += 1
+            self.engine.l1.note(key)
+            self.counters.l1_hits += 1
         return value
 
     def _get_from_l2(self, key: str) -> tuple[Any | Missing, bytes | None]:
-        self._notice_read()
-        with self._fill((key,)) as fill:
-            raw, ttl_ms = self._l2.get(key)
-            value = self._take(fill, key, raw, ttl_ms)
-        self._discard_unreadable([(key, raw)] if value is MISSING else [])
+        self.notice_read()
+        with self.open_fill((key,)) as fill:
+            raw, ttl_ms = self.l2.get(key)
+            value = self.take(fill, key, raw, ttl_ms)
+        self.discard_unreadable([(key, raw)] if value is MISSING else [])
         return value, raw
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -84,121 +109,137 @@ class Operations:
             value = self.get_from_l1(key)
             if value is MISSING:
                 wanted.append(key)
-            else:
+            elif value is not ABSENT:
                 found[key] = value
         if wanted:
-            self._notice_read()
+            self.notice_read()
         unreadable = []
         for start in range(0, len(wanted), MAX_KEYS):
             batch = wanted[start : start + MAX_KEYS]
-            with self._fill(batch) as fill:
-                reads = self._l2.get_many(batch)
+            with self.open_fill(batch) as fill:
+                reads = self.l2.get_many(batch)
                 for key, (raw, ttl_ms) in zip(batch, reads, strict=True):
-                    value = self._take(fill, key, raw, ttl_ms)
+                    value = self.take(fill, key, raw, ttl_ms)
                     if value is not MISSING:
                         found[key] = value
                     else:
                         unreadable.append((key, raw))
-        self._discard_unreadable(unreadable)
+        self.discard_unreadable(unreadable)
         return found
 
     def has_key(self, key: str) -> bool:
         """Tell whether the key exists; a usable L1 entry is proof enough."""
-        return self._engine.usable_entry(key) is not None or self._is_in_l2(key)
+        entry = self.engine.usable_entry(key, in_outage=self.degrades)
+        return entry[KIND] is not ABSENT if entry is not None else self._is_in_l2(key)
 
     def _is_in_l2(self, key: str) -> bool:
-        with self._fill((key,)) as fill:
-            exists = self._l2.exists(key)
+        with self.open_fill((key,)) as fill:
+            exists = self.l2.exists(key)
             if not exists:
                 fill.refuse(key)
         return exists
 
-    def _take(
+    def take(
         self, fill: Fill | Direct, key: str, raw: bytes | None, ttl_ms: int
     ) -> Any | Missing:
         """Decode what L2 answered, and let L1 have it if the rules allow."""
-        value = MISSING if raw is None else self._values.decode(key, raw)
+        value = MISSING if raw is None else self.values.decode(key, raw)
         if raw is None or value is MISSING:
-            self._counters.misses += 1
+            self.counters.misses += 1
             fill.refuse(key)
             return MISSING
-        self._counters.l2_hits += 1
-        self._values.take_read(fill, key, value, raw, ttl_ms)
+        self.counters.l2_hits += 1
+        self.values.take_read(fill, key, value, raw, ttl_ms)
         return value
 
-    def _discard_unreadable(self, reads: list[tuple[str, bytes | None]]) -> None:
+    def discard_unreadable(self, reads: list[tuple[str, bytes | None]]) -> None:
         """Delete bytes that could not be decoded, unless they have changed since."""
         for key, raw in reads:
             if raw is not None:
-                with self._write((key,)) as write:
-                    self._l2.replace(key, raw, None, self._message(write))
+                with self.open_write((key,)) as write:
+                    self.l2.replace(key, raw, None, self.message(write))
 
     # -- writing ---------------------------------------------------------------------
 
-    def _message(self, write: Write | Direct) -> bytes | None:
-        return self._engine.message_of(write, write.keys)
+    def message(self, write: Write | Direct) -> bytes | None:
+        """Encode the message that names what the write changes."""
+        return self.engine.message_of(write, write.keys)
 
-    def set(self, key: str, value: Any, ttl_ms: int | None) -> None:
-        """Set the value; a TTL that is over deletes the key."""
-        raw = self._values.encode(value)
+    def jittered(self, ttl_ms: int | None) -> int | None:
+        """Shorten a TTL at random, as TTL_JITTER says."""
+        return jittered(ttl_ms, self._jitter, self.engine.chance)
+
+    def _jittered_each(self, ttl_ms: int | None, count: int) -> Ttl:
+        """The same for a batch, whose values must not all expire at once either."""
+        if not self._jitter or ttl_ms is None:
+            return ttl_ms
+        return [self.jittered(ttl_ms) or ttl_ms for _ in range(count)]
+
+    def set(self, key: str, value: Any, ttl_ms: int | None) -> bool:
+        """Set the value; a TTL that is over deletes the key.  Always True."""
+        raw = self.values.encode(value)
         if ttl_ms == 0:
             self.delete(key)
-            return
-        with self._write((key,)) as write:
-            self._l2.store(((key, raw),), ttl_ms, self._message(write))
-            self._values.take_written(write, {key: value}, {key: raw}, ttl_ms)
+            return True
+        ttl_ms = self.jittered(ttl_ms)
+        with self.open_write((key,)) as write:
+            self.values.offer(write, {key: value}, {key: raw}, ttl_ms)
+            self.l2.store(((key, raw),), ttl_ms, self.message(write))
+        return True
 
-    def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> None:
-        """Set all values: one round trip and one message per thousand keys."""
-        encoded = {key: self._values.encode(value) for key, value in items.items()}
+    def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> list[str]:
+        """Set all values: one round trip and one message per thousand keys.
+
+        Returns the keys that failed: none.
+        """
+        encoded = {key: self.values.encode(value) for key, value in items.items()}
         if ttl_ms == 0:
             self.delete_many(encoded)
-            return
-        for keys in batches(list(encoded)):
-            with self._write(keys) as write:
+            return []
+        for keys in batches(list(encoded)) if encoded else []:
+            ttls = self._jittered_each(ttl_ms, len(keys))
+            with self.open_write(keys) as write:
+                self.values.offer(write, items, encoded, ttls)
                 pairs = [(key, encoded[key]) for key in keys]
-                self._l2.store(pairs, ttl_ms, self._message(write))
-                self._values.take_written(write, items, encoded, ttl_ms)
+                self.l2.store(pairs, ttls, self.message(write))
+        return []
 
     def add(self, key: str, value: Any, ttl_ms: int | None) -> bool:
         """Set the value if the key does not exist; tell whether it did not."""
-        raw = self._values.encode(value)
+        raw = self.values.encode(value)
         if ttl_ms == 0:
             return not self._is_in_l2(key)
-        return self.add_encoded(key, value, raw, ttl_ms)
-
-    def add_encoded(self, key: str, value: Any, raw: bytes, ttl_ms: int | None) -> bool:
-        """Add a value whose bytes are known."""
-        with self._write((key,)) as write:
-            added = self._l2.add(key, raw, ttl_ms, self._message(write))
+        ttl_ms = self.jittered(ttl_ms)
+        with self.open_write((key,)) as write:
+            added = self.l2.add(key, raw, ttl_ms, self.message(write))
             if added:
-                self._values.take_written(write, {key: value}, {key: raw}, ttl_ms)
+                self.values.offer(write, {key: value}, {key: raw}, ttl_ms)
             else:
-                self._engine.retract_message(write)
+                self.engine.retract_message(write)
         return added
 
     def touch(self, key: str, ttl_ms: int | None) -> bool:
         """Give the key a new TTL; tell whether it exists."""
         if ttl_ms == 0:
             return self.delete(key)
-        with self._write((key,)) as write:
-            exists = self._l2.touch(key, ttl_ms, self._message(write))
+        with self.open_write((key,)) as write:
+            exists = self.l2.touch(key, ttl_ms, self.message(write))
             if not exists:
-                self._engine.retract_message(write)
+                self.engine.retract_message(write)
         return exists
 
     def delete(self, key: str) -> bool:
         """Delete the key; tell whether L2 had it."""
-        with self._write((key,)) as write:
-            return self._l2.delete((key,), self._message(write)) > 0
+        with self.open_write((key,)) as write:
+            return self.l2.delete((key,), self.message(write)) > 0
 
     def delete_many(self, keys: Iterable[str]) -> int:
         """Delete all keys; return how many L2 had."""
         wanted = list(dict.fromkeys(keys))
         deleted = 0
         for batch in batches(wanted) if wanted else []:
-            with self._write(batch) as write:
-                deleted += self._l2.delete(batch, self._message(write))
+            with self.open_write(batch) as write:
+                deleted += self.l2.delete(batch, self.message(write))
         return deleted
 
     # -- several steps -----------------------------------------------------------------
@@ -206,51 +247,70 @@ class Operations:
     def incr(self, key: str, delta: Any) -> Any:
         """Add ``delta`` and keep the TTL; MissingKeyError if there is no such key."""
         integer = type(delta) is int and delta in INT64
-        return self._drive(incr_plan(key, delta, integer=integer))
+        return drive(incr_plan(key, delta, integer=integer), self)
 
     def incr_in_l2(self, key: str, delta: int) -> int | str | None:
         """Add to an integer of L2."""
-        with self._write((key,)) as write:
-            answer = self._l2.incr(key, delta, self._message(write))
+        with self.open_write((key,)) as write:
+            answer = self.l2.incr(key, delta, self.message(write))
             if type(answer) is not int:
-                self._engine.retract_message(write)
+                self.engine.retract_message(write)
         return answer
 
     def replace(self, key: str, expected: bytes, value: Any) -> bool:
         """Set the value, keeping its TTL, if its bytes still are as expected."""
-        raw = self._values.encode(value)
-        with self._write((key,)) as write:
-            replaced = self._l2.replace(key, expected, raw, self._message(write))
+        raw = self.values.encode(value)
+        with self.open_write((key,)) as write:
+            replaced = self.l2.replace(key, expected, raw, self.message(write))
             if not replaced:
-                self._engine.retract_message(write)
+                self.engine.retract_message(write)
         return replaced
 
     def get_or_load(
-        self, key: str, loader: Callable[[], Any], ttl_ms: int | None
-    ) -> Any:
-        """Return the value, loading and adding it if there is none.
+        self,
+        key: str,
+        loader: Callable[[], Any],
+        ttl_ms: int | None,
+        terms: LoadTerms | None = None,
+        *,
+        failure: L2Error | None = None,
+    ) -> Any | Absent:
+        """Return the value, loading and storing it if there is none.
 
-        One thread of the process reads L2 and runs the loader for all that ask.
+        One thread of one process runs the loader for all that ask.  ABSENT if the
+        loader says so, or has said so a moment ago.  With a ``failure`` of L2 the
+        loader runs without asking it.
         """
         value = self.get_from_l1(key)
         if value is not MISSING:
             return value
+        terms = terms or self.terms
 
-        def load() -> tuple[Any, bytes]:
-            loaded = loader()
-            return loaded, self._values.encode(loaded)
+        def lead(flight: LoadFlight) -> Outcome:
+            run = LoadRun(self, key, loader, ttl_ms=ttl_ms, terms=terms, flight=flight)
+            plan = load_plan(
+                key, ttl_ms, terms, degrades=self.degrades, failure=failure
+            )
+            outcome: Outcome = drive(plan, run)
+            return outcome
 
-        def lead(flight: LoadFlight) -> Any:
-            steps: dict[str, Callable[..., Any]] = {
-                "load": load,
-                "read_raw": self.read_raw,
-                "add_encoded": self.add_encoded,
-            }
-            renewing = {name: flight.renewing(step) for name, step in steps.items()}
-            return self._drive(load_plan(key, ttl_ms), **renewing)
+        try:
+            outcome, is_leader = self.engine.flights.lead_or_follow(key, lead)
+        except LoaderError as exc:
+            error = exc.error
+        else:
+            return self._value_of(key, outcome, loader, is_leader=is_leader)
+        raise error
 
-        raw = self._engine.flights.lead_or_follow(key, lead)
-        value = self._values.decode(key, raw)
+    def _value_of(
+        self, key: str, outcome: Outcome, loader: Callable[[], Any], *, is_leader: bool
+    ) -> Any | Absent:
+        """Return what the caller gets: nothing that it shares with another."""
+        if is_leader and outcome.value is not MISSING:
+            return outcome.value
+        if outcome.raw is None:
+            return outcome.value
+        value = self.values.decode(key, outcome.raw)
         return loader() if value is MISSING else value
 
     def read_raw(self, key: str) -> bytes | None:
@@ -260,46 +320,61 @@ class Operations:
 
     def decode(self, key: str, raw: bytes) -> Any | Missing:
         """Return the value of some bytes."""
-        return self._values.decode(key, raw)
+        return self.values.decode(key, raw)
 
-    def clear(self, pattern: KeyPattern) -> None:
-        """Delete every key of the pattern from L2 and from every L1."""
-        self._engine.rules.on_prefix(pattern.prefix)
-        self._drive(clear_plan(*pattern))
+    def clear(self, pattern: KeyPattern) -> bool:
+        """Delete every key of the pattern from L2 and from every L1.  Always True."""
+        self.engine.rules.on_prefix(pattern.prefix)
+        drive(clear_plan(*pattern), self)
+        return True
+
+    def flush_db(self) -> bool:
+        """Delete every key of the database, whosever it is.  Always True."""
+        self.engine.flush_db()
+        return True
 
     def scan(self, glob: str, cursor: int) -> tuple[int, list[str]]:
         """Make one step through the keys of L2."""
-        return self._l2.scan(glob, cursor)
+        return self.l2.scan(glob, cursor)
 
     def publish_prefix(self, prefix: str) -> None:
         """Tell everybody to drop the keys with this prefix."""
-        self._engine.broadcast_prefix(prefix)
-
-    def _drive(self, plan: Plan, **special: Callable[..., Any]) -> Any:
-        """Carry a plan out, step by step."""
-        result = None
-        while True:
-            try:
-                step = plan.send(result)
-            except StopIteration as done:
-                return done.value
-            call = special.get(step.name) or getattr(self, step.name)
-            result = call(*step.args)
+        self.engine.broadcast_prefix(prefix)
 
 
-def coherent_operations(engine: Engine, values: Values) -> Operations:
-    """Operations on keys that L1 may hold."""
+def make_operations(
+    engine: Engine,
+    values: Values,
+    options: CacheOptions,
+    *,
+    enters_l1: bool,
+    behind: Callable[[Callable[[], Any]], Callable[[], Any]],
+) -> Operations:
+    """Make the operations of a cache for the keys that L1 may hold, or for the others.
+
+    ``behind`` wraps a loader that is to run in the background.
+    """
+    degrades = options.on_error == "degrade"
+    rules = engine.rules
     return Operations(
         engine,
         values,
-        fill=partial(Fill, engine.rules),
-        write=partial(Write, engine.rules),
-        notice_read=engine.notice_read,
+        fill=partial(Fill, rules, serves_outage=degrades) if enters_l1 else Direct,
+        write=partial(Write, rules, serves_outage=degrades) if enters_l1 else Direct,
+        notice_read=engine.notice_read if enters_l1 else lambda: None,
+        degrades=degrades,
+        jitter=options.ttl_jitter,
+        terms=load_terms(options),
+        behind=behind,
     )
 
 
-def direct_operations(engine: Engine, values: Values) -> Operations:
-    """Operations on keys that never enter L1."""
-    return Operations(
-        engine, values, fill=Direct, write=Direct, notice_read=lambda: None
+def load_terms(options: CacheOptions) -> LoadTerms:
+    """Return how a cache loads values, from its options."""
+    return LoadTerms(
+        lease_ms=round(options.lease_ttl * 1000),
+        stale_ms=round(options.stale_ttl * 1000),
+        stale_if_error_ms=round(options.stale_if_error * 1000),
+        negative_ms=round(options.negative_ttl * 1000),
+        early_refresh=options.early_refresh,
     )

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.values import UndecodableError
 from cachebridge.core.direct import Direct
-from cachebridge.core.entry import MISSING, Entry, Missing, make_entry
+from cachebridge.core.entry import (
+    ABSENT,
+    KIND,
+    MISSING,
+    Entry,
+    Missing,
+    make_entry,
+)
+from cachebridge.core.ttl import FOREVER_MS
 from cachebridge.l1.copies import ENTRY_OVERHEAD_BYTES, CopyRules, is_flat
 
 if TYPE_CHECKING:
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     from cachebridge.core.fill import Fill
     from cachebridge.core.ttl import TtlRule
     from cachebridge.core.write import Write
+    from cachebridge.l2.base import Ttl
     from cachebridge.stats import Counters
 
 _log = logging.getLogger("cachebridge.codec")
@@ -71,26 +80,61 @@ class Values:
         else:
             fill.store(key, entry, lambda present: self.copies.is_same(present, raw))
 
-    def take_written(
+    def take_loaded(
+        self, fill: Fill | Direct, key: str, value: Any, raw: bytes, ttl_ms: int | None
+    ) -> None:
+        """Let L1 have what was loaded without L2, while there is an outage."""
+        left_ms = FOREVER_MS if ttl_ms is None else ttl_ms
+        self.take_read(fill, key, self._detached(value, raw), raw, left_ms)
+
+    def take_absence(self, fill: Fill | Direct, key: str, ttl_ms: int) -> None:
+        """Let L1 know that there is no such thing."""
+        expires = self._expiry(fill, ttl_ms)
+        if expires:
+            fill.store(key, self._negative_entry(key, expires), _is_negative)
+        else:
+            fill.refuse(key)
+
+    def offer(
         self,
         write: Write | Direct,
         items: Mapping[str, Any],
         encoded: Mapping[str, bytes],
-        ttl_ms: int | None,
+        ttl_ms: Ttl,
     ) -> None:
-        """Offer to L1 what was written: what L2 would give back."""
-        expires = self._expiry(write, ttl_ms)
-        if isinstance(write, Direct) or not expires:
+        """Offer to L1 what is being written: what L2 would give back."""
+        if isinstance(write, Direct):
             return
-        for key in write.keys:
+        ttls = ttl_ms if isinstance(ttl_ms, list) else [ttl_ms] * len(write.keys)
+        for key, ttl in zip(write.keys, ttls, strict=True):
+            expires = self._expiry(write, ttl)
+            if not expires:
+                continue
             raw = encoded[key]
-            value = items[key]
-            if not self._serializer.exact or is_flat(value):
-                # Not the caller's own object, which may have changed since.
-                value = self._serializer.decode(raw)
+            value = self._detached(items[key], raw)
             entry = self._entry(key, value, raw, expires, write.id)
             if entry is not None:
                 write.store(key, entry)
+
+    def offer_absence(self, write: Write | Direct, key: str, ttl_ms: int) -> None:
+        """Offer to L1 that there is no such thing."""
+        expires = self._expiry(write, ttl_ms)
+        if expires and not isinstance(write, Direct):
+            write.store(key, self._negative_entry(key, expires, write.id))
+
+    def _detached(self, value: Any, raw: bytes) -> Any:
+        """Return what L2 would give back, not the caller's own object.
+
+        That one may have changed since it was encoded.
+        """
+        if not self._serializer.exact or is_flat(value):
+            return self._serializer.decode(raw)
+        return value
+
+    @staticmethod
+    def _negative_entry(key: str, expires: float, write_id: int = 0) -> Entry:
+        size = 2 * getsizeof(key) + ENTRY_OVERHEAD_BYTES
+        return make_entry(expires, ABSENT, None, size, write_id)
 
     def _expiry(self, context: Fill | Write | Direct, ttl_ms: int | None) -> float:
         """Return when an entry must leave L1; 0.0 if it must not even enter."""
@@ -107,3 +151,7 @@ class Values:
             self._counters.oversized += 1
             return None
         return make_entry(expires, kind, payload, size + ENTRY_OVERHEAD_BYTES, write_id)
+
+
+def _is_negative(entry: Entry) -> bool:
+    return entry[KIND] is ABSENT

@@ -9,7 +9,7 @@ from cachebridge.core.entry import EXPIRES, KIND, MISSING, PAYLOAD
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cachebridge.core.coherence import Coherence
+    from cachebridge.core.coherence import Gate
     from cachebridge.core.entry import Missing
     from cachebridge.l1.copies import CopyRules
     from cachebridge.l1.store import LruStore
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def make_probe(
     aliases: dict[str, str],
     store: LruStore,
-    rules: Coherence,
+    *,
+    gate: Gate,
+    clock: Callable[[], float],
     copies: CopyRules,
     counters: Counters,
 ) -> Callable[[str], Any | Missing]:
@@ -30,7 +32,6 @@ def make_probe(
     """
     entries = store.entries
     note = store.note
-    clock = rules.clock
     by_reference = copies.by_reference
     template = copies.template
     value_of = copies.value_of
@@ -38,7 +39,7 @@ def make_probe(
     def probe(key: str) -> Any | Missing:
         # Before the entry: one read while L1 was off must not become a hit because
         # the listener flushes L1 and opens the gate meanwhile.
-        hit_until = rules.hit_until
+        hit_until = gate.until
         try:
             full_key = aliases[key]
             expires, kind, value, _, _ = entry = entries[full_key]
@@ -61,7 +62,9 @@ def make_probe(
 def make_probe_many(
     aliases: dict[str, str],
     store: LruStore,
-    rules: Coherence,
+    *,
+    gate: Gate,
+    clock: Callable[[], float],
     copies: CopyRules,
     counters: Counters,
 ) -> Callable[[list[str]], tuple[dict[str, Any], list[str]]]:
@@ -72,7 +75,6 @@ def make_probe_many(
     full_key_of = aliases.get
     entry_of = store.entries.get
     note = store.note
-    clock = rules.clock
     by_reference = copies.by_reference
     value_of = copies.value_of
 
@@ -80,7 +82,7 @@ def make_probe_many(
         found: dict[str, Any] = {}
         missed: list[str] = []
         now = clock()
-        if now >= rules.hit_until:
+        if now >= gate.until:
             return found, keys
         for key in keys:
             full_key = full_key_of(key) if type(key) is str else None

@@ -11,7 +11,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from cachebridge.core.entry import BLOCK_BYTES, BLOCKS, is_expired
+from cachebridge.core.entry import ABSENT, BLOCK_BYTES, BLOCKS, KIND, is_expired
 
 if TYPE_CHECKING:
     from cachebridge.core.entry import Entry
@@ -24,8 +24,16 @@ EVICTION_SHARE: Final = 64
 dictionary passes all slots emptied before it."""
 
 
+NEGATIVE_SHARE: Final = 16
+"""Negative entries take at most 1/16 of the entries: a scan of keys that do not exist
+must not push out real ones."""
+
+
 class LruStore:
-    """Entries by full key, bounded in number and estimated bytes."""
+    """Entries by full key, bounded in number and estimated bytes.
+
+    Negative entries have a bound of their own; the oldest of them leaves first.
+    """
 
     def __init__(self, *, max_entries: int, max_bytes: int, counters: Counters) -> None:
         self.entries: dict[str, Entry] = {}
@@ -38,6 +46,8 @@ class LruStore:
         self.note = self._noted.append
         """Note that a key was hit; needs no lock."""
         self._counters = counters
+        self._negative: dict[str, None] = {}
+        self._max_negative = max(1, max_entries // NEGATIVE_SHARE)
 
     @property
     def bytes(self) -> int:
@@ -61,6 +71,10 @@ class LruStore:
             self._apply_notes()
         entries[key] = entry
         self._blocks += entry[BLOCKS]
+        if self._negative or entry[KIND] is ABSENT:
+            crowded_out = self._bound_negative(key, entry)
+            if crowded_out:
+                return crowded_out
         if len(entries) > self.max_entries or self._blocks > self._max_blocks:
             return self._evict()
         return []
@@ -70,6 +84,8 @@ class LruStore:
         entry = self.entries.pop(key, None)
         if entry is not None:
             self._blocks -= entry[BLOCKS]
+            if self._negative:
+                self._negative.pop(key, None)
 
     def discard_some(self, limit: int) -> bool:
         """Remove up to ``limit`` entries; return True while some remain."""
@@ -78,6 +94,7 @@ class LruStore:
             self._blocks -= entries.popitem()[1][BLOCKS]
         if not entries:
             self._noted.clear()
+            self._negative.clear()
             self._blocks = 0
         return bool(entries)
 
@@ -106,6 +123,22 @@ class LruStore:
             entry = entries.pop(key, None)
             if entry is not None:
                 entries[key] = entry
+
+    def _bound_negative(self, key: str, entry: Entry) -> list[str]:
+        """Keep count of negative entries; let the oldest go if there are too many."""
+        negative = self._negative
+        negative.pop(key, None)
+        if entry[KIND] is not ABSENT:
+            return []
+        negative[key] = None
+        if len(negative) <= self._max_negative:
+            return []
+        share = max(1, self._max_negative // EVICTION_SHARE)
+        oldest = list(islice(negative, share))
+        for each in oldest:
+            self.pop(each)
+        self._counters.evictions += len(oldest)
+        return oldest
 
     def _evict(self) -> list[str]:
         entries = self.entries

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cachebridge.core.lease import LoadReply, Look, LookTerms
+
 NOT_AN_INTEGER: Final = "not an integer"
 """Answer of ``incr`` when the stored value is not a 64-bit integer or would not be."""
 
 Read = tuple[bytes | None, int]
 """Raw value (None if absent) and PTTL in milliseconds: -1 no expiry, -2 gone."""
+
+Ttl = int | None | list[int]
+"""Milliseconds, None without expiry; a list has one for each item."""
 
 
 class L2Store(Protocol):
@@ -19,7 +24,11 @@ class L2Store(Protocol):
 
     Each changing call is one atomic action of the server together with the publication
     of ``message``; None publishes nothing.  TTLs are milliseconds, None is without
-    expiry.  Every method raises L2Error if the store cannot answer.
+    expiry.  Every method raises L2Error if the store refuses, L2UnavailableError if it
+    cannot be reached.
+
+    ``store``, ``add`` that wins, ``incr``, ``replace`` and ``delete`` also delete the
+    load record of each key (``core/lease.py``).
     """
 
     def get(self, key: str) -> Read:
@@ -34,7 +43,7 @@ class L2Store(Protocol):
     def store(
         self,
         items: Sequence[tuple[str, bytes]],
-        ttl_ms: int | None,
+        ttl_ms: Ttl,
         message: bytes | None,
     ) -> None:
         """Set all items."""
@@ -57,6 +66,52 @@ class L2Store(Protocol):
         self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
     ) -> bool:
         """Set (None: delete) the key, keeping its TTL, if it still is ``expected``."""
+
+    # -- loading -----------------------------------------------------------------
+
+    def look(self, key: str, token: bytes, terms: LookTerms) -> Look:
+        """Read the key; if there is nothing to serve, take the right to load it.
+
+        ``token`` names the asker, who gets the lease unless somebody else holds one.
+        """
+
+    def store_loaded(
+        self,
+        key: str,
+        raw: bytes,
+        ttl_ms: int | None,
+        look: Look,
+        *,
+        keep_ms: int,
+        cost_ms: int,
+        message: bytes | None,
+    ) -> LoadReply:
+        """Set a loaded value if its generation still holds, and end the lease.
+
+        A value that appeared meanwhile (``look`` found none) stays.  With ``keep_ms`` a
+        copy serves for so long past the TTL.
+        """
+
+    def store_absent(
+        self, key: str, ttl_ms: int, look: Look, message: bytes | None
+    ) -> LoadReply:
+        """Note that there is no such thing (0: only delete), on the same conditions."""
+
+    def release(
+        self, key: str, look: Look, keep_ms: int, message: bytes | None
+    ) -> bytes | None:
+        """End the lease without a value, if the asker still holds it.
+
+        If there is a copy no older than ``keep_ms`` past its TTL, return it: then the
+        lease stays, marked as failed, so that the next try has to wait for its end.
+        """
+
+    def release_unshared(
+        self, key: str, look: Look, lease_ms: int, message: bytes | None
+    ) -> None:
+        """End the lease: for ``lease_ms`` everybody may load, since none can share."""
+
+    # -- everything ---------------------------------------------------------------
 
     def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Return the next cursor (0 at the end) and some keys matching the glob."""

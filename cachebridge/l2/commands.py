@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from hashlib import sha1
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cachebridge.core.lease import RECORD_SUFFIX
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cachebridge.l2.base import Ttl
+
 Words = tuple[bytes, ...]
 SCAN_COUNT: Final = b"1000"
+_SUFFIX: Final = RECORD_SUFFIX.encode()
 _PX: Final = b"PX"
 
 
@@ -118,25 +123,24 @@ def scan(pattern: bytes, cursor: int) -> Request:
     )
 
 
-# -- writes; without a message they are plain commands ------------------------------
+# -- writes ------------------------------------------------------------------------
 
 
 def store(
     items: Sequence[tuple[bytes, bytes]],
-    ttl_ms: int | None,
+    ttl_ms: Ttl,
     channel: bytes,
     message: bytes | None,
 ) -> Request:
-    """SET every item."""
-    ttl = b"" if ttl_ms is None else b"%d" % ttl_ms
+    """SET every item; TTLs of their own, if any, follow after the values."""
     keys = tuple([key for key, _ in items])
-    values = tuple([raw for _, raw in items])
-    if message is not None:
-        return call_script(STORE, keys, (channel, message, ttl, *values))
-    commands = _plain_store(keys, (channel, b"", ttl, *values))[1:]
-    if len(commands) == 1:
-        return Request(pack(*commands[0]))
-    return transaction(commands)
+    values = [raw for _, raw in items]
+    if isinstance(ttl_ms, list):
+        values += [b"%d" % each for each in ttl_ms]
+        ttl = b""
+    else:
+        ttl = b"" if ttl_ms is None else b"%d" % ttl_ms
+    return call_script(STORE, keys, (channel, message or b"", ttl, *values))
 
 
 def add(
@@ -144,10 +148,8 @@ def add(
 ) -> Request:
     """SET if absent.  Not sent twice: the second would deny the first its success."""
     ttl = b"" if ttl_ms is None else b"%d" % ttl_ms
-    if message is None:
-        words = _plain_add((key,), (channel, b"", ttl, raw))[1]
-        return Request(pack(*words), idempotent=False)
-    return call_script(ADD, (key,), (channel, message, ttl, raw), idempotent=False)
+    args = (channel, message or b"", ttl, raw)
+    return call_script(ADD, (key,), args, idempotent=False)
 
 
 def touch(
@@ -160,9 +162,7 @@ def touch(
 
 def delete(keys: Words, channel: bytes, message: bytes | None) -> Request:
     """UNLINK the keys; publishes always: an absent key may live on in a peer's L1."""
-    if message is None:
-        return Request(pack(b"UNLINK", *keys))
-    return call_script(DELETE, keys, (channel, message))
+    return call_script(DELETE, keys, (channel, message or b""))
 
 
 def incr(key: bytes, delta: int, channel: bytes, message: bytes | None) -> Request:
@@ -201,9 +201,10 @@ def ping() -> Request:
 # -- the scripts and their plain forms ----------------------------------------------
 
 
-def _script(
+def make_script(
     text: str, plain: Callable[[Words, Words], list[Words]] | None = None
 ) -> Script:
+    """Make a script; ``plain`` does the same in a transaction, where that can be."""
     source = text.encode()
     return Script(
         source, sha1(source, usedforsecurity=False).hexdigest().encode(), plain
@@ -214,18 +215,25 @@ def _expiry(ttl: bytes) -> Words:
     return (_PX, ttl) if ttl else ()
 
 
+def _record_of(key: bytes) -> bytes:
+    """Return the name of the key's load record."""
+    return key + _SUFFIX
+
+
 def _plain_read(keys: Words, _args: Words) -> list[Words]:
     return [(b"MGET", *keys), *[(b"PTTL", key) for key in keys]]
 
 
 def _plain_store(keys: Words, args: Words) -> list[Words]:
     channel, message, ttl, *values = args
+    ttls = values[len(keys) :] or [ttl] * len(keys)
     return [
         (b"PUBLISH", channel, message),
         *[
-            (b"SET", key, raw, *_expiry(ttl))
-            for key, raw in zip(keys, values, strict=True)
+            (b"SET", key, raw, *_expiry(each))
+            for key, raw, each in zip(keys, values, ttls, strict=False)
         ],
+        (b"UNLINK", *map(_record_of, keys)),
     ]
 
 
@@ -233,6 +241,7 @@ def _plain_add(keys: Words, args: Words) -> list[Words]:
     channel, message, ttl, raw = args
     return [
         (b"PUBLISH", channel, message),
+        (b"UNLINK", _record_of(keys[0])),
         (b"SET", keys[0], raw, b"NX", *_expiry(ttl)),
     ]
 
@@ -245,63 +254,90 @@ def _plain_touch(keys: Words, args: Words) -> list[Words]:
 
 def _plain_delete(keys: Words, args: Words) -> list[Words]:
     channel, message = args
-    return [(b"PUBLISH", channel, message), (b"UNLINK", *keys)]
+    return [
+        (b"PUBLISH", channel, message),
+        (b"UNLINK", *map(_record_of, keys)),
+        (b"UNLINK", *keys),
+    ]
 
 
-READ: Final = _script(
+READ: Final = make_script(
     """local r = redis.call('MGET', unpack(KEYS))
 local n = #KEYS
 for i = 1, n do r[n + i] = redis.call('PTTL', KEYS[i]) end
 return r""",
     _plain_read,
 )
-STORE: Final = _script(
-    """redis.call('PUBLISH', ARGV[1], ARGV[2])
-local ttl = ARGV[3]
-for i = 1, #KEYS do
+_PUBLISH: Final = "if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"
+_UNLINK_RECORD: Final = f"redis.call('UNLINK', KEYS[1] .. '{RECORD_SUFFIX}')\n"
+_UNLINK_RECORDS: Final = f"""if #KEYS == 1 then {_UNLINK_RECORD}else
+  for i = 1, #KEYS, 5000 do
+    local records = {{}}
+    for j = i, math.min(i + 4999, #KEYS) do
+      records[#records + 1] = KEYS[j] .. '{RECORD_SUFFIX}'
+    end
+    redis.call('UNLINK', unpack(records))
+  end
+end
+"""
+# A script that has written something may go on over maxmemory: the SETs come first.
+STORE: Final = make_script(
+    _PUBLISH
+    + """local n = #KEYS
+for i = 1, n do
+  local ttl = ARGV[i + n + 3] or ARGV[3]
   if ttl == '' then redis.call('SET', KEYS[i], ARGV[i + 3])
   else redis.call('SET', KEYS[i], ARGV[i + 3], 'PX', ttl) end
-end""",
+end
+"""
+    + _UNLINK_RECORDS,
     _plain_store,
 )
-ADD: Final = _script(
-    """if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('PUBLISH', ARGV[1], ARGV[2])
-if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[4])
+ADD: Final = make_script(
+    "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n"
+    + _PUBLISH
+    + """if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[4])
 else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3]) end
-return 1""",
+"""
+    + _UNLINK_RECORD
+    + "return 1",
     _plain_add,
 )
-TOUCH: Final = _script(
-    """if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
-if ARGV[3] == '' then redis.call('PERSIST', KEYS[1])
+TOUCH: Final = make_script(
+    "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end\n"
+    + _PUBLISH
+    + """if ARGV[3] == '' then redis.call('PERSIST', KEYS[1])
 else redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 return 1""",
     _plain_touch,
 )
-DELETE: Final = _script(
-    """redis.call('PUBLISH', ARGV[1], ARGV[2])
-local n = 0
+DELETE: Final = make_script(
+    _PUBLISH
+    + _UNLINK_RECORDS
+    + """local n = 0
 for i = 1, #KEYS, 5000 do
   n = n + redis.call('UNLINK', unpack(KEYS, i, math.min(i + 4999, #KEYS)))
 end
 return n""",
     _plain_delete,
 )
-INCR: Final = _script(
-    """if redis.call('EXISTS', KEYS[1]) == 0 then return false end
-if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
-redis.call('INCRBY', KEYS[1], ARGV[3])
-return redis.call('GET', KEYS[1])"""
+INCR: Final = make_script(
+    "if redis.call('EXISTS', KEYS[1]) == 0 then return false end\n"
+    + _PUBLISH
+    + """redis.call('INCRBY', KEYS[1], ARGV[3])
+"""
+    + _UNLINK_RECORD
+    + """return redis.call('GET', KEYS[1])"""
 )
 """Returns digits: a number would be a double in Lua, exact up to 2**53 only."""
-REPLACE: Final = _script(
-    """if redis.call('GET', KEYS[1]) ~= ARGV[3] then return 0 end
-if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
-if ARGV[4] then redis.call('SET', KEYS[1], ARGV[4], 'KEEPTTL')
+REPLACE: Final = make_script(
+    "if redis.call('GET', KEYS[1]) ~= ARGV[3] then return 0 end\n"
+    + _PUBLISH
+    + """if ARGV[4] then redis.call('SET', KEYS[1], ARGV[4], 'KEEPTTL')
 else redis.call('UNLINK', KEYS[1]) end
-return 1"""
+"""
+    + _UNLINK_RECORD
+    + "return 1"
 )
 _MULTI: Final = pack(b"MULTI")
 _EXEC: Final = pack(b"EXEC")

@@ -14,10 +14,15 @@ from itertools import islice
 from re import compile as compile_pattern
 from typing import TYPE_CHECKING, Final
 
+from cachebridge.core.lease import LoadReply
 from cachebridge.l2.base import NOT_AN_INTEGER, Read
+from cachebridge.l2.load_records import LoadRecords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from cachebridge.core.lease import Look, LookTerms
+    from cachebridge.l2.base import Ttl
 
 INT64: Final = range(-(2**63), 2**63)
 SWEEP: Final = 4
@@ -30,6 +35,7 @@ class MemoryServer:
         self.clock = clock
         self.lock = threading.RLock()
         self._data: dict[str, tuple[bytes, float | None]] = {}
+        self.loads = LoadRecords(clock)
         self.subscribers: list[Callable[[bytes], object]] = []
 
     def publish(self, message: bytes | None) -> None:
@@ -66,6 +72,7 @@ class MemoryServer:
     def clear(self) -> None:
         """Delete everything."""
         self._data.clear()
+        self.loads.clear()
 
     def deadline(self, ttl_ms: int | None) -> float | None:
         """Return the clock's reading at which a TTL from now is over."""
@@ -101,14 +108,16 @@ class MemoryStore:
     def store(
         self,
         items: Sequence[tuple[str, bytes]],
-        ttl_ms: int | None,
+        ttl_ms: Ttl,
         message: bytes | None,
     ) -> None:
         """Set all items."""
         server = self._server
+        ttls = ttl_ms if isinstance(ttl_ms, list) else [ttl_ms] * len(items)
         with server.lock:
-            for key, raw in items:
-                server.put(key, raw, server.deadline(ttl_ms))
+            for (key, raw), ttl in zip(items, ttls, strict=True):
+                server.loads.forget(key)
+                server.put(key, raw, server.deadline(ttl))
             server.publish(message)
 
     def add(
@@ -127,12 +136,15 @@ class MemoryStore:
             raw, _ = self.get(key)
             if raw is None:
                 return False
-            self.store([(key, raw)], ttl_ms, message)
+            self._server.put(key, raw, self._server.deadline(ttl_ms))
+            self._server.publish(message)
             return True
 
     def delete(self, keys: Sequence[str], message: bytes | None) -> int:
         """Delete the keys; publish in any case."""
         with self._server.lock:
+            for key in keys:
+                self._server.loads.forget(key)
             deleted = sum([self._server.pop(key) for key in keys])
             self._server.publish(message)
             return deleted
@@ -148,6 +160,7 @@ class MemoryStore:
             if value is None or value + delta not in INT64:
                 return NOT_AN_INTEGER
             value += delta
+            server.loads.forget(key)
             server.put(key, b"%d" % value, item[1])
             server.publish(message)
             return value
@@ -161,6 +174,7 @@ class MemoryStore:
             item = server.peek(key)
             if item is None or item[0] != expected:
                 return False
+            server.loads.forget(key)
             if raw is None:
                 server.pop(key)
             else:
@@ -168,13 +182,79 @@ class MemoryStore:
             server.publish(message)
             return True
 
+    # -- loading -----------------------------------------------------------------
+
+    def look(self, key: str, token: bytes, terms: LookTerms) -> Look:
+        """Read the key, or take the right to load it."""
+        with self._server.lock:
+            return self._server.loads.look(key, *self.get(key), token, terms)
+
+    def store_loaded(
+        self,
+        key: str,
+        raw: bytes,
+        ttl_ms: int | None,
+        look: Look,
+        *,
+        keep_ms: int,
+        cost_ms: int,
+        message: bytes | None,
+    ) -> LoadReply:
+        """Set a loaded value under its generation."""
+        server = self._server
+        with server.lock:
+            if self._is_refused(key, look):
+                return LoadReply(False, *self.get(key))
+            self.store([(key, raw)], ttl_ms, message)
+            server.loads.remember(key, raw, ttl_ms, keep_ms=keep_ms, cost_ms=cost_ms)
+            return LoadReply(stored=True)
+
+    def store_absent(
+        self, key: str, ttl_ms: int, look: Look, message: bytes | None
+    ) -> LoadReply:
+        """Note that there is no such thing."""
+        with self._server.lock:
+            if self._is_refused(key, look):
+                return LoadReply(False, *self.get(key))
+            self.delete([key], message)
+            self._server.loads.remember_absence(key, ttl_ms)
+            return LoadReply(stored=True)
+
+    def _is_refused(self, key: str, look: Look) -> bool:
+        appeared = look.raw is None and self.exists(key)
+        return appeared or not self._server.loads.holds(key, look.generation)
+
+    def release(
+        self, key: str, look: Look, keep_ms: int, message: bytes | None
+    ) -> bytes | None:
+        """End the lease without a value."""
+        with self._server.lock:
+            loads = self._server.loads
+            if not loads.is_owner(key, look.token):
+                return None
+            copy = loads.release(key, keep_ms)
+            if copy is None:
+                self._server.publish(message)
+            return copy
+
+    def release_unshared(
+        self, key: str, look: Look, lease_ms: int, message: bytes | None
+    ) -> None:
+        """End the lease, and let everybody load for a while."""
+        with self._server.lock:
+            loads = self._server.loads
+            if loads.is_owner(key, look.token):
+                loads.release_unshared(key, lease_ms)
+                self._server.publish(message)
+
+    # -- everything ---------------------------------------------------------------
+
     def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Return every matching key in one step; the cursor is 0 before and after."""
         matches = compile_pattern(translate(_to_fnmatch(pattern))).match
         with self._server.lock:
-            return cursor * 0, [
-                key for key in self._server.alive_keys() if matches(key)
-            ]
+            names = self._server.alive_keys() + self._server.loads.names()
+            return cursor * 0, [name for name in names if matches(name)]
 
     def flush_db(self, message: bytes) -> None:
         """Delete everything."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ class Link:
     replies come in over its bare socket.
     """
 
-    __slots__ = ("_connection", "_parser", "_poller", "_socket")
+    __slots__ = ("_connection", "_parser", "_poller", "_socket", "_timeout_s")
 
     def __init__(self, connection: Connection) -> None:
         try:
@@ -44,23 +45,38 @@ class Link:
             raise
         self._connection = connection
         self._parser = make_parser()
+        self._timeout_s = self._socket.gettimeout()
 
     def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send a request and return its ``count`` replies; errors are among them.
 
         After any exception the link is unusable: close it.
         """
-        receive, feed = self._socket.recv, self._parser.feed
+        began = time.monotonic()
         self._socket.sendall(packed)
-        replies: list[Any] = []
-        while len(replies) < count:
-            data = receive(READ_BYTES)
-            if not data:
-                raise RedisConnectionError("Connection closed by server.")
-            replies = replies + feed(data) if replies else feed(data)
+        replies = self._receive()
+        if len(replies) < count:
+            self._receive_rest(replies, count, began)
         if len(replies) > count:
             raise RedisConnectionError("more replies than questions")
         return replies
+
+    def _receive(self) -> list[Any]:
+        data = self._socket.recv(READ_BYTES)
+        if not data:
+            raise RedisConnectionError("Connection closed by server.")
+        return self._parser.feed(data)
+
+    def _receive_rest(self, replies: list[Any], count: int, began: float) -> None:
+        """Go on receiving; the timeout is for the whole, however slowly it drips in."""
+        while len(replies) < count:
+            if self._timeout_s is not None:
+                left_s = began + self._timeout_s - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError("timed out in the middle of the reply")
+                self._socket.settimeout(left_s)
+            replies += self._receive()
+        self._socket.settimeout(self._timeout_s)
 
     def is_stale(self) -> bool:
         """Tell whether something arrived unasked: the end of the stream, or garbage."""

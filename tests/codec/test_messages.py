@@ -130,7 +130,12 @@ class Fixture:
         self.clock = FakeClock()
         self.rules, self.store, self.counters = make_rules(self.clock)
         self.receiver = Receiver(
-            self.rules, self.counters, trust_s=2.0, on_proof=lambda: None
+            self.rules,
+            self.counters,
+            trust_s=2.0,
+            on_alive=lambda: None,
+            on_proof=lambda: None,
+            on_news=lambda _keys: None,
         )
         self.store.put("mine", entry_of("v"))
 

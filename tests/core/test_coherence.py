@@ -42,7 +42,7 @@ def counters(made):
 
 def hits(rules):
     """Tell whether the hit path's one comparison lets a hit through."""
-    return rules.clock() < rules.hit_until
+    return rules.clock() < rules.gate.until
 
 
 def assert_off(rules):

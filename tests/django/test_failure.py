@@ -1,6 +1,7 @@
-"""When Redis cannot answer: one exception type from every method, and nothing wrong.
+"""When Redis cannot answer, with ON_ERROR="raise" and without the circuit breaker.
 
-Each way of failing is a real server that really fails so.
+One exception type from every method, and nothing wrong.  Each way of failing is
+a real server that really fails so.  What happens otherwise: tests/outages.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from cachebridge.testing import ServerStartError
 from tests.django.support import entry, hits_of, trusted, wait_until
 
 TIMEOUT_S = 0.15
-OPTIONS = {"SOCKET_TIMEOUT": TIMEOUT_S, "SOCKET_CONNECT_TIMEOUT": TIMEOUT_S}
+OPTIONS = {
+    "SOCKET_TIMEOUT": TIMEOUT_S,
+    "SOCKET_CONNECT_TIMEOUT": TIMEOUT_S,
+    "ON_ERROR": "raise",
+    "BREAKER_FAILURES": 0,
+}
 
 READS = {
     "get": lambda cache: cache.get("k"),

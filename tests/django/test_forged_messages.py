@@ -12,6 +12,7 @@ import redis
 from django.core.cache import caches
 
 from cachebridge.codec.messages import Message, MessageType, encode_message
+from cachebridge.engine.report import stats_of
 from tests.django.support import entry, hits_of, trusted, wait_until
 
 VALUES = {"text": "old", "list": [1, [2]], "none": None, "number": 7}
@@ -72,7 +73,7 @@ def test_forged_frames_cost_misses_and_nothing_else(set_caches, redis_url, seed)
                 wrong.append(frame)
         assert wrong == []
         assert exploded == []
-        wait_until(lambda: engine.stats().messages_malformed > 50, "all handled")
+        wait_until(lambda: stats_of(engine).messages_malformed > 50, "all handled")
         private = f"{channel}:{engine.rules.origin.hex()}"
         for noise in (b"", b"x" * 16, os.urandom(100_000)):
             forger.publish(private, noise)

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cachebridge.core.entry import MISSING
+from cachebridge.core.loading import Outcome
 from cachebridge.engine.flights import Flights
 from tests.rig import engine_of, eventually, listening, lone_cache
 
@@ -239,18 +241,19 @@ def test_excluded_keys_load_once_too(cache):
     assert loader.calls == 1
 
 
-def test_two_processes_agree(redis_url):
-    """Two engines that load at once end with one value for both."""
-    one, two = lone_cache(redis_url), lone_cache(redis_url)
-    barrier = threading.Barrier(2)
+@pytest.mark.parametrize("lease_ttl", [0, 5])
+def test_two_processes_agree(redis_url, lease_ttl):
+    """Two engines end with one value for both, also if nothing keeps them apart."""
+    one, two = (lone_cache(redis_url, lease_ttl=lease_ttl) for _ in range(2))
+    start = threading.Barrier(2)
 
-    def load(value):
-        barrier.wait(5.0)
-        return value
+    def ask(cache, value):
+        start.wait(5.0)
+        return cache.get_or_load("k", Loader(value))
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(one.get_or_load, "k", lambda: load("one"))
-        second = pool.submit(two.get_or_load, "k", lambda: load("two"))
+        first = pool.submit(ask, one, "one")
+        second = pool.submit(ask, two, "two")
         assert first.result() == second.result() == one.get("k") == two.get("k")
 
 
@@ -262,17 +265,19 @@ def test_follower_is_interrupted():
     def lead(_flight):
         started.set()
         release.wait(5.0)
-        return b"raw"
+        return Outcome(b"raw", MISSING)
 
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(flights.lead_or_follow, "k", lead)
         started.wait(5.0)
-        follower = pool.submit(flights.lead_or_follow, "k", lambda _flight: b"own")
+        follower = pool.submit(
+            flights.lead_or_follow, "k", lambda _flight: Outcome(b"own", MISSING)
+        )
         eventually(lambda: flights._waiting)
         (flight,) = flights._waiting.values()
         assert flight.owner != next(iter(flights._waiting))
         release.set()
-        assert leader.result(5.0) == b"raw"
-        assert follower.result(5.0) in {b"raw", b"own"}
+        assert leader.result(5.0)[0].raw == b"raw"
+        assert follower.result(5.0)[0].raw in {b"raw", b"own"}
     assert flights.is_idle()
     assert not flights._waiting

@@ -189,12 +189,12 @@ def test_fork_shares_no_connection(redis_url, retired, kind):
         retire(engine_of(cache))
     cache.set("k", "parent")
     assert cache.get("k") == "parent"
-    parents = list(engine_of(cache).l2._pool._idle)
+    parents = list(engine_of(cache).l2._client._pool._idle)
     assert parents
 
     def child():
         cache.get("k")
-        return [link in parents for link in engine_of(cache).l2._pool._idle]
+        return [link in parents for link in engine_of(cache).l2._client._pool._idle]
 
     assert in_child(child) == "[False]"
     assert cache.get("k") == "parent"

@@ -28,9 +28,14 @@ class Bench:
         )
         self.copies = CopyRules(encode=PICKLE.encode, decode=PICKLE.decode)
         self.aliases = {}
-        parts = (self.aliases, self.store, self.rules, self.copies, self.counters)
-        self.probe = make_probe(*parts)
-        self.probe_many = make_probe_many(*parts)
+        shared = {
+            "gate": self.rules.gate,
+            "clock": self.rules.clock,
+            "copies": self.copies,
+            "counters": self.counters,
+        }
+        self.probe = make_probe(self.aliases, self.store, **shared)
+        self.probe_many = make_probe_many(self.aliases, self.store, **shared)
 
     def put(self, key, value, *, expires=2000.0):
         form = self.copies.form_of(value, PICKLE.encode(value))

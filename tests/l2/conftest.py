@@ -8,11 +8,12 @@ import pytest
 import redis
 
 from cachebridge.config import EngineOptions
+from cachebridge.l2.client import Client
 from cachebridge.l2.location import connection_factory, parse_location
 from cachebridge.l2.pool import Pool
 from cachebridge.l2.redis import RedisStore
 from cachebridge.testing import redis_server
-from tests.rig import stopped_engines
+from tests.rig import never_open, stopped_engines
 
 __all__ = ["admin", "own_db", "own_server", "own_url", "stopped_engines", "user_url"]
 
@@ -32,7 +33,8 @@ def open_store(url: str, **options: object) -> RedisStore:
         parsed.max_connections,
         parsed.socket_timeout,
     )
-    store = RedisStore(pool, channel=f"cachebridge:{location.db}", label=location.label)
+    client = Client(pool, label=location.label, breaker=never_open())
+    store = RedisStore(client, channel=f"cachebridge:{location.db}")
     _opened.append(store)
     return store
 

@@ -266,9 +266,9 @@ def test_idle_connections_are_dropped(own_url, closer):
     """A store whose idle connections were closed or left opens others."""
     store = open_store(own_url)
     store.store([("k", b"1")], None, None)
-    (idle,) = store._pool._idle
+    (idle,) = store._client._pool._idle
     getattr(store, closer)()
-    assert not store._pool._idle
+    assert not store._client._pool._idle
     assert idle.is_open() is (closer == "forget")
     assert store.get("k") == (b"1", -1)
     idle.close()

@@ -101,9 +101,9 @@ def test_interrupted_while_reading(filled, receive, error, limit):
         else:
             assert len(struck) == before, "an interruption is never swallowed"
     assert rounds > 300
-    assert all(link.is_open() for link in store._pool._idle)
+    assert all(link.is_open() for link in store._client._pool._idle)
     if limit:
-        assert store._pool._slots._value == limit, "no slot is lost"
+        assert store._client._pool._slots._value == limit, "no slot is lost"
 
 
 # A signal may also strike inside of a finalizer, where Python can only report it.
@@ -184,15 +184,15 @@ def test_many_threads_and_interruptions(filled, receive):
     receive(disturbed)
     with ThreadPoolExecutor(6) as threads:
         assert sum(threads.map(work, range(6))) > 50
-    assert store._pool._slots._value == 6
-    assert len(store._pool._idle) <= 6
+    assert store._client._pool._slots._value == 6
+    assert len(store._client._pool._idle) <= 6
 
 
 def test_garbage_on_an_idle_connection(own_server, filled):
     """An idle connection on which something has arrived unasked is not used."""
     store = open_store(filled)
     store.ping()
-    (link,) = store._pool._idle
+    (link,) = store._client._pool._idle
     link._socket.sendall(b"PING\r\n")
     eventually(link.is_stale)
     assert store.get(KEYS[0]) == (KEYS[0].encode(), -1)
@@ -203,13 +203,13 @@ def test_limit_of_connections(redis_server_factory):
     """All MAX_CONNECTIONS busy: an L2Error naming the option, and no deadlock."""
     server = redis_server_factory()
     store = open_store(server.url, max_connections=2, socket_timeout=0.1)
-    taken = [store._pool.take(), store._pool.take()]
+    taken = [store._client._pool.take(), store._client._pool.take()]
     started = time.monotonic()
     with pytest.raises(L2Error, match="all 2 of MAX_CONNECTIONS are busy"):
         store.ping()
     assert 0.1 <= time.monotonic() - started < 0.8
     for link in taken:
-        store._pool.give_back(link)
+        store._client._pool.give_back(link)
     with ThreadPoolExecutor(8) as threads:
         for each in [threads.submit(store.ping) for _ in range(200)]:
             each.result()

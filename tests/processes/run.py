@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S: Final = 0.3
 OPTIONS: Final[dict[str, Any]] = {
+    # The checker must tell an outage from an answer, and the breaker would flush L1
+    # where other rules are to be put to the test: tests/outages has both.
+    "ON_ERROR": "raise",
+    "BREAKER_FAILURES": 0,
+    "LEASE_TTL": 1.0,
     "BUS_TRUST": BUS_TRUST_S,
     "BUS_HEARTBEAT": 0.2,
     "SOCKET_TIMEOUT": SOCKET_TIMEOUT_S,

@@ -7,10 +7,10 @@ is the place between them where the test lets that happen.
 
 from __future__ import annotations
 
-from cachebridge.config import EngineOptions
+from cachebridge.config import CacheOptions, EngineOptions
 from cachebridge.core.entry import MISSING
 from cachebridge.engine.engine import Engine
-from cachebridge.engine.sync import coherent_operations
+from cachebridge.engine.sync import make_operations
 from cachebridge.l1.probe import make_probe
 from cachebridge.l2.location import parse_location
 
@@ -34,7 +34,13 @@ class Interrupted:
 def stale_engine(clock):
     """An engine whose L1 holds a value from before the bus broke."""
     engine = Engine(parse_location("memory://hit-order"), EngineOptions(), clock=clock)
-    operations = coherent_operations(engine, engine.values_for("pickle"))
+    operations = make_operations(
+        engine,
+        engine.values_for("pickle"),
+        CacheOptions(),
+        enters_l1=True,
+        behind=lambda load: load,
+    )
     rules = engine.rules
     rules.on_subscribed()
     rules.extend_trust(clock.now + 2)
@@ -58,9 +64,10 @@ def test_the_fast_path():
     probe = make_probe(
         {KEY: KEY},
         engine.l1,
-        engine.rules,
-        engine.values_for("pickle").copies,
-        engine.counters,
+        gate=engine.rules.gate,
+        clock=engine.rules.clock,
+        copies=engine.values_for("pickle").copies,
+        counters=engine.counters,
     )
     assert probe(KEY) is MISSING
     assert clock.happens is None

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from cachebridge import Cache
+from cachebridge.engine.loads import LoadRun
 from tests.processes.test_fork import wait_for
 
 KEY = "key"
@@ -16,14 +17,18 @@ KEY = "key"
 class SlowLeader:
     """A cache whose first load stops between L2's answer to a request and landing."""
 
-    def __init__(self, cache, request):
+    def __init__(self, cache, request, monkeypatch):
         self.cache = cache
-        self.operations = cache._binding.coherent
+        self.engine = cache._binding.engine
         self.answered = threading.Event()
         self.goes_on = threading.Event()
         self.results = []
-        self._original = getattr(self.operations, request)
-        setattr(self.operations, request, self._stop_once)
+        self._original = getattr(LoadRun, request)
+        monkeypatch.setattr(
+            LoadRun,
+            request,
+            lambda *args: self._stop_once(*args),  # noqa: PLW0108 a method needs it
+        )
         self._leader = threading.Thread(target=self._load)
         self._leader.start()
         assert self.answered.wait(5)
@@ -46,7 +51,7 @@ class SlowLeader:
             )
         )
         follower.start()
-        wait_for(lambda: self.operations._engine.flights._waiting)
+        wait_for(lambda: self.engine.flights._waiting)
         self.goes_on.set()
         follower.join(5)
         self._leader.join(5)
@@ -59,17 +64,17 @@ def cache(redis_url):
     return Cache(redis_url, L1_MAX_ENTRIES=0)
 
 
-def test_a_follower_sees_what_was_set_before_it_asked(cache):
+def test_a_follower_sees_what_was_set_before_it_asked(cache, monkeypatch):
     """The leader had read the old value by then."""
     cache.set(KEY, "old")
-    leader = SlowLeader(cache, "read_raw")
+    leader = SlowLeader(cache, "look", monkeypatch)
     cache.set(KEY, "new")
     assert sorted(leader.follow("unused")) == ["new", "old"]
 
 
-def test_a_follower_sees_what_was_deleted_before_it_asked(cache):
+def test_a_follower_sees_what_was_deleted_before_it_asked(cache, monkeypatch):
     """The leader had added what it loaded by then; the follower loads again."""
-    leader = SlowLeader(cache, "add_encoded")
+    leader = SlowLeader(cache, "store_loaded", monkeypatch)
     cache.delete(KEY)
     assert sorted(leader.follow("loaded later")) == ["loaded", "loaded later"]
 

@@ -274,7 +274,7 @@ class Process:
                 for key, e in engine.l1.entries.items()
             ),
             max(rules.trusted_until - now, 0.0),
-            max(rules.hit_until - now, 0.0),
+            max(rules.gate.until - now, 0.0),
             rules.connected,
             self.link,
             tuple(envelope.key() for envelope in self.queue),

@@ -219,7 +219,7 @@ class Witness:
     def _trust(self, process: Process) -> None:
         rules, now, index = process.engine.rules, self._world.now, process.index
         may = self._subscribed[index] and now < self._trusted_until[index]
-        is_on = rules.is_on(now) or now < rules.hit_until
+        is_on = rules.is_on(now) or now < rules.gate.until
         self._demand(may or not is_on, "I11", "P%d trusts L1 without reason", index)
 
     def _own_writes(self, process: Process) -> None:

@@ -17,7 +17,6 @@ from cachebridge.core.coherence import NEVER, NO_TOKEN, Coherence
 from cachebridge.core.fill import Fill
 from cachebridge.core.write import Write
 from cachebridge.engine.receiver import Receiver
-from cachebridge.engine.sync import Operations
 from tests.schedules.doubles import Store
 from tests.schedules.invariants import ALL, AT_REST, SEEN
 
@@ -93,15 +92,6 @@ def _begin_with_bump_only(
 
 def _end_without_bump(_self: Coherence, _flight: Flight) -> None:
     pass
-
-
-def _set_offering_first(
-    self: Operations, key: str, value: Any, ttl_ms: int | None
-) -> None:
-    raw = self._values.encode(value)
-    with self._write((key,)) as write:
-        self._values.take_written(write, {key: value}, {key: raw}, ttl_ms)
-        self._l2.store(((key, raw),), ttl_ms, self._message(write))
 
 
 def _end_despite_error(self: Write, *_exc: object) -> None:
@@ -233,10 +223,7 @@ CAUGHT = (
     ),
     Mutant(
         "failed write keeps its value",
-        (
-            (Operations, "set", _set_offering_first),
-            (Write, "__exit__", _end_despite_error),
-        ),
+        ((Write, "__exit__", _end_despite_error),),
         ("ghost", "cancel"),
         AT_REST,
     ),

@@ -1,0 +1,109 @@
+"""The circuit breaker: a shared store that is away costs microseconds, not timeouts.
+
+Closed, every call goes through.  After some failures in a row it opens: calls fail at
+once, save for one probe now and then.  The first answer of any kind closes it again,
+that of the bus's heartbeat included, so that mostly no caller has to be the probe.
+
+Source: M. Nygard, Release It!, 2007, "Circuit Breaker".
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cachebridge.errors import L2UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RETRY_MAX_S: Final = 10.0
+
+
+class BreakerWatcher(Protocol):
+    """Told of each change of state, in the thread that causes it, one at a time."""
+
+    def on_open(self, reason: str) -> None:
+        """The store is away from now on."""
+
+    def on_close(self) -> None:
+        """The store has answered; the caller has not seen the answer yet."""
+
+
+class Breaker:
+    """Thread safe.  ``failures`` of 0 as the threshold never opens.
+
+    Users ask ``is_open`` before each call, and call ``admit`` if so; afterwards
+    ``fail``, or ``succeed`` if ``failures`` is not 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: int,
+        retry_s: float,
+        clock: Callable[[], float],
+        jitter: Callable[[float, float], float],
+        watcher: BreakerWatcher,
+    ) -> None:
+        self._threshold = threshold
+        self._first_retry_s = retry_s
+        self._clock = clock
+        self._jitter = jitter
+        self._watcher = watcher
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin closed (also after a fork), telling nobody."""
+        self._lock = threading.Lock()
+        self._retry_s = self._first_retry_s
+        self._retry_at = 0.0
+        self.failures = 0
+        self.is_open = False
+        self.reason = ""
+
+    def refuses(self) -> bool:
+        """Tell cheaply whether ``admit`` would raise."""
+        return self.is_open and self._clock() < self._retry_at
+
+    def admit(self) -> None:
+        """Let one caller through as a probe when it is time, refuse the others.
+
+        Raises L2UnavailableError.
+        """
+        with self._lock:
+            if not self.is_open:
+                return
+            wait_s = self._retry_at - self._clock()
+            if wait_s <= 0:
+                self._schedule()
+                return
+        raise L2UnavailableError(
+            f"not asked, it is away (next try in {wait_s:.1f} s): {self.reason}"
+        )
+
+    def fail(self, reason: str) -> None:
+        """Note that the store could not be reached, or not in time."""
+        with self._lock:
+            self.failures += 1
+            self.reason = reason
+            if self.is_open or not 0 < self._threshold <= self.failures:
+                return
+            self._retry_s = self._first_retry_s
+            self._schedule()
+            self.is_open = True
+            self._watcher.on_open(reason)
+
+    def succeed(self) -> None:
+        """Note that the store has answered."""
+        with self._lock:
+            self.failures = 0
+            if self.is_open:
+                self._watcher.on_close()
+                self.is_open = False
+
+    def _schedule(self) -> None:
+        """Set the time of the next probe, later each time."""
+        wait_s = self._jitter(0.8 * self._retry_s, self._retry_s)
+        self._retry_at = self._clock() + wait_s
+        self._retry_s = min(2 * self._retry_s, max(RETRY_MAX_S, self._first_retry_s))

@@ -1,0 +1,123 @@
+"""Deletes that could not be carried out while L2 was away: owed, and paid first of all.
+
+A value whose change failed is still in L2.  Before this process reads or writes
+anything there again, it deletes every such key, so that nobody, itself included, finds
+the old value.  Values are never replayed: another process may have written newer ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cachebridge.codec.messages import batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from cachebridge.core.keys import KeyPattern
+
+_log = logging.getLogger("cachebridge.engine")
+
+K = TypeVar("K")
+
+MAX_KEYS: Final = 10_000
+
+
+class Debts:
+    """The owed deletes of one engine, by key.  Thread safe.
+
+    More than ``limit`` keys become one clear of their cache; a cache whose keys cannot
+    be found by a pattern loses those over the limit, which is counted and logged.
+    """
+
+    def __init__(self, limit: int = MAX_KEYS) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._paying = threading.RLock()
+        self._stamp = itertools.count(1).__next__
+        self._keys: dict[str, int] = {}
+        self._patterns: dict[KeyPattern, int] = {}
+        self._everything = 0
+        self.payer: Callable[[], None] | None = None
+        """Pays all debts, of whichever cache; does not raise."""
+        self.lost = 0
+        """Keys that could not be kept: their old values live on until they expire."""
+
+    def __bool__(self) -> bool:
+        return bool(self._keys or self._patterns or self._everything)
+
+    def __len__(self) -> int:
+        return len(self._keys) + len(self._patterns) + bool(self._everything)
+
+    def owe(self, keys: Iterable[str], pattern: KeyPattern | None) -> None:
+        """Delete these keys later; ``pattern`` matches all keys of their cache."""
+        with self._lock:
+            for key in keys:
+                if len(self._keys) < self._limit or key in self._keys:
+                    self._keys[key] = self._stamp()
+                elif pattern is not None:
+                    self._patterns[pattern] = self._stamp()
+                else:
+                    self._lose(key)
+
+    def _lose(self, key: str) -> None:
+        if not self.lost:
+            _log.error(
+                "over %d deletes wait for the shared store and this cache has no "
+                "pattern to clear by: %.80s and later ones may keep their old values",
+                self._limit,
+                key,
+            )
+        self.lost += 1
+
+    def owe_clear(self, pattern: KeyPattern) -> None:
+        """Clear a cache later."""
+        with self._lock:
+            self._patterns[pattern] = self._stamp()
+
+    def owe_flush(self) -> None:
+        """Delete the whole database later."""
+        with self._lock:
+            self._everything = self._stamp()
+
+    def concern(self, keys: Iterable[str]) -> bool:
+        """Tell whether one of the keys may still have an old value in L2."""
+        if self._patterns or self._everything:
+            return True
+        return not self._keys.keys().isdisjoint(keys)
+
+    def pay(
+        self,
+        delete: Callable[[Sequence[str]], object],
+        clear: Callable[[KeyPattern], object],
+        flush: Callable[[], object],
+    ) -> None:
+        """Carry out what is owed; whoever comes meanwhile waits.
+
+        What the calls raise comes out, and the rest stays owed.  What is owed anew
+        during its payment stays, too.
+        """
+        with self._paying:
+            if not self:  # somebody else has paid
+                return
+            if everything := self._everything:
+                flush()
+                with self._lock:
+                    if self._everything == everything:
+                        self._everything = 0
+            for pattern, stamp in list(self._patterns.items()):
+                clear(pattern)
+                self._settle(self._patterns, pattern, stamp)
+            owed = self._keys.copy()
+            for batch in batches(list(owed)) if owed else []:
+                delete(batch)
+                for key in batch:
+                    self._settle(self._keys, key, owed[key])
+
+    def _settle(self, owed: dict[K, int], key: K, stamp: int) -> None:
+        with self._lock:
+            if owed.get(key) == stamp:
+                del owed[key]

@@ -1,0 +1,88 @@
+"""An outage of L2 as the engine sees it: when it begins and ends, counted and logged.
+
+What callers get meanwhile stands in ``engine/guarded.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from cachebridge.engine.debts import Debts
+from cachebridge.errors import L2UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cachebridge.core.coherence import Coherence
+    from cachebridge.errors import L2Error
+    from cachebridge.stats import Counters
+
+_log = logging.getLogger("cachebridge.engine")
+
+
+class Outage:
+    """Watches the breaker of one engine, and keeps what is owed to L2."""
+
+    def __init__(
+        self,
+        rules: Coherence,
+        counters: Counters,
+        *,
+        clock: Callable[[], float],
+        label: str,
+    ) -> None:
+        self._rules = rules
+        self._counters = counters
+        self._clock = clock
+        self._label = label
+        self.debts = Debts()
+        self.began_at: float | None = None
+        """When the breaker opened; None while it is closed."""
+        self.refusals: dict[str, str] = {}
+        """What L2 refuses although it is there, by kind of operation."""
+
+    def reset(self) -> None:
+        """Begin anew in the child of a fork: the parent pays its own debts."""
+        self.debts = Debts()
+        self.began_at = None
+        self.refusals = {}
+
+    # -- what the breaker reports ------------------------------------------------------
+
+    def on_open(self, reason: str) -> None:
+        """L2 is away."""
+        self.began_at = self._clock()
+        self._counters.outages += 1
+        self._rules.begin_outage()
+        _log.warning("the shared store is away, answers are degraded: %s", reason)
+
+    def on_close(self) -> None:
+        """L2 is back: before its answer is used, what it does not know must go."""
+        self._rules.end_outage()
+        lasted_s = self._clock() - (self.began_at or self._clock())
+        self.began_at = None
+        _log.warning(
+            "the shared store is back after %.1f s: %s (%d deletes to catch up on)",
+            lasted_s,
+            self._label,
+            len(self.debts),
+        )
+
+    # -- what operations report ----------------------------------------------------
+
+    def note(self, exc: L2Error, kind: str) -> None:
+        """Count one degraded answer; log a refusal once until it is over."""
+        self._counters.degraded += 1
+        self._rules.prolong_outage()
+        if isinstance(exc, L2UnavailableError):
+            return  # the breaker tells of it
+        reason = str(exc.__cause__ or exc)
+        if self.refusals.get(kind) != reason:
+            self.refusals[kind] = reason
+            _log.warning("the shared store refuses to %s: %s", kind, exc)
+
+    def accepted(self, kind: str) -> None:
+        """An operation of this kind has succeeded."""
+        if self.refusals.pop(kind, None) is not None:
+            _log.warning("the shared store accepts to %s again", kind)

@@ -1,0 +1,167 @@
+"""The load records of ``memory://``: what ``load_scripts`` does inside of Redis.
+
+Used under the lock of the server that they belong to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from cachebridge.core.lease import RECORD_MS, RECORD_SUFFIX, Look, LookState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cachebridge.core.lease import LookTerms
+
+SWEEP: Final = 4
+_NO_LEASE: Final = float("-inf")
+
+
+@dataclass(slots=True)
+class LoadRecord:
+    """What is known of one key's load; times are readings of the clock, in seconds."""
+
+    until: float
+    """When the record itself is over."""
+    generation: bytes = b""
+    owner: bytes = b""
+    leased_until: float = _NO_LEASE
+    has_failed: bool = False
+    is_open: bool = False
+    copy: bytes | None = None
+    copy_expired_at: float = 0.0
+    cost_ms: int = 0
+    is_absent: bool = False
+
+
+class LoadRecords:
+    """The records of one server, by key."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._records: dict[str, LoadRecord] = {}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._records.clear()
+
+    def names(self) -> list[str]:
+        """Return the names that the records would have in Redis."""
+        return [key + RECORD_SUFFIX for key in self._records]
+
+    def forget(self, key: str) -> None:
+        """The key was written: loads that run now may store nothing."""
+        self._records.pop(key, None)
+
+    def holds(self, key: str, generation: bytes) -> bool:
+        """Tell whether no write has come since the generation began."""
+        record = self._find(key)
+        return record is not None and record.generation == generation
+
+    def is_owner(self, key: str, token: bytes) -> bool:
+        """Tell whether the lease was last given to this token."""
+        record = self._find(key)
+        return record is not None and record.owner == token
+
+    def look(
+        self, key: str, raw: bytes | None, ttl_ms: int, token: bytes, terms: LookTerms
+    ) -> Look:
+        """Judge what was read, and take the lease if there is nothing to serve."""
+        now = self._clock()
+        record = self._find(key)
+        cost_ms = record.cost_ms if record else 0
+        if raw is not None and not terms.is_refresh:
+            return Look(LookState.HIT, raw, ttl_ms, cost_ms, token=token)
+        if record is not None and raw is None:
+            served = self._serve(record, token, terms, now)
+            if served is not None:
+                return served
+        if (
+            record is not None
+            and record.owner != token
+            and not (record.is_open or terms.joins)
+        ):
+            wait_ms = int((record.leased_until - now) * 1000) if record.owner else 0
+            if wait_ms > 0:
+                copy = self._copy_of(record, terms.stale_if_error_ms, now)
+                shown = copy if record.has_failed and raw is None else None
+                return Look(LookState.BUSY, shown, 0, cost_ms, wait_ms, token=token)
+        if record is None:
+            record = self._records[key] = LoadRecord(0.0)
+        record.generation = record.generation or token
+        record.owner = token
+        record.leased_until = now + terms.lease_ms / 1000
+        record.has_failed = False
+        if not record.is_open:
+            record.until = max(record.until, now + RECORD_MS / 1000)
+        self._sweep()
+        return Look(LookState.LEASE, raw, ttl_ms, cost_ms, 0, record.generation, token)
+
+    def _serve(
+        self, record: LoadRecord, token: bytes, terms: LookTerms, now: float
+    ) -> Look | None:
+        if record.is_absent:
+            left_ms = max(1, int((record.until - now) * 1000))
+            return Look(LookState.ABSENT, None, left_ms, token=token)
+        copy = self._copy_of(record, terms.stale_ms, now)
+        if copy is None or terms.is_refresh:
+            return None
+        return Look(LookState.STALE, copy, 0, record.cost_ms, token=token)
+
+    @staticmethod
+    def _copy_of(record: LoadRecord, max_age_ms: int, now: float) -> bytes | None:
+        """Return the copy if it is no older than ``max_age_ms`` past its TTL."""
+        age_s = now - record.copy_expired_at
+        return record.copy if age_s * 1000 <= max_age_ms else None
+
+    def remember(
+        self, key: str, raw: bytes, ttl_ms: int | None, *, keep_ms: int, cost_ms: int
+    ) -> None:
+        """Keep what a stored value leaves: its cost, and a copy for later."""
+        if ttl_ms is None or not (keep_ms or cost_ms):
+            return
+        expires = self._clock() + ttl_ms / 1000
+        record = LoadRecord(expires + keep_ms / 1000, cost_ms=cost_ms)
+        if keep_ms:
+            record.copy, record.copy_expired_at = raw, expires
+        self._records[key] = record
+
+    def remember_absence(self, key: str, ttl_ms: int) -> None:
+        """Keep the mark that there is no such thing."""
+        if ttl_ms:
+            until = self._clock() + ttl_ms / 1000
+            self._records[key] = LoadRecord(until, is_absent=True)
+
+    def release(self, key: str, keep_ms: int) -> bytes | None:
+        """End the lease, or leave it as failed and return the copy to serve."""
+        record = self._records[key]
+        copy = self._copy_of(record, keep_ms, self._clock()) if keep_ms else None
+        if copy is not None:
+            record.has_failed = True
+        elif record.copy is None:
+            del self._records[key]
+        else:
+            record.owner, record.leased_until = b"", _NO_LEASE
+        return copy
+
+    def release_unshared(self, key: str, lease_ms: int) -> None:
+        """Let everybody load for a while."""
+        record = self._records[key]
+        record.is_open = True
+        if record.copy is None:
+            record.until = self._clock() + lease_ms / 1000
+
+    def _find(self, key: str) -> LoadRecord | None:
+        record = self._records.get(key)
+        if record is not None and record.until <= self._clock():
+            del self._records[key]
+            return None
+        return record
+
+    def _sweep(self) -> None:
+        """Let a few of the oldest records go if they are over."""
+        for key in list(islice(self._records, SWEEP)):
+            self._find(key)
