@@ -179,6 +179,29 @@ def test_a_round_trip_says_less(client, server, set_caches):
     assert response.json()["caches"]["default"]["l1_trusted"] is True
 
 
+def test_a_round_trip_with_a_dead_redis(client, server):
+    """A warm key does not show that Redis is gone, a new one not why; the view does."""
+    cache = trusted(caches["default"])
+    cache.set("warm", "works")
+    server.kill()
+    assert cache.get("warm") == "works"
+    cache.set("probe", "works", 5)
+    assert cache.get("probe") is None
+    response = client.get(ALL)
+    assert response.status_code == 503
+    state = response.json()["caches"]["default"]
+    assert state["l2_reachable"] is False
+    assert "refused" in state["error"]
+    assert cache.get("warm") == "works"
+
+    def breaker_open(path):
+        cache.get("nobody-sets-this")
+        return client.get(path).json()["caches"]["default"]["breaker_open"]
+
+    wait_until(lambda: breaker_open(ALL) and breaker_open(LIVE), "the breaker opens")
+    assert client.get(LIVE).status_code == 200
+
+
 def test_a_wrong_password(client, redis_server_factory, set_caches):
     """503 with the reason, and neither the right nor the wrong password in it."""
     server = redis_server_factory(args=("--requirepass", "the-right-one"))

@@ -9,7 +9,12 @@ from dataclasses import asdict
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from cachebridge.contrib.django.aliases import UnusableAliasError, bridge, conceal
+from cachebridge.contrib.django.aliases import (
+    UnusableAliasError,
+    binding_of,
+    bridge,
+    conceal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,7 +45,12 @@ def _ask_server(cache: CacheBridge) -> State:
 
 
 def _look(cache: CacheBridge) -> State:
-    return {"l1_trusted": cache.stats().trusted, "ok": True}
+    breaker = binding_of(cache).engine.breaker
+    return {
+        "l1_trusted": cache.stats().trusted,
+        "breaker_open": breaker.is_open,
+        "ok": True,
+    }
 
 
 def _states(
