@@ -60,9 +60,7 @@ def _measure_cold(url: str) -> Row:
         "s",
         figures,
         [Verdict("at most one round trip more", f"{more} more", more <= 1)],
-        [
-            f"in time {paired(figures[_LEASED], figures[_PLAIN])}, single-flight included"
-        ],
+        [f"in time {paired(figures[_LEASED], figures[_PLAIN])}, single-flight and all"],
     )
 
 

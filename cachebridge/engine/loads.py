@@ -66,7 +66,7 @@ class LoadRun:
         operations.notice_read()
         if flight.joins:
             terms = terms._replace(joins=True)
-        value = MISSING
+        value: Any = MISSING
         with operations.open_fill((key,)) as fill:
             look = operations.l2.look(key, token, terms)
             if look.state is LookState.HIT:
