@@ -94,7 +94,7 @@ class LoadRun:
 
     def wait(self, lease_s: float, attempt: int) -> None:
         """Wait until the bus brings news of the key, or it is time to look again."""
-        longest_s = poll_s(attempt, has_bus=self._engine.rules.connected)
+        longest_s = poll_s(attempt, has_bus=self._operations.hears_of_loads())
         self._flight.wait_for_news(min(lease_s + _GRACE_S, longest_s))
 
     def store_loaded(
