@@ -23,6 +23,8 @@ from benchmarks.rows import (
     flask_web,
     invalidation,
     memory,
+    outage,
+    stampede,
     threads,
     web,
 )
@@ -43,8 +45,10 @@ ROWS: dict[str, Measure] = {
     "T11": web.measure,
     "F": flask_memoize.measure,
     "T12": flask_web.measure,
+    "T13": stampede.measure,
     "T14": invalidation.measure,
     "T15": memory.measure,
+    "L": outage.measure,
 }
 
 

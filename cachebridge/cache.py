@@ -86,7 +86,7 @@ class Cache(Operated):
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values that exist, by key; one round trip for what L1 lacks."""
         found, missed = self._binding.probe_many(list(keys))
-        for operations, names in self._group(missed):
+        for operations, names in self._binding.group(missed, self._locate):
             for full_key, value in operations.get_many(names).items():
                 found[names[full_key]] = value
         return found
@@ -114,7 +114,7 @@ class Cache(Operated):
         Returns the keys that failed, which is all or none.
         """
         failed: list[str] = []
-        for operations, names in self._group(items):
+        for operations, names in self._binding.group(items, self._locate):
             by_full_key = {full_key: items[key] for full_key, key in names.items()}
             refused = operations.set_many(by_full_key, self._ttl_ms(ttl))
             failed += [names[full_key] for full_key in refused]
@@ -151,7 +151,8 @@ class Cache(Operated):
     def delete_many(self, keys: Iterable[str]) -> int:
         """Delete all keys; return how many existed."""
         return sum(
-            operations.delete_many(names) for operations, names in self._group(keys)
+            operations.delete_many(names)
+            for operations, names in self._binding.group(keys, self._locate)
         )
 
     def get_or_load(
@@ -211,15 +212,6 @@ class Cache(Operated):
         if operations is self._binding.coherent and type(key) is str:
             self._binding.remember(key, full_key)
         return operations, full_key
-
-    def _group(self, keys: Iterable[str]) -> list[tuple[Guarded, dict[str, str]]]:
-        """Sort keys by their operations: mostly all are in one group."""
-        coherent, direct = self._binding.coherent, self._binding.direct
-        names: dict[Guarded, dict[str, str]] = {coherent: {}, direct: {}}
-        for key in keys:
-            operations, full_key = self._locate(key)
-            names[operations][full_key] = key
-        return [(each, names[each]) for each in names if names[each]]
 
     def _ttl_ms(self, ttl: Ttl) -> int | None:
         return to_milliseconds(self._options.timeout if ttl is DEFAULT else ttl)

@@ -120,6 +120,32 @@ def override_load_options(
     return replace(options, **checked)
 
 
+_CLIENT_OPTIONS: Final = {
+    "max_connections": "MAX_CONNECTIONS",
+    "socket_connect_timeout": "SOCKET_CONNECT_TIMEOUT",
+    "socket_timeout": "SOCKET_TIMEOUT",
+}
+"""Arguments of redis-py's clients and pools that are options here."""
+
+
+def split_client_arguments(
+    arguments: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort redis-py's arguments: options of ours, and the rest, for connections.
+
+    A None of the former leaves the default.
+    """
+    options = {
+        _CLIENT_OPTIONS[name]: value
+        for name, value in arguments.items()
+        if name in _CLIENT_OPTIONS and value is not None
+    }
+    rest = {
+        name: value for name, value in arguments.items() if name not in _CLIENT_OPTIONS
+    }
+    return options, rest
+
+
 def _unknown(name: object, also_valid: tuple[str, ...]) -> str:
     valid = sorted({*_CHECKS, *also_valid})
     near = get_close_matches(str(name).upper(), valid, n=1)

@@ -334,12 +334,7 @@ class CacheBridge(Operated, BaseCache):
         self, keys: Iterable[Any], version: int | None
     ) -> list[tuple[Guarded, dict[str, Any]]]:
         """Sort keys by their operations: mostly all are in one group."""
-        coherent, direct = self._binding.coherent, self._binding.direct
-        names: dict[Guarded, dict[str, Any]] = {coherent: {}, direct: {}}
-        for key in keys:
-            operations, full_key = self._locate(key, version)
-            names[operations][full_key] = key
-        return [(each, names[each]) for each in names if names[each]]
+        return self._binding.group(keys, lambda key: self._locate(key, version))
 
     def _ttl_ms(self, timeout: Any) -> int | None:
         return to_milliseconds(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cachebridge.config import OPTION_NAMES
+from cachebridge.config import OPTION_NAMES, split_client_arguments
 from cachebridge.errors import ConfigError
 
 _log = logging.getLogger("cachebridge.django")
@@ -123,12 +123,8 @@ def _pool_arguments(value: Any, translated: dict[str, Any]) -> dict[str, Any]:
     """Sort django-redis's CONNECTION_POOL_KWARGS to where they belong here."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"CONNECTION_POOL_KWARGS must be a dict, not {value!r}.")
-    arguments = dict(value)
-    if (limit := arguments.pop("max_connections", None)) is not None:
-        translated["MAX_CONNECTIONS"] = limit
-    for name in ("socket_timeout", "socket_connect_timeout"):
-        if (seconds := arguments.pop(name, None)) is not None:
-            translated[name.upper()] = seconds
+    options, arguments = split_client_arguments(value)
+    translated.update(options)
     arguments.pop("retry_on_timeout", None)
     return arguments
 

@@ -250,8 +250,11 @@ class Engine:
         elif now - self._used_at > UNUSED_S:
             self.stop()
 
-    def stop(self) -> None:
-        """Stop listening and close idle connections; a later use starts both again."""
+    def stop(self, *, patience_s: float = 0.0) -> None:
+        """Stop listening and close idle connections; a later use starts both again.
+
+        Refreshes that run get ``patience_s`` to end; those that wait are dropped.
+        """
         with self._listening:
             bus, self._bus = self._bus, None
             self._reads = 0
@@ -260,7 +263,7 @@ class Engine:
             # Still under the lock: a bus that starts anew must not meet this break.
             self.rules.on_break()
             self.rules.flush("stop")
-        self.refresher.stop()
+        self.refresher.stop(patience_s)
         self.l2.close()
 
     def after_fork(self) -> None:
@@ -336,6 +339,14 @@ class Engine:
                 MessageType.KEYS, write.origin, write.id, wall_clock_us(), tuple(keys)
             )
         )
+
+    def has_messages(self) -> bool:
+        """Tell whether messages of other processes arrive at this moment."""
+        return self.rules.connected and self.options.bus != "none"
+
+    def new_token(self) -> bytes:
+        """Return a name for one load that no other load anywhere has."""
+        return b"%b:%d" % (self.rules.origin, self.rules.next_write_id())
 
     def news_of(self, key: str) -> bytes | None:
         """Encode a message that wakes whoever waits for a load of the key."""

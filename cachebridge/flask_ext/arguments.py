@@ -6,7 +6,6 @@ inspected once.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,7 @@ from cachebridge.flask_ext.naming import (
     ADDRESS_MARK,
     CLASS_NEEDED,
     name_of,
+    signature_of,
     text_of,
 )
 
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 _NO_REST: Final = str(OrderedDict())
-
-
-def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature, also if an annotation names what does not exist."""
-    if sys.version_info >= (3, 14):
-        import annotationlib  # noqa: PLC0415 as new as Python 3.14
-
-        return inspect.signature(
-            function, annotation_format=annotationlib.Format.FORWARDREF
-        )
-    return inspect.signature(function)
 
 
 class CallShape:

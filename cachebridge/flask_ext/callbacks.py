@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
-from cachebridge.flask_ext.arguments import signature_of
+from cachebridge.flask_ext.naming import signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,9 @@ class Callbacks:
         self._forced_update = forced_update
         self._is_stale = is_stale
         self._response_filter = response_filter
+        self._unless_takes = _positional_count(unless)
+        self._forced_update_takes = _positional_count(forced_update)
+        self._is_stale_takes = _positional_count(is_stale)
         self.before = callable(unless) or callable(forced_update)
         """Whether anything is asked before the look-up."""
         self.on_hit = callable(is_stale)
@@ -39,7 +42,7 @@ class Callbacks:
         unless = self._unless
         if not callable(unless):
             return False
-        if _positional_count(unless):
+        if self._unless_takes:
             return unless(function, *args, **kwargs) is True
         return unless() is True
 
@@ -48,7 +51,7 @@ class Callbacks:
         forced_update = self._forced_update
         if not callable(forced_update):
             return False
-        if _positional_count(forced_update):
+        if self._forced_update_takes:
             return forced_update(*args, **kwargs) is True
         return forced_update() is True
 
@@ -57,7 +60,7 @@ class Callbacks:
         is_stale = self._is_stale
         if not callable(is_stale):
             return False
-        if _positional_count(is_stale) > _ONE:
+        if self._is_stale_takes > _ONE:
             return is_stale(value, *args, **kwargs) is True
         return is_stale(value) is True
 
@@ -66,8 +69,10 @@ class Callbacks:
         return self._response_filter is None or bool(self._response_filter(result))
 
 
-def _positional_count(function: Callable[..., Any]) -> int:
+def _positional_count(function: Callable[..., Any] | None) -> int:
     """Return how many parameters are not by keyword only."""
+    if not callable(function):
+        return 0
     return sum(
         each.kind is not inspect.Parameter.KEYWORD_ONLY
         for each in signature_of(function).parameters.values()

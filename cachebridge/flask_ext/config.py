@@ -16,6 +16,7 @@ from cachebridge.config import (
     CacheOptions,
     EngineOptions,
     parse_options,
+    split_client_arguments,
 )
 from cachebridge.errors import ConfigError
 from cachebridge.flask_ext.responses import Timeout, whole_seconds
@@ -105,11 +106,6 @@ _ELSEWHERE: Final = {
 }
 """Options of ours that have a key of Flask-Caching's."""
 
-_RENAMED: Final = {
-    "max_connections": "MAX_CONNECTIONS",
-    "socket_timeout": "SOCKET_TIMEOUT",
-    "socket_connect_timeout": "SOCKET_CONNECT_TIMEOUT",
-}
 _WITHOUT_EFFECT: Final = frozenset(
     {
         "check_connection",
@@ -276,17 +272,11 @@ def _client_options(arguments: dict[str, Any], kind: str) -> dict[str, Any]:
         return {}
     if arguments.get("decode_responses"):
         raise ConfigError("CACHE_OPTIONS: decode_responses is not supported.")
-    options: dict[str, Any] = {}
-    client: dict[str, Any] = {}
-    for name, value in arguments.items():
-        if name in _RENAMED:
-            if value is not None:
-                options[_RENAMED[name]] = value
-        elif name in _WITHOUT_EFFECT:
-            _warn_once(f"CACHE_OPTIONS[{name!r}] has no effect with cachebridge")
-        else:
-            client[name] = value
+    options, client = split_client_arguments(arguments)
     client.pop("decode_responses", None)
+    for name in _WITHOUT_EFFECT.intersection(client):
+        del client[name]
+        _warn_once(f"CACHE_OPTIONS[{name!r}] has no effect with cachebridge")
     if client:
         options["CLIENT_KWARGS"] = client
     return options

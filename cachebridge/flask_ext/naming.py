@@ -8,6 +8,7 @@ by its address, which another object gets when it is gone.
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 import uuid
 import weakref
@@ -103,11 +104,22 @@ def _name_by_token(value: Any) -> str:
         ) from None
 
 
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature, also if an annotation names what does not exist."""
+    if sys.version_info >= (3, 14):
+        import annotationlib  # noqa: PLC0415 as new as Python 3.14
+
+        return inspect.signature(
+            function, annotation_format=annotationlib.Format.FORWARDREF
+        )
+    return inspect.signature(function)
+
+
 def positional_names(function: Callable[..., Any]) -> list[str]:
     """Return the names of the parameters that may be given by position."""
     return [
         name
-        for name, parameter in inspect.signature(function).parameters.items()
+        for name, parameter in signature_of(function).parameters.items()
         if parameter.kind
         in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
