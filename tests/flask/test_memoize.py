@@ -167,7 +167,11 @@ def test_what_nothing_tells_apart_is_refused_each_time(cache, calls):
     assert f("at 0x12 sharp, not <object at 0x7f>") == 1
 
 
-@pytest.mark.parametrize("argument", [threading.Lock(), lambda: 1, Bare()], ids=repr)
+@pytest.mark.parametrize(
+    "argument",
+    [threading.Lock(), lambda: 1, Bare()],
+    ids=["lock", "lambda", "bare"],  # the same in every process
+)
 def test_unpicklable_arguments(cache, calls, argument):
     """They are told apart by identity: a hit for the same one, no other."""
 
