@@ -292,7 +292,7 @@ class CacheBridgeBackend(Operated, BaseCache):
         if len(self._alive_until) >= _MOST_KEPT_ALIVE:
             self._alive_until.clear()
         self._alive_until[key] = now + slack_s
-        if not is_new:
+        if not is_new or self._options.ttl_jitter:
             self.touch(key, timeout)
 
     def delete(self, key: str) -> bool:

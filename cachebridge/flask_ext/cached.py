@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("cachebridge.flask")
 _PATH_MARK: Final = "%s"
 _HIT_MARK: Final = "flask_caching_hit_cache"
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+_CACHED_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
 class CachedFunction:
@@ -98,62 +98,61 @@ class CachedFunction:
     # -- one call ------------------------------------------------------------------
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run_function = partial(self._cache.run, self._function, args, kwargs)
-        method = request.method if has_request_context() else "GET"
-        callbacks = self._callbacks
+        cache, callbacks = self._cache, self._callbacks
+        run_function = partial(cache.run, self._function, args, kwargs)
         if callbacks.before and callbacks.bypasses(self._function, args, kwargs):
             return run_function()
-        is_view = self._is_keyed_by_request or self._has_own_keys or self._is_endpoint()
-        if is_view and not self._has_own_keys and method not in _SAFE_METHODS:
+        acting_as = self._acting_method()
+        if acting_as not in _CACHED_METHODS:
             return run_function()
         try:
             key = self._key(args, kwargs)
             forced = callbacks.before and callbacks.forces(args, kwargs)
         except Exception:
-            if self._cache.app.debug:
+            if cache.app.debug:
                 raise
             _log.exception("no key for %s: it runs uncached", self._function)
             return run_function()
         value = MISSING
         if not forced and not callbacks.on_hit:
-            value = self._cache.cache.probe(key)
+            value = cache.cache.probe(key)
         if value is MISSING or value is None:
             run = Run(
                 function=partial(_result_or_exception, run_function),
                 timeout=self._wrapper.cache_timeout,
                 cache_none=self._cache_none,
-                keeps=partial(self._keeps, method=method, is_view=is_view),
+                keeps=self._keeps,
                 before=partial(self._tell, cache_view_miss, key, args, kwargs),
                 heeds_response=True,
             )
-            # HEAD may be answered like GET, but what it gives answers nobody else.
-            reads_only = is_view and method == "HEAD" and not self._has_own_keys
-            value = self._answer(key, run, args, kwargs, forced, reads_only)
+            is_unwanted = partial(self._is_unwanted, args=args, kwargs=kwargs)
+            if acting_as == "HEAD":
+                value = self._read_only(key, run, forced, is_unwanted)
+            else:
+                value = self._answer(key, run, forced, is_unwanted)
             if run.has_run:
                 return _returned(value)
-        if self._shows_hits or self._cache.enable_signals:
+        if self._shows_hits or cache.enable_signals:
             self._tell(cache_view_hit, key, args, kwargs)
         return _returned(value)
 
-    def _answer(  # noqa: PLR0917 what one call is about
-        self,
-        key: str,
-        run: Run,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        forced: bool,
-        reads_only: bool,
+    def _acting_method(self) -> str:
+        """Return GET to ask the cache and fill it, HEAD only to ask it, or neither."""
+        method = request.method if has_request_context() else "GET"
+        if method == "GET" or not self._is_view():
+            return "GET"
+        return "GET" if method != "HEAD" and self._has_own_keys else method
+
+    def _answer(
+        self, key: str, run: Run, forced: bool, is_unwanted: Callable[[Any], bool]
     ) -> Any:
         """Return what is kept or what the function returns, also if that cannot be."""
         backend = self._cache.cache
         try:
             if forced:
                 return renew(backend, key, run)
-            if reads_only:
-                value = backend.lookup(key)
-                return run()[0] if value is MISSING else value
             value = find(backend, key, run)
-            if not run.has_run and self._is_unwanted(value, args, kwargs):
+            if not run.has_run and is_unwanted(value):
                 return renew(backend, key, run)
         except UncacheableError:
             if run.result is MISSING or self._cache.app.debug:
@@ -161,6 +160,13 @@ class CachedFunction:
             _log.exception("the result of %s is not kept", self._function)
             return run.result
         return value
+
+    def _read_only(
+        self, key: str, run: Run, forced: bool, is_unwanted: Callable[[Any], bool]
+    ) -> Any:
+        """Return what is kept, else what the function returns for this caller alone."""
+        value = MISSING if forced else self._cache.cache.lookup(key)
+        return run()[0] if value is MISSING or is_unwanted(value) else value
 
     def _is_unwanted(self, value: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
         if value is None and not self._cache_none:
@@ -178,17 +184,17 @@ class CachedFunction:
 
     # -- what may be kept ------------------------------------------------------------
 
-    def _keeps(self, result: Any, *, method: str, is_view: bool) -> bool:
+    def _keeps(self, result: Any) -> bool:
         shown = result.get_response() if isinstance(result, HTTPException) else result
         if not self._callbacks.keeps(shown):
             return False
         if self._store_unshareable:
             return True
         status, headers = _status_and_headers(shown)
-        in_view = is_view and has_request_context()
+        in_view = has_request_context() and self._is_view()
         obstacle = obstacle_to_sharing(
             Exchange(
-                method=method if in_view else "GET",
+                method=request.method if in_view else "GET",
                 has_authorization=in_view and "Authorization" in request.headers,
                 request_cache_control=(
                     request.headers.get("Cache-Control", "") if in_view else ""
@@ -204,9 +210,11 @@ class CachedFunction:
             _log.debug("the result of %s is not kept: %s", self._function, obstacle)
         return obstacle is None
 
-    def _is_endpoint(self) -> bool:
-        """Tell whether the function is the view of the present request."""
-        if not has_request_context() or request.endpoint is None:
+    def _is_view(self) -> bool:
+        """Tell whether what the function gives is for the present request."""
+        if self._is_keyed_by_request or self._has_own_keys:
+            return True
+        if request.endpoint is None:
             return False
         view = current_app.view_functions.get(request.endpoint)
         view_class = getattr(view, "view_class", None)

@@ -71,6 +71,24 @@ def test_a_look_up_tells_none_from_a_miss(cache):
     assert cache.get_or_load("nothing", lambda: 1, 5) == 1
 
 
+def test_a_refresh_in_the_background_has_its_app(app, cache):
+    """Readers get the stale value at once; the loader runs in the app of the reader."""
+    names = []
+
+    def load():
+        names.append(flask.current_app.name)
+        return len(names)
+
+    with app.app_context():
+        assert cache.get_or_load("k", load, 1, stale_ttl=60) == 1
+
+        def is_renewed():
+            return cache.get_or_load("k", load, 1, stale_ttl=60) == 2
+
+        wait_until(is_renewed, "renewed behind the readers")
+    assert names[:2] == ["scratch", "scratch"]
+
+
 def test_inc_and_dec_lose_nothing(cache, raw):
     """They are atomic; a number that is not there begins at the delta."""
     backend = cache.cache

@@ -87,6 +87,27 @@ def test_head_never_answers_get(client, page, calls):
     assert calls.count == 2
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"key_prefix": "index"},
+        {"key_prefix": lambda: request.path},
+        {"make_cache_key": lambda: request.path},
+        {"store_unshareable": True},
+        {"forced_update": lambda: request.method == "HEAD"},
+        {"is_stale": lambda value: False},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_head_keeps_nothing_under_any_key(client, page, options):
+    """Nor with any option that lets other things be kept."""
+    page(lambda number: f"{request.method} {number}", **options)
+    client.head("/page")
+    assert client.get("/page").text == "GET 2"
+    client.head("/page")
+    assert client.get("/page").text == "GET 2"
+
+
 def test_post_neither_asks_nor_fills(client, page, calls):
     """A method with effects always runs, unless the application makes the key."""
     page(lambda number: f"{request.method} {number}", methods=["GET", "POST"])
