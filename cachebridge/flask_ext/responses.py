@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 
 from flask import Response
 
-Timeout: TypeAlias = int | str | timedelta
+Timeout: TypeAlias = int | timedelta
 
 
-def whole_seconds(timeout: Timeout | None) -> int | None:
+def whole_seconds(timeout: Timeout | str | None) -> int | None:
     """Return a timeout as a number; a timedelta is rounded up to whole seconds.
 
+    Text is for configurations that come from the environment.
     Raises ValueError for a string that is not a whole number.
     """
     if isinstance(timeout, timedelta):
