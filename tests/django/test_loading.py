@@ -38,7 +38,7 @@ def test_get_or_load(make):
     assert cache.get_or_set("callable", lambda: "called") == "called"
     assert cache.get_or_set("plain", "value") == "value"
     with pytest.raises(ConfigError, match="stale_ttl"):
-        cache.get_or_load("k", lambda: "v", stale=1)
+        cache.get_or_load("k", lambda: "v", stale_ttl=-1)
 
 
 def test_a_refresh_leaves_no_database_connection_open(make, monkeypatch):
