@@ -97,26 +97,13 @@ def parse_options(
     return engine_options, CacheOptions(**cache)
 
 
-LOAD_OPTIONS: Final = (
-    "early_refresh",
-    "lease_ttl",
-    "negative_ttl",
-    "stale_if_error",
-    "stale_ttl",
-)
-"""What one call of ``get_or_load`` may override."""
-
-
 def override_load_options(
     options: CacheOptions, overrides: Mapping[str, Any]
 ) -> CacheOptions:
-    """Return the options with those of one load; ConfigError for any other."""
-    checked: dict[str, Any] = {}
-    for name, value in overrides.items():
-        if name not in LOAD_OPTIONS:
-            valid = ", ".join(LOAD_OPTIONS)
-            raise ConfigError(f"get_or_load has no option {name!r}. Valid: {valid}.")
-        checked[name] = _CHECKS[name.upper()](name, value)
+    """Return the options with those of one load; ConfigError for an unusable value."""
+    checked = {
+        name: _CHECKS[name.upper()](name, value) for name, value in overrides.items()
+    }
     return replace(options, **checked)
 
 

@@ -40,7 +40,6 @@ _SERIALIZERS: Final = {
     "django_redis.serializers.json.JSONSerializer": "json",
 }
 _REPLACEMENTS: Final = {
-    "IGNORE_EXCEPTIONS": "cachebridge raises L2Error while Redis is away",
     "REDIS_CLIENT_KWARGS": "give connection arguments in CLIENT_KWARGS",
     "SENTINELS": "Sentinel is not supported yet",
     "SENTINEL_KWARGS": "Sentinel is not supported yet",
@@ -90,6 +89,8 @@ def translate(options: Mapping[str, Any]) -> dict[str, Any]:
             client.update(_pool_arguments(value, translated))
         elif upper in _IGNORED or upper in _HARMLESS:
             _warn_once(f"OPTIONS[{name!r}] has no effect with cachebridge")
+        elif upper == "IGNORE_EXCEPTIONS":
+            translated["ON_ERROR"] = "degrade" if value else "raise"
         elif upper == "SERIALIZER":
             translated[upper] = _SERIALIZERS.get(value, value)
         else:

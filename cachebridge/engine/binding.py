@@ -15,7 +15,7 @@ from cachebridge.engine.sync import load_terms, make_operations
 from cachebridge.l1.probe import make_probe, make_probe_many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from cachebridge.codec.values import Serializer
     from cachebridge.config import CacheOptions
@@ -79,14 +79,15 @@ class Binding:
         self.is_clearable = True
         self.coherent.pattern = self.direct.pattern = pattern
 
-    def terms_with(self, overrides: Mapping[str, Any]) -> LoadTerms:
-        """Return how this cache loads, with the options of one call.
+    def terms_with(self, **overrides: float | None) -> LoadTerms:
+        """Return how this cache loads, with the options of one call, None for its own.
 
-        Raises ConfigError for what is no option of a load, or has an unusable value.
+        Raises ConfigError for an unusable value.
         """
-        if not overrides:
+        given = {name: value for name, value in overrides.items() if value is not None}
+        if not given:
             return self.terms
-        return load_terms(override_load_options(self.options, overrides))
+        return load_terms(override_load_options(self.options, given))
 
     def operations_for(self, key: str, full_key: str) -> Guarded:
         """Return the operations for a key of the caller, by whether L1 may hold it."""

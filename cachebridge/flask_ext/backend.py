@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachelib import BaseCache
 from cachelib.serializers import BaseSerializer
-from flask import Flask, current_app, has_app_context
+from flask import Flask
 from markupsafe import Markup
 
 from cachebridge.config import parse_options
 from cachebridge.core.entry import ABSENT, MISSING, Missing
-from cachebridge.core.keys import KeyPattern, escape_glob
+from cachebridge.core.keys import pattern_of_prefix
 from cachebridge.core.loading import Loaded
 from cachebridge.core.ttl import to_milliseconds
 from cachebridge.engine.binding import Binding
@@ -25,6 +25,7 @@ from cachebridge.errors import (
     MissingKeyError,
     UnsupportedOperationError,
 )
+from cachebridge.flask_ext.background import in_app
 from cachebridge.flask_ext.config import (
     REDIS,
     BackendSettings,
@@ -146,17 +147,15 @@ class CacheBridgeBackend(Operated, BaseCache):
             self._engine,
             self._options,
             serializer=None if is_ours else engine_serializer(serializer),
-            behind=_in_app,
+            behind=in_app,
         )
-        self._foreground = self._binding.terms_with(
-            {"stale_ttl": 0, "early_refresh": 0}
-        )
+        self._foreground = self._binding.terms_with(stale_ttl=0, early_refresh=0)
         self.probe: Callable[[str], Any | Missing] = never
         """The value of a key if L1 has it at hand; for callers in a hurry."""
         if type(self.key_prefix) is str:
             self.probe = self._binding.probe
             if self.key_prefix:
-                self._binding.can_be_cleared_by(_pattern_of(self.key_prefix))
+                self._binding.can_be_cleared_by(pattern_of_prefix(self.key_prefix))
 
     def use_serializer(self, serializer: BaseSerializer) -> None:
         """Read and write by another serializer from now on."""
@@ -215,22 +214,32 @@ class CacheBridgeBackend(Operated, BaseCache):
         timeout: int | timedelta | None = None,
         *,
         default: Any = None,
-        **terms: float,
+        lease_ttl: float | None = None,
+        stale_ttl: float | None = None,
+        stale_if_error: float | None = None,
+        negative_ttl: float | None = None,
+        early_refresh: float | None = None,
     ) -> Any:
         """Return the value, or run the loader and store what it returns.
 
         It runs once however many threads and processes ask.  A loader that returns
-        ``ABSENT`` says "no such thing": then callers get ``default``.  ``terms`` are
-        the options of ``cachebridge.Cache.get_or_load``.
+        ``ABSENT`` says "no such thing": then callers get ``default``.  The others
+        override the cache's options for this call.
         """
         if type(key) is str:
             value = self.probe(key)
             if value is not MISSING:
                 return value
         operations, full_key = self._locate(key)
-        value = operations.get_or_load(
-            full_key, loader, self.ttl_ms(timeout), self._binding.terms_with(terms)
+        terms = self._binding.terms_with(
+            lease_ttl=lease_ttl,
+            stale_ttl=stale_ttl,
+            stale_if_error=stale_if_error,
+            negative_ttl=negative_ttl,
+            early_refresh=early_refresh,
         )
+        ttl_ms = self.ttl_ms(timeout)
+        value = operations.get_or_load(full_key, loader, ttl_ms, terms)
         return default if value is ABSENT else value
 
     def load_here(
@@ -355,7 +364,7 @@ class CacheBridgeBackend(Operated, BaseCache):
                 "clear() would delete every key of the database: set CACHE_KEY_PREFIX, "
                 "or CLEAR_FLUSHES_DB in CACHE_BRIDGE to allow it."
             )
-        return self._binding.coherent.clear(_pattern_of(prefix))
+        return self._binding.coherent.clear(pattern_of_prefix(prefix))
 
     # -- keys and timeouts -------------------------------------------------------------
 
@@ -377,20 +386,3 @@ class CacheBridgeBackend(Operated, BaseCache):
         """Return a timeout as the engine takes it."""
         seconds = self._normalize_timeout(timeout)
         return None if seconds == 0 else to_milliseconds(seconds)
-
-
-def _pattern_of(prefix: str) -> KeyPattern:
-    return KeyPattern(escape_glob(prefix) + "*", prefix)
-
-
-def _in_app(loader: Callable[[], Any]) -> Callable[[], Any]:
-    """Let a loader run in the background as in the app of the moment."""
-    if not has_app_context():
-        return loader
-    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-
-    def load() -> Any:
-        with app.app_context():
-            return loader()
-
-    return load

@@ -14,6 +14,7 @@ from flask import (
     g,
     has_request_context,
     request,
+    session,
     url_for,
 )
 from werkzeug.datastructures import Headers, MultiDict
@@ -117,11 +118,12 @@ class CachedFunction:
         if not forced and not callbacks.on_hit:
             value = cache.cache.probe(key)
         if value is MISSING or value is None:
+            cookies = _SessionCookie()
             run = Run(
-                function=partial(_result_or_exception, run_function),
+                function=partial(cookies.watch, run_function),
                 timeout=self._wrapper.cache_timeout,
                 cache_none=self._cache_none,
-                keeps=self._keeps,
+                keeps=partial(self._keeps, cookies),
                 before=partial(self._tell, cache_view_miss, key, args, kwargs),
                 heeds_response=True,
             )
@@ -184,7 +186,7 @@ class CachedFunction:
 
     # -- what may be kept ------------------------------------------------------------
 
-    def _keeps(self, result: Any) -> bool:
+    def _keeps(self, cookies: _SessionCookie, result: Any) -> bool:
         shown = result.get_response() if isinstance(result, HTTPException) else result
         if not self._callbacks.keeps(shown):
             return False
@@ -202,7 +204,7 @@ class CachedFunction:
                 status=status,
                 cache_control=", ".join(headers.getlist("Cache-Control")),
                 vary=", ".join(headers.getlist("Vary")),
-                sets_cookie="Set-Cookie" in headers,
+                sets_cookie="Set-Cookie" in headers or cookies.is_due,
                 own_key=self._has_own_keys,
             )
         )
@@ -301,12 +303,27 @@ def query_pairs(query_args: Any) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in items]
 
 
-def _result_or_exception(run_function: Callable[[], Any]) -> Any:
-    """Return an HTTPException instead of raising it: it is an answer, too."""
-    try:
-        return run_function()
-    except HTTPException as exc:
-        return exc
+class _SessionCookie:
+    """Tells whether a function changed the session, so that its response sets a cookie.
+
+    Flask adds the cookie to the response after the view has returned.
+    """
+
+    is_due = False
+
+    def watch(self, run_function: Callable[[], Any]) -> Any:
+        """Run a view; an HTTPException is returned, being an answer, too."""
+        was_due = self._session_is_modified()
+        try:
+            return run_function()
+        except HTTPException as exc:
+            return exc
+        finally:
+            self.is_due = not was_due and self._session_is_modified()
+
+    @staticmethod
+    def _session_is_modified() -> bool:
+        return has_request_context() and bool(getattr(session, "modified", False))
 
 
 def _returned(value: Any) -> Any:

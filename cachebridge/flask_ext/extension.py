@@ -177,13 +177,28 @@ class Cache:
         timeout: int | timedelta | None = None,
         *,
         default: Any = None,
-        **terms: float,
+        lease_ttl: float | None = None,
+        stale_ttl: float | None = None,
+        stale_if_error: float | None = None,
+        negative_ttl: float | None = None,
+        early_refresh: float | None = None,
     ) -> Any:
         """Return the value, or what the loader returns, which runs once for all.
 
-        ``terms`` are those of ``cachebridge.Cache.get_or_load``.
+        A loader that returns ``cachebridge.ABSENT`` says "no such thing": callers get
+        ``default``.  The others override the cache's options for this call.
         """
-        return self.cache.get_or_load(key, loader, timeout, default=default, **terms)
+        return self.cache.get_or_load(
+            key,
+            loader,
+            timeout,
+            default=default,
+            lease_ttl=lease_ttl,
+            stale_ttl=stale_ttl,
+            stale_if_error=stale_if_error,
+            negative_ttl=negative_ttl,
+            early_refresh=early_refresh,
+        )
 
     # -- decorators --------------------------------------------------------------------
 

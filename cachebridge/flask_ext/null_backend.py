@@ -40,7 +40,7 @@ class NullBackend(NullCache):
         timeout: int | timedelta | None = None,
         *,
         default: Any = None,
-        **_terms: float,
+        **_terms: float | None,
     ) -> Any:
         """Run the loader."""
         value = self.load_here(key, loader, timeout)

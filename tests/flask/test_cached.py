@@ -160,6 +160,25 @@ def test_what_must_not_be_shared_is_kept_if_asked_for(client, page, answer):
     assert [client.get("/page").text for _ in range(3)] == ["1"] * 3
 
 
+def test_a_view_that_changes_the_session_is_not_kept(app, client, page):
+    """Its response will set a cookie; a session that was changed before is not its."""
+    app.secret_key = "only for tests"
+
+    def visit(number):
+        flask.session["visits"] = flask.session.get("visits", 0) + 1
+        return str(number)
+
+    page(visit)
+    page(lambda number: f"{number} of {flask.session.get('visits')}", "/reading")
+
+    @app.before_request
+    def refresh():
+        flask.session.modified = request.path == "/reading"
+
+    assert [client.get("/page").text for _ in range(3)] == ["1", "2", "3"]
+    assert [client.get("/reading").text for _ in range(2)] == ["4 of 3"] * 2
+
+
 def test_one_users_page_is_nobody_elses(app, page):
     """Requests with Authorization that come together each get their own page."""
 
