@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import inspect
+import logging
 import math
 import uuid
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.core.entry import MISSING
+from cachebridge.errors import L2Error, UncacheableError
 from cachebridge.flask_ext.arguments import CallShape
 from cachebridge.flask_ext.lookup import Run, find, renew
 from cachebridge.flask_ext.naming import (
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from cachebridge.flask_ext.responses import Timeout
 
     Backend = CacheBridgeBackend | NullBackend
+
+_log = logging.getLogger("cachebridge.flask")
 
 VERSION_MARK: Final = "_memver"
 _VERSION_CHARS: Final = 6
@@ -107,7 +111,10 @@ class MemoizedFunction:
             if asks or not self._shape.admits(args, kwargs):
                 return self._call(args, kwargs)
             backend = cache.cache
-            key = key_of(backend, args, kwargs)
+            try:
+                key = key_of(backend, args, kwargs)
+            except Exception as exc:  # noqa: BLE001 it is raised, or logged
+                return self._run_without_key(exc, args, kwargs)
             value = backend.probe(key)
             if value is MISSING or cache.enable_signals or value is None:
                 return self._find(backend, key, args, kwargs)
@@ -130,13 +137,25 @@ class MemoizedFunction:
         sound = self._shape.admits(args, kwargs)
         if not sound or self._callbacks.bypasses(self._function, args, kwargs):
             return self._cache.run(self._function, args, kwargs)
-        forced = self._callbacks.forces(args, kwargs)
         backend = self._cache.cache
-        key = self._key(backend, args, kwargs)
+        try:
+            forced = self._callbacks.forces(args, kwargs)
+            key = self._key(backend, args, kwargs)
+        except Exception as exc:  # noqa: BLE001 it is raised, or logged
+            return self._run_without_key(exc, args, kwargs)
         if forced:
             run = self._run(key, args, kwargs)
             return self._done(backend, renew(backend, key, run), args)
         return self._find(backend, key, args, kwargs)
+
+    def _run_without_key(
+        self, exc: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run the function if what failed is a callable that the application gave."""
+        if self._cache.app.debug or isinstance(exc, (UncacheableError, L2Error)):
+            raise exc
+        _log.error("no key for %s: it runs uncached", self._function, exc_info=exc)
+        return self._cache.run(self._function, args, kwargs)
 
     def _find(
         self, backend: Backend, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -111,6 +111,26 @@ def test_an_unsound_call_is_an_error_also_when_its_twin_is_kept(cache):
             f(*args, **kwargs)
 
 
+def test_a_key_that_fails_leaves_the_call_uncached(app, cache, calls, caplog):
+    """As with Flask-Caching: logged, and raised in debug mode."""
+
+    def fails(name):
+        raise KeyError(name)
+
+    renamed = cache.memoize(60, make_name=fails)(lambda: [calls()])
+
+    @cache.memoize(60)
+    def f(cls):
+        return calls()
+
+    assert [renamed(), renamed()] == [[1], [2]]
+    assert [f("no class"), f("no class")] == [3, 4]
+    assert "no key" in caplog.text
+    app.debug = True
+    with pytest.raises(KeyError):
+        renamed()
+
+
 class Bare:
     """An object that only its address tells from others."""
 
