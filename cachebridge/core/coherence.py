@@ -172,10 +172,13 @@ class Coherence:
         """Messages may be lost from now on: trust ends, open fills may not store.
 
         Entries stay, unusable for hits, until the next acknowledgement flushes them.
+        Told again while there is no connection, nothing more can be lost: what is being
+        loaded during an outage may be kept.
         """
         with self.lock:
-            self.connected = False
-            self._end_trust()
+            if self.connected or self.trusted_until != NEVER:
+                self.connected = False
+                self._end_trust()
 
     def extend_trust(self, until: float) -> None:
         """Trust L1 until ``until``: every message for earlier writes was handled."""

@@ -188,7 +188,9 @@ class LoadRun:
                     fill, key, result.value, result.raw, result.ttl_ms
                 )
             elif result.value is ABSENT and self._terms.negative_ms:
-                operations.values.take_absence(fill, key, self._terms.negative_ms)
+                operations.values.take_loaded_absence(
+                    fill, key, self._terms.negative_ms
+                )
         return result
 
     def note_outage(self, exc: L2Error) -> None:
