@@ -44,7 +44,12 @@ _PACKAGES = (
     "django-redis",
     "cachetools",
     "cachebox",
+    "Flask-Caching",
+    "dogpile.cache",
     "gunicorn",
+    "Flask",
+    "Flask-Caching",
+    "cachelib",
 )
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from redis.connection import Connection
 
+    from cachebridge.codec.values import Serializer
     from cachebridge.config import EngineOptions
     from cachebridge.core.write import Write
     from cachebridge.l2.base import L2Store
@@ -124,7 +125,7 @@ class Engine:
         )
         self.users: WeakSet[object] = WeakSet()
         """The adapters in use; without any for a while the bus stops."""
-        self._values: dict[str, Values] = {}
+        self._values: dict[str | Serializer, Values] = {}
         self._memory_server = memory_server or MemoryServer(clock)
         self._make_connection: Callable[[], Connection] | None = None
         self._connections: WeakSet[Connection] = WeakSet()
@@ -152,12 +153,16 @@ class Engine:
         client = Client(pool, label=self.location.label, breaker=self.breaker)
         return RedisStore(client, channel=channels.shared)
 
-    def values_for(self, serializer: str) -> Values:
+    def bound_memory(self, max_entries: int) -> None:
+        """Let the store of ``memory://`` hold so many keys, the latest."""
+        self._memory_server.max_entries = max_entries
+
+    def values_for(self, serializer: str | Serializer) -> Values:
         """Return the values of one serializer, shared by all caches that use it."""
         values = self._values.get(serializer)
         if values is None:
             values = Values(
-                SERIALIZERS[serializer],
+                SERIALIZERS[serializer] if isinstance(serializer, str) else serializer,
                 ttl_rule=TtlRule(self.options.l1_ttl, self.options.l1_ttl_ratio),
                 max_entry_bytes=self.options.l1_max_entry_bytes,
                 counters=self.counters,
@@ -245,8 +250,11 @@ class Engine:
         elif now - self._used_at > UNUSED_S:
             self.stop()
 
-    def stop(self) -> None:
-        """Stop listening and close idle connections; a later use starts both again."""
+    def stop(self, *, patience_s: float = 0.0) -> None:
+        """Stop listening and close idle connections; a later use starts both again.
+
+        Refreshes that run get ``patience_s`` to end; those that wait are dropped.
+        """
         with self._listening:
             bus, self._bus = self._bus, None
             self._reads = 0
@@ -255,7 +263,7 @@ class Engine:
             # Still under the lock: a bus that starts anew must not meet this break.
             self.rules.on_break()
             self.rules.flush("stop")
-        self.refresher.stop()
+        self.refresher.stop(patience_s)
         self.l2.close()
 
     def after_fork(self) -> None:
@@ -331,6 +339,14 @@ class Engine:
                 MessageType.KEYS, write.origin, write.id, wall_clock_us(), tuple(keys)
             )
         )
+
+    def has_messages(self) -> bool:
+        """Tell whether messages of other processes arrive at this moment."""
+        return self.rules.connected and self.options.bus != "none"
+
+    def new_token(self) -> bytes:
+        """Return a name for one load that no other load anywhere has."""
+        return b"%b:%d" % (self.rules.origin, self.rules.next_write_id())
 
     def news_of(self, key: str) -> bytes | None:
         """Encode a message that wakes whoever waits for a load of the key."""

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 class LoadFlight:
     """One leader's load."""
 
-    __slots__ = ("as_of", "joins", "landed", "news", "outcome", "owner", "tick")
+    __slots__ = (
+        "_changed",
+        "_landed",
+        "_news",
+        "as_of",
+        "joins",
+        "outcome",
+        "owner",
+        "tick",
+    )
 
     def __init__(
         self, owner: int, tick: Callable[[], int], *, joins: bool = False
@@ -35,10 +44,42 @@ class LoadFlight:
         self.tick = tick
         self.as_of = tick()
         """When the request began that the outcome is as good as."""
-        self.landed = threading.Event()
-        self.news = threading.Event()
-        """Set when the bus says that the key has changed."""
         self.outcome: Outcome | None = None
+        # Made by whoever comes to wait: mostly nobody does.
+        self._landed: threading.Event | None = None
+        self._news: threading.Event | None = None
+        self._changed = False
+
+    def until_landed(self) -> threading.Event:
+        """Return what the end of the flight sets; called under the lock."""
+        if self._landed is None:
+            self._landed = threading.Event()
+        return self._landed
+
+    def land(self) -> None:
+        """Let the followers go on; nobody new can follow any more."""
+        if self._landed is not None:
+            self._landed.set()
+
+    def begin_look(self) -> None:
+        """A look at L2 begins: news from now on may be about what it misses."""
+        self.as_of = self.tick()
+        self._changed = False
+        if self._news is not None:
+            self._news.clear()
+
+    def on_news(self) -> None:
+        """The bus says that the key has changed."""
+        self._changed = True
+        if self._news is not None:
+            self._news.set()
+
+    def wait_for_news(self, timeout_s: float) -> None:
+        """Wait for news of the key since the last look began."""
+        if self._news is None:
+            self._news = threading.Event()
+        if not self._changed:
+            self._news.wait(timeout_s)
 
 
 class Flights:
@@ -64,7 +105,7 @@ class Flights:
         if flights:
             for key in keys:
                 if (flight := flights.get(key)) is not None:
-                    flight.news.set()
+                    flight.on_news()
 
     def alone(self, *, joins: bool = False) -> LoadFlight:
         """Return a flight that nobody can follow."""
@@ -90,10 +131,11 @@ class Flights:
                 is_own = self._waits_for(flight, me)
                 if not is_own:
                     self._waiting[me] = flight
+                    landed = flight.until_landed()
             if is_own:
                 return load(self.alone(joins=True)), True
             try:
-                flight.landed.wait()
+                landed.wait()
             finally:
                 with self._lock:
                     self._waiting.pop(me, None)
@@ -107,7 +149,7 @@ class Flights:
         finally:
             with self._lock:
                 del self._open[key]
-            flight.landed.set()
+            flight.land()
         return flight.outcome, True
 
     def _waits_for(self, flight: LoadFlight, thread: int) -> bool:

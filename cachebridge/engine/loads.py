@@ -5,12 +5,11 @@ The order of the steps, and when to take which, stands in ``core/loading.py``.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.core.entry import ABSENT, MISSING
-from cachebridge.core.lease import TOKEN_BYTES, LoadReply, Look, LookState
+from cachebridge.core.lease import LoadReply, Look, LookState
 from cachebridge.core.loading import Loaded, Result, poll_s, refresh_plan
 from cachebridge.core.ttl import refreshes_early
 from cachebridge.engine.drive import drive
@@ -60,15 +59,14 @@ class LoadRun:
     def look(self, key: str, terms: LookTerms) -> Look | None:
         """Read the key or take its lease; None for a value that was unreadable."""
         operations, flight = self._operations, self._flight
-        flight.news.clear()
-        flight.as_of = flight.tick()
-        token = os.urandom(TOKEN_BYTES)
+        flight.begin_look()
+        token = self._engine.new_token()
         if terms.is_refresh:
             return operations.l2.look(key, token, terms)
         operations.notice_read()
         if flight.joins:
             terms = terms._replace(joins=True)
-        value = MISSING
+        value: Any = MISSING
         with operations.open_fill((key,)) as fill:
             look = operations.l2.look(key, token, terms)
             if look.state is LookState.HIT:
@@ -82,7 +80,7 @@ class LoadRun:
         if look.state is LookState.HIT and value is MISSING:
             operations.discard_unreadable([(key, look.raw)])
             return None
-        return look._replace(value=value)
+        return look if value is MISSING else look._replace(value=value)
 
     def _count(self, look: Look) -> None:
         counters = self._operations.counters
@@ -96,8 +94,8 @@ class LoadRun:
 
     def wait(self, lease_s: float, attempt: int) -> None:
         """Wait until the bus brings news of the key, or it is time to look again."""
-        longest_s = poll_s(attempt, has_bus=self._engine.rules.connected)
-        self._flight.news.wait(min(lease_s + _GRACE_S, longest_s))
+        longest_s = poll_s(attempt, has_bus=self._operations.hears_of_loads())
+        self._flight.wait_for_news(min(lease_s + _GRACE_S, longest_s))
 
     def store_loaded(
         self, key: str, result: Result, terms: LoadTerms, look: Look

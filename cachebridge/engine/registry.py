@@ -15,6 +15,9 @@ from cachebridge.l2.location import parse_location
 if TYPE_CHECKING:
     from cachebridge.config import EngineOptions
 
+EXIT_PATIENCE_S = 2.0
+"""What refreshes that run get at exit, in seconds."""
+
 _lock = threading.Lock()
 _engines: dict[tuple[str, ...], tuple[Engine, str]] = {}
 _alive: WeakSet[Engine] = WeakSet()
@@ -46,6 +49,13 @@ def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine
     return engine
 
 
+def engine_apart(location: str, options: EngineOptions) -> Engine:
+    """Make an engine that no other cache shares; it goes when its owner does."""
+    engine = Engine(parse_location(location), options)
+    _alive.add(engine)
+    return engine
+
+
 def _contrast(name: str, options: EngineOptions, engine: Engine) -> str:
     """Say how an option differs; of CLIENT_KWARGS, which hold secrets, names alone."""
     ours = getattr(options, name.lower())
@@ -73,7 +83,7 @@ def _after_fork_in_child() -> None:
 
 def _stop_all() -> None:
     for engine in tuple(_alive):
-        engine.stop()
+        engine.stop(patience_s=EXIT_PATIENCE_S)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

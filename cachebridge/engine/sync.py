@@ -52,6 +52,7 @@ class Operations:
         fill: Callable[[Sequence[str]], Fill | Direct],
         write: Callable[[Sequence[str]], Write | Direct],
         notice_read: Callable[[], None],
+        publishes: bool = True,
         degrades: bool = False,
         jitter: float = 0.0,
         terms: LoadTerms = DEFAULT_TERMS,
@@ -64,6 +65,7 @@ class Operations:
         self.open_fill = fill
         self.open_write = write
         self.notice_read = notice_read
+        self._publishes = publishes
         self.degrades = degrades
         self.terms = terms
         self.behind = behind
@@ -164,6 +166,10 @@ class Operations:
     def message(self, write: Write | Direct) -> bytes | None:
         """Encode the message that names what the write changes."""
         return self.engine.message_of(write, write.keys)
+
+    def hears_of_loads(self) -> bool:
+        """Tell whether the bus brings word of what other processes load."""
+        return self._publishes and self.engine.has_messages()
 
     def jittered(self, ttl_ms: int | None) -> int | None:
         """Shorten a TTL at random, as TTL_JITTER says."""
@@ -362,6 +368,7 @@ def make_operations(
         fill=partial(Fill, rules, serves_outage=degrades) if enters_l1 else Direct,
         write=partial(Write, rules, serves_outage=degrades) if enters_l1 else Direct,
         notice_read=engine.notice_read if enters_l1 else lambda: None,
+        publishes=enters_l1,
         degrades=degrades,
         jitter=options.ttl_jitter,
         terms=load_terms(options),

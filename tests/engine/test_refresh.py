@@ -20,7 +20,7 @@ def refresher(monkeypatch):
     monkeypatch.setattr(refresh, "IDLE_S", 0.2)
     refresher = Refresher()
     yield refresher
-    refresher.stop()
+    refresher.stop(5)
     eventually(lambda: not refresher._threads)
 
 
