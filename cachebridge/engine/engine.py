@@ -30,11 +30,15 @@ from cachebridge.engine.refresh import Refresher
 from cachebridge.engine.slots import make_slots
 from cachebridge.engine.values import Values
 from cachebridge.l1.store import LruStore
+from cachebridge.l2.aclient import AsyncClient
+from cachebridge.l2.amemory import AsyncMemoryStore
+from cachebridge.l2.aredis import AsyncRedisStore
 from cachebridge.l2.client import Client
 from cachebridge.l2.location import Location, connection_factory
 from cachebridge.l2.memory import MemoryServer, MemoryStore
 from cachebridge.l2.pool import Pool
 from cachebridge.l2.redis import RedisStore
+from cachebridge.l2.server import Server
 from cachebridge.stats import Counters
 
 if TYPE_CHECKING:
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
 
     from cachebridge.config import EngineOptions
     from cachebridge.core.write import Write
-    from cachebridge.l2.base import L2Store
+    from cachebridge.l2.base import AsyncL2Store, L2Store
 
 _log = logging.getLogger("cachebridge.engine")
 
@@ -128,17 +132,21 @@ class Engine:
         self._memory_server = memory_server or MemoryServer(clock)
         self._make_connection: Callable[[], Connection] | None = None
         self._connections: WeakSet[Connection] = WeakSet()
-        self.l2: L2Store = self._open_l2()
+        self.l2: L2Store
+        self.async_l2: AsyncL2Store
+        self._open_l2()
         self._listening = threading.Lock()
         self._bus: Bus | None = None
         self._reads = 0
         self._used_at = clock()
         self._pid = os.getpid()
 
-    def _open_l2(self) -> L2Store:
+    def _open_l2(self) -> None:
         options = self.options
         if self.location.scheme == "memory":
-            return MemoryStore(self._memory_server)
+            store = MemoryStore(self._memory_server)
+            self.l2, self.async_l2 = store, AsyncMemoryStore(store)
+            return
         make_connection = connection_factory(self.location, options)
 
         def connection() -> Connection:
@@ -148,9 +156,10 @@ class Engine:
 
         self._make_connection = connection
         pool = Pool(connection, options.max_connections, options.socket_timeout)
-        channels = channels_of(self.location.db, b"")
-        client = Client(pool, label=self.location.label, breaker=self.breaker)
-        return RedisStore(client, channel=channels.shared)
+        channel = channels_of(self.location.db, b"").shared
+        server = Server(pool, label=self.location.label, breaker=self.breaker)
+        self.l2 = RedisStore(Client(server), channel=channel)
+        self.async_l2 = AsyncRedisStore(AsyncClient(server), channel=channel)
 
     def values_for(self, serializer: str) -> Values:
         """Return the values of one serializer, shared by all caches that use it."""
