@@ -23,6 +23,7 @@ from cachebridge.core.direct import Direct
 from cachebridge.core.entry import Entry, is_expired
 from cachebridge.core.keys import fits_message
 from cachebridge.core.ttl import TtlRule
+from cachebridge.engine.arefresh import TaskRefresher
 from cachebridge.engine.flights import Flights
 from cachebridge.engine.outage import Outage
 from cachebridge.engine.receiver import Receiver, wall_clock_us
@@ -115,6 +116,7 @@ class Engine:
         self._random = random.Random()  # noqa: S311 users seed the shared one
         self.chance: Callable[[], float] = self._random.random
         self.refresher = Refresher()
+        self.task_refresher = TaskRefresher(self.refresher)
         self.load_slots = make_slots(options.max_loads)
         self.outage = Outage(
             self.rules, self.counters, clock=clock, label=location.label
@@ -264,6 +266,7 @@ class Engine:
             # Still under the lock: a bus that starts anew must not meet this break.
             self.rules.on_break()
             self.rules.flush("stop")
+        self.task_refresher.stop()
         self.refresher.stop()
         self.l2.close()
 
@@ -275,6 +278,8 @@ class Engine:
         self._reads = 0
         self.flights.reset()
         self.refresher = Refresher()
+        self.task_refresher.forget()
+        self.task_refresher = TaskRefresher(self.refresher)
         self.load_slots = make_slots(self.options.max_loads)
         self.outage.reset()
         self.rules.reset()
@@ -341,6 +346,10 @@ class Engine:
             )
         )
 
+    def new_token(self) -> bytes:
+        """Return a name for one load that no other load anywhere has."""
+        return b"%b:%d" % (self.rules.origin, self.rules.next_write_id())
+
     def news_of(self, key: str) -> bytes | None:
         """Encode a message that wakes whoever waits for a load of the key."""
         if self.options.bus == "none" or not fits_message(key):
@@ -353,30 +362,30 @@ class Engine:
         if not isinstance(write, Direct) and self.options.bus != "none":
             self.counters.messages_sent -= 1
 
-    def broadcast_prefix(self, prefix: str) -> None:
-        """Make every process drop the keys that begin with ``prefix``."""
-        self.rules.on_prefix(prefix)
+    def prefix_message(self, prefix: str) -> bytes:
+        """Encode the message that all keys which begin with ``prefix`` have changed."""
         self.counters.messages_sent += 1
-        self.l2.publish(self._frame(MessageType.PREFIX, keys=(prefix,)))
+        return self._frame(MessageType.PREFIX, keys=(prefix,))
 
-    def flush_db(self) -> None:
-        """Delete every key of the database, from L2 and every L1."""
-        self.rules.flush("clear")
+    def clear_message(self) -> bytes:
+        """Encode the message that every key has changed."""
         self.counters.messages_sent += 1
-        self.l2.flush_db(self._frame(MessageType.CLEAR))
-        self.rules.flush("clear")
-        if not self.rules.enabled:  # the key that says so is gone, too
-            self.switch_l1(on=False)
+        return self._frame(MessageType.CLEAR)
+
+    def switched_off(self) -> tuple[list[tuple[str, bytes]], None, bytes]:
+        """Return what to store in L2, and its message, for L1 to be off everywhere."""
+        key = channels_of(self.location.db, b"").switch_key
+        self.counters.messages_sent += 1
+        return [(key, b"off")], None, self._frame(MessageType.SWITCH, on=False)
 
     def switch_l1(self, *, on: bool) -> None:
         """Turn L1 on or off in every process; the key keeps it for those to come."""
-        key = channels_of(self.location.db, b"").switch_key
-        frame = self._frame(MessageType.SWITCH, on=on)
-        self.counters.messages_sent += 1
         if on:
-            self.l2.delete([key], frame)
+            key = channels_of(self.location.db, b"").switch_key
+            self.counters.messages_sent += 1
+            self.l2.delete([key], self._frame(MessageType.SWITCH, on=on))
         else:
-            self.l2.store([(key, b"off")], None, frame)
+            self.l2.store(*self.switched_off())
         self.rules.switch(on=on)
 
     def _frame(
