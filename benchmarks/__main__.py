@@ -21,6 +21,8 @@ from benchmarks.rows import (
     engine_hit,
     invalidation,
     memory,
+    outage,
+    stampede,
     threads,
     web,
 )
@@ -39,8 +41,10 @@ ROWS: dict[str, Measure] = {
     "T5": threads.measure,
     **{name: _DJANGO_OPS[name] for name in ("T6", "T7", "T8", "T9")},
     "T11": web.measure,
+    "T13": stampede.measure,
     "T14": invalidation.measure,
     "T15": memory.measure,
+    "L": outage.measure,
 }
 
 

@@ -44,6 +44,8 @@ _PACKAGES = (
     "django-redis",
     "cachetools",
     "cachebox",
+    "Flask-Caching",
+    "dogpile.cache",
     "gunicorn",
 )
 

@@ -64,6 +64,7 @@ _UNAVAILABLE: Final = (
     "CLUSTERDOWN",
     "TRYAGAIN",
     "NOAUTH",
+    "ERR max number of clients",
 )
 """Error replies of a server that can do nothing at all at the moment."""
 

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     from example_project.stack import Service
 
-__all__ = ["Answer", "Connection", "Load", "UnexpectedAnswerError", "connect", "load"]
+__all__ = [
+    "Answer",
+    "Connection",
+    "Load",
+    "UnexpectedAnswerError",
+    "connect",
+    "load",
+    "shuffles",
+]
 
 _TIMEOUT_S: Final = 15.0
 _WHO: Final = "/stats/?format=json"
@@ -130,7 +138,7 @@ def load(
     with ThreadPoolExecutor(len(connections)) as threads:
         counts = threads.map(
             lambda walk: _walk(*walk, deadline),
-            zip(connections, _shuffles(paths, seed), strict=False),
+            zip(connections, shuffles(paths, seed), strict=False),
         )
         requests = sum(counts)
     return Load(requests, time.perf_counter() - started)
@@ -146,7 +154,8 @@ def _walk(connection: Connection, paths: Sequence[str], deadline: float) -> int:
             count += 1
 
 
-def _shuffles(paths: Sequence[str], seed: int) -> Iterator[list[str]]:
+def shuffles(paths: Sequence[str], seed: int) -> Iterator[list[str]]:
+    """Yield the paths in ever new orders."""
     chance = random.Random(seed)
     while True:
         yield chance.sample(paths, len(paths))

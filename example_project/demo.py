@@ -23,11 +23,13 @@ from redis import Redis
 from cachebridge.testing import ServerNotFoundError, ServerStartError, redis_server
 from example_project import scenes, stack
 from example_project.client import UnexpectedAnswerError
+from example_project.outage import KEEPS_DATA, outage
 from example_project.stack import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from example_project.outage import Outage
     from example_project.scenes import ColdKey, PriceChanges, Throughput
     from example_project.stack import Service
 
@@ -37,6 +39,8 @@ BACKENDS: Final = {OURS: stack.CACHEBRIDGE, THEIRS: stack.REDIS_CACHE}
 WORKERS: Final = 2
 THREADS: Final = 8
 CROWD: Final = 64
+DEADLINE_MS: Final = 1500
+"""SOCKET_CONNECT_TIMEOUT + SOCKET_TIMEOUT: the longest wait for Redis."""
 FAILURES: Final = (
     *(ServerNotFoundError, ServerStartError, ServiceError),
     *(UnexpectedAnswerError, HTTPException, OSError),
@@ -69,22 +73,41 @@ def run() -> list[str]:
         redis = stage.enter_context(redis_server())
         print(headline(redis.url))
         print(f"The shop has {stack.prepare_database()}.\n")
-        shops = open_shops(stage, redis.url, "", WORKERS, THREADS)
+        shops = open_shops(stage, redis.url, "", workers=WORKERS, threads=THREADS)
         loaded = scenes.throughput(shops, redis.url, stack.STAFF_TOKEN)
         broken = show_throughput(loaded)
         changed = scenes.price_changes(shops[OURS], stack.STAFF_TOKEN)
         broken += show_price_changes(changed)
-        crowded = open_shops(stage, redis.url, "-crowd", 1, CROWD)
+        crowded = open_shops(stage, redis.url, "-crowd", workers=1, threads=CROWD)
         colds = {name: scenes.cold_key(shop) for name, shop in crowded.items()}
-        return broken + show_cold_key(colds)
+        broken += show_cold_key(colds)
+    with ExitStack() as stage:
+        redis = stage.enter_context(redis_server(args=KEEPS_DATA))
+        (shop,) = open_shops(
+            stage,
+            redis.url,
+            "-outage",
+            workers=WORKERS,
+            threads=THREADS,
+            only=OURS,
+        ).values()
+        return broken + show_outage(outage(redis, shop, stack.STAFF_TOKEN))
 
 
 def open_shops(
-    stage: ExitStack, redis_url: str, suffix: str, workers: int, threads: int
+    stage: ExitStack,
+    redis_url: str,
+    suffix: str,
+    *,
+    workers: int,
+    threads: int,
+    only: str = "",
 ) -> dict[str, Service]:
     """Start the shop on each backend, with a database of its own in the one Redis."""
     shops = {}
     for number, (name, backend) in enumerate(BACKENDS.items()):
+        if only not in ("", name):
+            continue
         url = stack.redis_database(redis_url, number)
         shop = stack.shop(
             f"{name}{suffix}", backend, url, workers=workers, threads=threads
@@ -190,6 +213,33 @@ def show_cold_key(results: Mapping[str, ColdKey]) -> list[str]:
     row("all answered after", *(f"{cold.milliseconds:.0f} ms" for cold in seen))
     print()
     return [] if ours.builds == 1 else [f"one cold key was built {ours.builds} times"]
+
+
+def show_outage(seen: Outage) -> list[str]:
+    """Print how the shop did without Redis. Promises: nobody noticed, nothing stale."""
+    print("5. Redis is killed (-9) under load, and comes back with its old data")
+    row("", "before", "without", "after")
+    phases = (seen.before, seen.during, seen.after)
+    row("requests/s", *(f"{phase.rate:,.0f}" for phase in phases))
+    row("slowest request", *(f"{phase.slowest_ms:.0f} ms" for phase in phases))
+    row("look-ups answered by L1", *(f"{phase.l1_hits:,}" for phase in phases))
+    row("requests that failed", "", f"{len(seen.failed)}")
+    if seen.recovery_s is not None:
+        row("L1 trusted again after", "", "", f"{seen.recovery_s:.1f} s")
+    row("price changed meanwhile, seen old", "", "", f"{len(seen.stale)} times")
+    print()
+    broken = [f"without Redis a request failed: {what}" for what in seen.failed[:3]]
+    broken += [f"the price of before on {where}" for where in seen.stale]
+    if not seen.during.l1_hits:
+        broken.append("L1 answered nothing while Redis was away")
+    if seen.during.slowest_ms > DEADLINE_MS:
+        broken.append(
+            f"without Redis a request took {seen.during.slowest_ms:.0f} ms, more than "
+            f"the deadline of {DEADLINE_MS} ms"
+        )
+    if seen.recovery_s is None:
+        broken.append("the workers did not recover when Redis was back")
+    return broken
 
 
 def row(label: str, *cells: str) -> None:

@@ -23,17 +23,21 @@ if TYPE_CHECKING:
     from example_project.stack import Service
 
 __all__ = [
+    "PAGES",
+    "PRODUCT",
     "ColdKey",
     "LookupShare",
     "PriceChanges",
     "Throughput",
+    "catalogue_page",
     "cold_key",
+    "price_at",
     "price_changes",
     "throughput",
 ]
 
 _CATEGORIES: Final = ("lamps", "chairs", "kitchen", "bags", "paper", "audio")
-_PAGES: Final = (
+PAGES: Final = (
     "/",
     "/products/",
     *(f"/products/?page={number}" for number in range(2, 10)),
@@ -41,7 +45,7 @@ _PAGES: Final = (
     *(f"/products/{pk}/" for pk in range(1, 600, 25)),
 )
 
-_PRODUCT: Final = "/products/300/"
+PRODUCT: Final = "/products/300/"
 _POLLS: Final = 50
 
 
@@ -107,7 +111,7 @@ class _Bench:
         firsts = [connections[0] for connections in self._by_pid.values()]
         for _ in range(2):
             for connection in firsts:
-                for path in _PAGES:
+                for path in PAGES:
                     connection.get(path)
         self._before = self._ask_workers()
 
@@ -118,7 +122,7 @@ class _Bench:
         product = f"/products/{1 + 50 * seed}/"
         price = everyone[0].get(f"{product}?format=json").json()["price"]
         everyone[0].post(f"{product}price/", self._token, price=price)
-        done = load(everyone, _PAGES, seconds, seed)
+        done = load(everyone, PAGES, seconds, seed)
         self._commands += self._commands_so_far() - before
         self._requests += done.requests
         self._rates.append(done.rate)
@@ -216,34 +220,34 @@ def price_changes(
 ) -> PriceChanges:
     """Change a price in one worker and ask the other until it knows."""
     (writer, (write,)), (reader, (read,)) = list(connect(service).items())[:2]
-    original = _price_at(write)
+    original = price_at(write)
     delays: list[float | None] = []
     old_answers = old_in_writer = 0
     started = time.perf_counter()
     for _ in range(_POLLS):
-        _price_at(read)
+        price_at(read)
     poll_ms = 1000 * (time.perf_counter() - started) / _POLLS
     for change in range(1, changes + 1):
         price = original + change
-        _price_at(read)
-        write.post(f"{_PRODUCT}price/", token, price=str(price))
+        price_at(read)
+        write.post(f"{PRODUCT}price/", token, price=str(price))
         started = time.perf_counter()
-        while (seen := _price_at(read)) != price:
+        while (seen := price_at(read)) != price:
             old_answers += 1
             if time.perf_counter() - started > limit_s:
                 break
         waited_ms = 1000 * (time.perf_counter() - started)
         delays.append(waited_ms if seen == price else None)
-        old_in_writer += _price_at(write) != price
+        old_in_writer += price_at(write) != price
 
-    pages = (_PRODUCT, _catalogue_page(read))
+    pages = (PRODUCT, catalogue_page(read))
     shown = {
         f"{path} in {pid}": connection.get(path).body
         for pid, connection in ((writer, write), (reader, read))
         for path in pages
     }
     old_pages = [where for where, body in shown.items() if str(price) not in str(body)]
-    write.post(f"{_PRODUCT}price/", token, price=str(original))
+    write.post(f"{PRODUCT}price/", token, price=str(original))
     write.close()
     read.close()
     return PriceChanges(
@@ -258,16 +262,17 @@ def price_changes(
     )
 
 
-def _price_at(connection: Connection) -> Decimal:
-    return Decimal(connection.get(f"{_PRODUCT}?format=json").json()["price"])
+def price_at(connection: Connection) -> Decimal:
+    """Ask for our product's price."""
+    return Decimal(connection.get(f"{PRODUCT}?format=json").json()["price"])
 
 
-def _catalogue_page(connection: Connection) -> str:
+def catalogue_page(connection: Connection) -> str:
     """Find the page of the catalogue that has our product on it."""
     return next(
         path
         for path in (f"/category/audio/?page={number}" for number in count(1))
-        if f'"{_PRODUCT}"'.encode() in connection.get(path).body
+        if f'"{PRODUCT}"'.encode() in connection.get(path).body
     )
 
 

@@ -27,6 +27,13 @@ SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 # A shop on the loopback interface, for looking at: nothing here is worth a secret.
 SECRET_KEY = env("SHOP_SECRET_KEY", "only-for-the-example-shop")
 DEBUG = False
+SILENCED_SYSTEM_CHECKS = [
+    "security.W004",  # no HSTS
+    "security.W008",  # no redirect to TLS
+    "security.W009",  # the key above
+    "security.W012",  # cookies without TLS
+    "security.W016",
+]
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 
 # Who knows this may change prices; without it nobody may.
@@ -35,6 +42,8 @@ SHOP_STAFF_TOKEN = env("SHOP_STAFF_TOKEN", "")
 INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    # Checks for `manage.py check --deploy`, and the views of health in urls.py.
+    "cachebridge.contrib.django",
     "example_project.shop",
 ]
 

@@ -21,7 +21,6 @@ from cachebridge.core.entry import MISSING
 
 RECORD_MS: Final = 3_600_000
 """How long a load may take whose value is still accepted."""
-TOKEN_BYTES: Final = 8
 RECORD_SUFFIX: Final = ":cachebridge-load"
 """What the name of a load record has behind the key's."""
 

@@ -36,6 +36,7 @@ class AsyncOperations(Means):
             fill=sync.open_fill,
             write=sync.open_write,
             notice_read=sync.notice_read,
+            publishes=sync.publishes,
             degrades=sync.degrades,
             jitter=sync.jitter,
             terms=sync.terms,

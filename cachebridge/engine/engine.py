@@ -29,27 +29,19 @@ from cachebridge.engine.outage import Outage
 from cachebridge.engine.receiver import Receiver, wall_clock_us
 from cachebridge.engine.refresh import Refresher
 from cachebridge.engine.slots import make_slots
+from cachebridge.engine.stores import Stores
 from cachebridge.engine.values import Values
 from cachebridge.l1.store import LruStore
-from cachebridge.l2.aclient import AsyncClient
-from cachebridge.l2.amemory import AsyncMemoryStore
-from cachebridge.l2.aredis import AsyncRedisStore
-from cachebridge.l2.client import Client
-from cachebridge.l2.location import Location, connection_factory
-from cachebridge.l2.memory import MemoryServer, MemoryStore
-from cachebridge.l2.pool import Pool
-from cachebridge.l2.redis import RedisStore
-from cachebridge.l2.server import Server
+from cachebridge.l2.memory import MemoryServer
 from cachebridge.stats import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from redis.connection import Connection
-
     from cachebridge.config import EngineOptions
     from cachebridge.core.write import Write
     from cachebridge.l2.base import AsyncL2Store, L2Store
+    from cachebridge.l2.location import Location
 
 _log = logging.getLogger("cachebridge.engine")
 
@@ -132,36 +124,16 @@ class Engine:
         """The adapters in use; without any for a while the bus stops."""
         self._values: dict[str, Values] = {}
         self._memory_server = memory_server or MemoryServer(clock)
-        self._make_connection: Callable[[], Connection] | None = None
-        self._connections: WeakSet[Connection] = WeakSet()
-        self.l2: L2Store
-        self.async_l2: AsyncL2Store
-        self._open_l2()
+        self._stores = Stores(
+            location, options, memory=self._memory_server, breaker=self.breaker
+        )
+        self.l2: L2Store = self._stores.for_threads
+        self.async_l2: AsyncL2Store = self._stores.for_tasks
         self._listening = threading.Lock()
         self._bus: Bus | None = None
         self._reads = 0
         self._used_at = clock()
         self._pid = os.getpid()
-
-    def _open_l2(self) -> None:
-        options = self.options
-        if self.location.scheme == "memory":
-            store = MemoryStore(self._memory_server)
-            self.l2, self.async_l2 = store, AsyncMemoryStore(store)
-            return
-        make_connection = connection_factory(self.location, options)
-
-        def connection() -> Connection:
-            made = make_connection()
-            self._connections.add(made)
-            return made
-
-        self._make_connection = connection
-        pool = Pool(connection, options.max_connections, options.socket_timeout)
-        channel = channels_of(self.location.db, b"").shared
-        server = Server(pool, label=self.location.label, breaker=self.breaker)
-        self.l2 = RedisStore(Client(server), channel=channel)
-        self.async_l2 = AsyncRedisStore(AsyncClient(server), channel=channel)
 
     def values_for(self, serializer: str) -> Values:
         """Return the values of one serializer, shared by all caches that use it."""
@@ -212,10 +184,10 @@ class Engine:
                 self.options.l1_ttl,
             )
             return NoBus(self.receiver)
-        if self._make_connection is None:
+        if self._stores.make_connection is None:
             return LocalBus(self._memory_server.subscribers, self.receiver)
         settings = ListenerSettings(
-            make_connection=self._make_connection,
+            make_connection=self._stores.make_connection,
             channels=channels_of(self.location.db, self.rules.origin),
             receiver=self.receiver,
             probe=self._frame(MessageType.HEARTBEAT),
@@ -256,8 +228,11 @@ class Engine:
         elif now - self._used_at > UNUSED_S:
             self.stop()
 
-    def stop(self) -> None:
-        """Stop listening and close idle connections; a later use starts both again."""
+    def stop(self, *, patience_s: float = 0.0) -> None:
+        """Stop listening and close idle connections; a later use starts both again.
+
+        Refreshes that run get ``patience_s`` to end; those that wait are dropped.
+        """
         with self._listening:
             bus, self._bus = self._bus, None
             self._reads = 0
@@ -267,7 +242,7 @@ class Engine:
             self.rules.on_break()
             self.rules.flush("stop")
         self.task_refresher.stop()
-        self.refresher.stop()
+        self.refresher.stop(patience_s)
         self.l2.close()
 
     def after_fork(self) -> None:
@@ -284,11 +259,7 @@ class Engine:
         self.outage.reset()
         self.rules.reset()
         self.counters.reset()
-        self.l2.forget()
-        # Threads that are no more hold the others.  In a child redis-py only closes its
-        # copy of the socket; kept open it would outlive the parent, read by nobody.
-        for connection in tuple(self._connections):
-            connection.disconnect()
+        self._stores.forget()
 
     # -- reading L1 --------------------------------------------------------------
 
@@ -345,6 +316,10 @@ class Engine:
                 MessageType.KEYS, write.origin, write.id, wall_clock_us(), tuple(keys)
             )
         )
+
+    def has_messages(self) -> bool:
+        """Tell whether messages of other processes arrive at this moment."""
+        return self.rules.connected and self.options.bus != "none"
 
     def new_token(self) -> bytes:
         """Return a name for one load that no other load anywhere has."""

@@ -78,7 +78,7 @@ class Load:
     def _take_look(self, fill: Fill | Direct, key: str, look: Look) -> Any:
         """Let L1 have what was found, and return it if it is a value."""
         means = self._means
-        value = MISSING
+        value: Any = MISSING
         if look.state is LookState.HIT:
             value = means.take(fill, key, look.raw, look.ttl_ms)
         elif look.state is LookState.ABSENT:
@@ -104,7 +104,7 @@ class Load:
 
     def _longest_wait_s(self, lease_s: float, attempt: int) -> float:
         """Return how long to wait for another's load before looking again."""
-        longest_s = poll_s(attempt, has_bus=self._engine.rules.connected)
+        longest_s = poll_s(attempt, has_bus=self._means.hears_of_loads())
         return min(lease_s + _GRACE_S, longest_s)
 
     # -- the value ---------------------------------------------------------------------

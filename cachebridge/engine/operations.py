@@ -34,6 +34,7 @@ class Means:
         fill: Callable[[Sequence[str]], Fill | Direct],
         write: Callable[[Sequence[str]], Write | Direct],
         notice_read: Callable[[], None],
+        publishes: bool = True,
         degrades: bool = False,
         jitter: float = 0.0,
         terms: LoadTerms = DEFAULT_TERMS,
@@ -45,6 +46,7 @@ class Means:
         self.open_fill = fill
         self.open_write = write
         self.notice_read = notice_read
+        self.publishes = publishes
         self.degrades = degrades
         self.terms = terms
         self.jitter = jitter
@@ -81,6 +83,10 @@ class Means:
     def message(self, write: Write | Direct) -> bytes | None:
         """Encode the message that names what the write changes."""
         return self.engine.message_of(write, write.keys)
+
+    def hears_of_loads(self) -> bool:
+        """Tell whether the bus brings word of what other processes load."""
+        return self.publishes and self.engine.has_messages()
 
     def jittered(self, ttl_ms: int | None) -> int | None:
         """Shorten a TTL at random, as TTL_JITTER says."""

@@ -17,7 +17,6 @@ _log = logging.getLogger("cachebridge.engine")
 MAX_THREADS: Final = 4
 MAX_WAITING: Final = 1000
 IDLE_S: Final = 5.0
-STOP_S: Final = 2.0
 
 
 class Refresher:
@@ -76,8 +75,8 @@ class Refresher:
         """Tell whether nothing runs or waits."""
         return not self._keys
 
-    def stop(self, timeout_s: float = STOP_S) -> None:
-        """Drop what waits, and wait a moment for what runs."""
+    def stop(self, timeout_s: float) -> None:
+        """Drop what waits, and wait so many seconds for what runs."""
         with self._changed:
             for key, _, _ in self._waiting:
                 self._keys.discard(key)

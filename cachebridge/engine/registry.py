@@ -15,6 +15,9 @@ from cachebridge.l2.location import parse_location
 if TYPE_CHECKING:
     from cachebridge.config import EngineOptions
 
+EXIT_PATIENCE_S = 2.0
+"""What refreshes that run get at exit, in seconds."""
+
 _lock = threading.Lock()
 _engines: dict[tuple[str, ...], tuple[Engine, str]] = {}
 _alive: WeakSet[Engine] = WeakSet()
@@ -73,7 +76,7 @@ def _after_fork_in_child() -> None:
 
 def _stop_all() -> None:
     for engine in tuple(_alive):
-        engine.stop()
+        engine.stop(patience_s=EXIT_PATIENCE_S)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -299,6 +299,7 @@ def make_operations(
         fill=partial(Fill, rules, serves_outage=degrades) if enters_l1 else Direct,
         write=partial(Write, rules, serves_outage=degrades) if enters_l1 else Direct,
         notice_read=engine.notice_read if enters_l1 else lambda: None,
+        publishes=enters_l1,
         degrades=degrades,
         jitter=options.ttl_jitter,
         terms=load_terms(options),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from cachebridge.core.lease import RECORD_MS, Look, LookState
+from cachebridge.core.lease import RECORD_MS, RECORD_SUFFIX, Look, LookState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,10 @@ class LoadRecords:
     def clear(self) -> None:
         """Forget everything."""
         self._records.clear()
+
+    def names(self) -> list[str]:
+        """Return the names that the records would have in Redis."""
+        return [key + RECORD_SUFFIX for key in self._records]
 
     def forget(self, key: str) -> None:
         """The key was written: loads that run now may store nothing."""

@@ -115,7 +115,6 @@ def release_unshared(
 
 _NOW: Final = """local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local function text(ms) return string.format('%.0f', ms) end
 """
 _RECORD: Final = f"local record = KEYS[1] .. '{RECORD_SUFFIX}'\n"
 
@@ -148,10 +147,9 @@ if wait > 0 and r[2] ~= ARGV[1] and not r[5] and ARGV[5] ~= 'join' then
   return {'busy', copy, 0, cost, wait, ''}
 end
 local generation = r[1] or ARGV[1]
-local deadline = text(now + ARGV[2])
-redis.call('HSET', record, 'g', generation, 'o', ARGV[1], 'd', deadline)
-redis.call('HDEL', record, 'f')
-if not r[5] and redis.call('PTTL', record) < record_ms then
+redis.call('HSET', record, 'g', generation, 'o', ARGV[1], 'd', now + ARGV[2])
+if r[4] then redis.call('HDEL', record, 'f') end
+if not r[1] and (not age or redis.call('PTTL', record) < record_ms) then
   redis.call('PEXPIRE', record, record_ms)
 end
 return {'lease', raw, left, cost, 0, generation}"""
@@ -169,7 +167,6 @@ end
 
 STORE_LOADED: Final[Script] = make_script(
     _UNDER_GENERATION
-    + _NOW
     + """local no = refused(ARGV[8])
 if no then return no end
 if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
@@ -180,9 +177,11 @@ redis.call('UNLINK', record)
 if not ttl then return {1} end
 if cost > 0 or keep > 0 then redis.call('HSET', record, 'c', ARGV[7]) end
 if keep > 0 then
-  redis.call('HSET', record, 's', ARGV[4], 'e', text(now + ttl))
+  """
+    + _NOW
+    + """redis.call('HSET', record, 's', ARGV[4], 'e', now + ttl)
 end
-if cost > 0 or keep > 0 then redis.call('PEXPIRE', record, text(ttl + keep)) end
+if cost > 0 or keep > 0 then redis.call('PEXPIRE', record, ttl + keep) end
 return {1}"""
 )
 

@@ -253,9 +253,8 @@ class MemoryStore:
         """Return every matching key in one step; the cursor is 0 before and after."""
         matches = compile_pattern(translate(_to_fnmatch(pattern))).match
         with self._server.lock:
-            return cursor * 0, [
-                key for key in self._server.alive_keys() if matches(key)
-            ]
+            names = self._server.alive_keys() + self._server.loads.names()
+            return cursor * 0, [name for name in names if matches(name)]
 
     def flush_db(self, message: bytes) -> None:
         """Delete everything."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from cachebridge.l2.base import NOT_AN_INTEGER
+from cachebridge.testing.load_contract import L2LoadContract
 from cachebridge.testing.message_contract import (
     GONE,
     MESSAGE,
@@ -41,8 +42,8 @@ __all__ = ["L2StoreContract"]
 _SHORT_MS: Final = 150
 
 
-class L2StoreContract(L2MessageContract):
-    """The contract of ``L2Store``: values, TTLs, messages, keys and values of any kind.
+class L2StoreContract(L2MessageContract, L2LoadContract):
+    """The contract of ``L2Store``: values, TTLs, messages, loading, keys of any kind.
 
     A subclass provides the fixtures ``store`` and ``published``.
     """

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachebridge.core.ttl import GONE_MS, TtlRule, to_milliseconds
+from cachebridge.core.ttl import (
+    GONE_MS,
+    TtlRule,
+    jittered,
+    refreshes_early,
+    to_milliseconds,
+)
 
 RULE = TtlRule(60.0, 0.5)
 
@@ -69,3 +75,31 @@ def test_what_is_no_number_raises(wrong):
     """A TTL that is no number is the caller's error, not a cache without expiry."""
     with pytest.raises(TypeError):
         to_milliseconds(wrong)
+
+
+def test_jitter_only_shortens():
+    """A TTL loses up to the share, never all, and none if there is no end."""
+    assert jittered(1000, 0.5, lambda: 0.0) == 1000
+    assert jittered(1000, 0.5, lambda: 0.999) == 500
+    assert jittered(1000, 0.0, lambda: 0.999) == 1000
+    assert jittered(1, 0.9, lambda: 0.999) == 1
+    assert jittered(None, 0.5, lambda: 0.5) is None
+    assert jittered(0, 0.5, lambda: 0.5) == 0
+
+
+def test_early_refresh_is_likelier_near_the_end_and_for_dear_loads():
+    """XFetch: at random, by what the load costs and what is left."""
+    draws = [number / 1000 for number in range(1000)]
+
+    def share(left_ms, cost_ms, factor=1.0):
+        draw = iter(draws).__next__
+        return (
+            sum(refreshes_early(left_ms, cost_ms, factor, draw) for _ in draws) / 1000
+        )
+
+    assert share(0, 50) == 1.0
+    assert share(50, 50) == pytest.approx(math.exp(-1), abs=0.01)
+    assert share(100, 50) == pytest.approx(math.exp(-2), abs=0.01)
+    assert share(100, 50, factor=2.0) == pytest.approx(math.exp(-1), abs=0.01)
+    assert share(60_000, 50) == 0.0
+    assert share(10, 50, factor=0.0) == share(10, 0) == share(-1, 50) == 0.0

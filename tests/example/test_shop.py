@@ -5,8 +5,13 @@ The shop runs in processes of its own, with a database of its own.
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from http.cookiejar import CookieJar
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.parse import urlencode
@@ -103,6 +108,36 @@ def test_what_is_not_there(shop: Service, path: str) -> None:
     with pytest.raises(HTTPError, match="404") as caught:
         Visitor(shop).get(path)
     caught.value.close()
+
+
+def test_health(shop: Service) -> None:
+    """The shop reports the health of its cache, if it is one that can."""
+    if shop.name == "test-cachebridge":
+        health = json.loads(Visitor(shop).get("health/cache/"))
+        assert health["caches"]["default"]["l2_reachable"] is True
+    else:
+        with pytest.raises(HTTPError, match="404") as caught:
+            Visitor(shop).get("health/cache/")
+        caught.value.close()
+    assert json.loads(Visitor(shop).get("health/cache/live/"))["ok"] is True
+
+
+def test_deployment_checks(shared_server: RedisServer) -> None:
+    """Django and cachebridge find nothing to warn about."""
+    settings = {
+        "DJANGO_SETTINGS_MODULE": "example_project.settings",
+        "SHOP_REDIS_URL": shared_server.url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "example_project.manage", "check", "--deploy"],
+        env={**os.environ, **settings},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no issues" in done.stdout, done.stderr
 
 
 def test_hit_level(workers: list[Connection]) -> None:

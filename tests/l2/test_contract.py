@@ -88,6 +88,7 @@ class TestAclUser(RedisContract):
             "ACL", "SETUSER", "someone", f">{PASSWORD}", "~*", "resetchannels"
         )
         rights = "+get +mget +pttl +exists +scan +set +pexpire +persist +unlink"
+        rights += " +hget +hmget +hset +hdel +hexists +time"
         rights += " +incrby +publish +eval +evalsha +multi +exec +flushdb +ping"
         admin.execute_command(
             "ACL",
@@ -105,6 +106,7 @@ class TestWithoutScripts(RedisContract):
     """A user that may not call EVALSHA: MULTI/EXEC instead of scripts."""
 
     counts_integers = False
+    gives_leases = False
     publishes_idle_changes = True
 
     @pytest.fixture

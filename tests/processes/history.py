@@ -200,7 +200,14 @@ def by_key(ops: Iterable[Op]) -> dict[str, KeyHistory]:
     return histories
 
 
-def _interpret_write(op: Op, value: Seen, history: KeyHistory) -> None:
+def _perhaps(op: Op, value: Seen) -> Write:
+    """What was loaded is not stored if the key was deleted while the loader ran."""
+    return Write(value, op.begin, op.end, is_sure=False, worker=op.worker, op=op)
+
+
+def _interpret_write(  # noqa: C901 one case per kind
+    op: Op, value: Seen, history: KeyHistory
+) -> None:
     def wrote(written: Seen) -> None:
         end = op.end if op.is_sure else NEVER_ANSWERED
         history.writes.append(Write(written, op.begin, end, op.is_sure, op.worker, op))
@@ -228,9 +235,6 @@ def _interpret_write(op: Op, value: Seen, history: KeyHistory) -> None:
         case "load", returned if returned != value:
             saw(returned, strict=False)
         case "load", _:
-            # If the key was deleted while the loader ran, it was not stored.
-            history.writes.append(
-                Write(value, op.begin, op.end, is_sure=False, worker=op.worker, op=op)
-            )
+            history.writes.append(_perhaps(op, value))
         case _:
             wrote(value)

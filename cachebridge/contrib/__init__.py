@@ -1,0 +1,1 @@
+"""Optional integrations, each on top of an adapter; nothing else imports them."""

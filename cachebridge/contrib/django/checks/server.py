@@ -1,0 +1,184 @@
+"""W005 to W010: what a server is set to, and what it lets the cache's account do."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.checks import CheckMessage, Warning  # noqa: A004 Django's name for it
+
+from cachebridge.contrib.django.aliases import binding_of, conceal, usable_bridges
+from cachebridge.contrib.django.checks.facts import Facts, facts_about, listens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cachebridge.engine.engine import Engine
+
+OLDEST: Final = (6, 2)
+LEAST_BUFFER: Final = 8 * 1024 * 1024
+"""Bytes of messages that a process must be allowed to lag behind: twice what 10,000
+writes a second of common keys send within the default of BUS_TRUST."""
+_MOST_THREADS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A server, the aliases that are on it, and what it has said."""
+
+    names: tuple[str, ...]
+    without_ttl: tuple[str, ...]
+    """Those aliases whose TIMEOUT is None."""
+    label: str
+    listens: bool
+    """Whether processes subscribe: there is a bus, and an L1 to keep coherent."""
+    bus_trust_s: float
+    facts: Facts
+
+    @property
+    def title(self) -> str:
+        """The server as messages name it."""
+        names = ", ".join(map(repr, self.names))
+        return f"{self.label} ({'cache' if len(self.names) == 1 else 'caches'} {names})"
+
+
+def check_servers(**_given: Any) -> list[CheckMessage]:
+    """Ask every server once, all at the same time, and judge what they say."""
+    return [
+        message
+        for asked in _ask_all()
+        for judge in (_JUDGES if not asked.facts.failure else (_unreachable,))
+        if (message := judge(asked)) is not None
+    ]
+
+
+def _ask_all() -> list[Asked]:
+    groups: dict[Engine, list[str]] = {}
+    caches = usable_bridges()
+    for name, cache in caches.items():
+        engine = binding_of(cache).engine
+        if engine.location.scheme != "memory":
+            groups.setdefault(engine, []).append(name)
+    if not groups:
+        return []
+    with ThreadPoolExecutor(min(len(groups), _MOST_THREADS)) as pool:
+        facts = list(pool.map(facts_about, groups))
+    return [
+        Asked(
+            names=tuple(names),
+            without_ttl=tuple(n for n in names if caches[n].default_timeout is None),
+            label=engine.location.label,
+            listens=listens(engine.options),
+            bus_trust_s=engine.options.bus_trust,
+            facts=each,
+        )
+        for (engine, names), each in zip(groups.items(), facts, strict=True)
+    ]
+
+
+def _unreachable(asked: Asked) -> CheckMessage:
+    failure = conceal(asked.facts.failure, asked.names[0])
+    return Warning(
+        f"{asked.title} could not be asked: {failure}",
+        hint=(
+            "Run the check where the application runs. If the server should be "
+            "reachable from here, see to its address, password and certificates. The "
+            "checks W006 to W010 were left out."
+        ),
+        id="cachebridge.W005",
+    )
+
+
+def _too_old(asked: Asked) -> CheckMessage | None:
+    version = asked.facts.version
+    if version is None or version >= OLDEST:
+        return None
+    return Warning(
+        f"{asked.title} is version {'.'.join(map(str, version))}; cachebridge is made "
+        "for and tested with 6.2 and newer.",
+        hint="Upgrade the server to Redis 6.2 or newer, or to Valkey.",
+        id="cachebridge.W006",
+    )
+
+
+def _fails_when_full(asked: Asked) -> CheckMessage | None:
+    facts = asked.facts
+    if not facts.max_memory or facts.eviction_policy != "noeviction":
+        return None
+    return Warning(
+        f"{asked.title} has maxmemory {facts.max_memory} and maxmemory-policy "
+        "noeviction: once it is full, every write fails (OOM command not allowed).",
+        hint=(
+            "A server for caches alone: set maxmemory-policy to allkeys-lfu or "
+            "allkeys-lru. If it also holds what must not be lost (queues, sessions "
+            "without a database), give the cache a server of its own."
+        ),
+        id="cachebridge.W007",
+    )
+
+
+def _cannot_evict(asked: Asked) -> CheckMessage | None:
+    facts = asked.facts
+    policy = facts.eviction_policy or ""
+    if not facts.max_memory or not policy.startswith("volatile-"):
+        return None
+    if not asked.without_ttl:
+        return None
+    names = ", ".join(map(repr, asked.without_ttl))
+    return Warning(
+        f"{asked.title} has maxmemory-policy {policy}, which evicts keys with a TTL "
+        f"only, while TIMEOUT is None for {names}: such keys are never evicted, and "
+        "once they fill the server, every write fails (OOM command not allowed).",
+        hint=f"Give {names} a TIMEOUT, or set maxmemory-policy to allkeys-lfu.",
+        id="cachebridge.W008",
+    )
+
+
+def _no_rights(asked: Asked) -> CheckMessage | None:
+    refused = asked.facts.refused
+    if not refused:
+        return None
+    return Warning(
+        f"{asked.title} refuses {', '.join(refused)} to the account of the cache. "
+        "Without PUBLISH every write fails before it changes anything; without "
+        "SUBSCRIBE L1 is never used.",
+        hint=(
+            "Give the account the channels and commands, as an administrator: "
+            "ACL SETUSER <user> &cachebridge:* +publish +subscribe. SECURITY.md has "
+            "the whole of what it needs."
+        ),
+        id="cachebridge.W009",
+    )
+
+
+def _buffer_too_small(asked: Asked) -> CheckMessage | None:
+    limit = asked.facts.subscriber_limit
+    if limit is None or not asked.listens:
+        return None
+    too_small = 0 < limit.hard_bytes < LEAST_BUFFER or (
+        # A longer time over the soft limit does no harm: L1 rests by then anyway.
+        0 < limit.soft_bytes < LEAST_BUFFER and limit.soft_s <= asked.bus_trust_s
+    )
+    if not too_small:
+        return None
+    return Warning(
+        f"{asked.title} disconnects subscribers that lag behind by more than "
+        f"client-output-buffer-limit pubsub {' '.join(map(str, limit))}. A burst of "
+        "writes, or a process that stands still for a moment, then costs that process "
+        "its whole L1.",
+        hint=(
+            "Set client-output-buffer-limit to 'pubsub 33554432 8388608 60', Redis's "
+            "own default, or more."
+        ),
+        id="cachebridge.W010",
+    )
+
+
+_JUDGES: Final[tuple[Callable[[Asked], CheckMessage | None], ...]] = (
+    _too_old,
+    _fails_when_full,
+    _cannot_evict,
+    _no_rights,
+    _buffer_too_small,
+)

@@ -1,0 +1,203 @@
+"""What L1 may serve, take and keep while L2 is away."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from cachebridge.core.coherence import Coherence
+from cachebridge.core.entry import EXPIRES
+from cachebridge.core.fill import Fill
+from cachebridge.core.write import Write
+from cachebridge.errors import L2Error
+from cachebridge.l1.store import LruStore
+from cachebridge.stats import Counters
+from tests.rig import FakeClock, entry_of
+
+TRUST_S, OUTAGE_S = 2.0, 30.0
+
+
+class Bench:
+    """Rules over a real store that holds one entry, trusted for two seconds."""
+
+    def __init__(self, outage_ttl_s=OUTAGE_S):
+        self.clock = FakeClock()
+        self.counters = Counters()
+        self.store = LruStore(
+            max_entries=100, max_bytes=1 << 20, counters=self.counters
+        )
+        self.rules = Coherence(
+            self.store,
+            clock=self.clock,
+            counters=self.counters,
+            outage_ttl_s=outage_ttl_s,
+        )
+        self.rules.on_subscribed()
+        self.rules.extend_trust(self.clock() + TRUST_S)
+        self.store.put("old", entry_of("old"))
+
+    def serves(self, *, strictly=False):
+        gate = self.rules.gate if strictly else self.rules.outage_gate
+        return self.clock() < gate.until
+
+    def write(self, key, *, serves_outage=True, error=L2Error, expires=2000.0):
+        """Let a write fail after it has offered its entry."""
+        with (
+            suppress(error),
+            Write(self.rules, (key,), serves_outage=serves_outage) as write,
+        ):
+            write.store(key, entry_of("new", expires=expires, write_id=write.id))
+            raise error
+
+    def fill(self, key):
+        """Load without L2, and keep what was loaded."""
+        with Fill(self.rules, (key,), serves_outage=True) as fill:
+            fill.store(key, entry_of("loaded"))
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_serves_past_trust_only_in_an_outage(bench):
+    """A break of the bus alone sends every read to L2."""
+    bench.rules.on_break()
+    assert not bench.serves()
+    bench.rules.begin_outage()
+    assert bench.serves()
+    assert not bench.serves(strictly=True)
+    bench.rules.end_outage()
+    assert not bench.serves()
+    assert len(bench.store) == 0
+
+
+@pytest.mark.parametrize("end", ["break", "lapse"])
+def test_for_as_long_as_allowed(bench, end):
+    """OUTAGE_TTL counts from the end of trust, not from the outage's beginning."""
+    if end == "break":
+        bench.rules.on_break()
+        last = bench.clock()
+    else:
+        last = bench.clock() + TRUST_S
+    bench.clock.advance(20)
+    bench.rules.begin_outage()
+    bench.clock.now = last + OUTAGE_S - 0.1
+    assert bench.serves()
+    bench.clock.advance(0.2)
+    assert not bench.serves()
+
+
+def test_never_trusted_serves_nothing():
+    """A process that starts during the outage has only what it loads itself."""
+    bench = Bench()
+    bench.rules.reset()
+    bench.clock.advance(1000)
+    bench.rules.begin_outage()
+    assert not bench.serves()
+    bench.rules.prolong_outage()
+    assert bench.serves()
+    bench.fill("k")
+    assert bench.store.peek("k") is not None
+
+
+def test_a_long_outage_goes_on_with_what_was_made_since(bench):
+    """When the entries of before are too old they go, and new ones serve."""
+    bench.rules.on_break()
+    bench.rules.begin_outage()
+    bench.clock.advance(OUTAGE_S + 1)
+    assert not bench.serves()
+    bench.rules.prolong_outage()
+    assert len(bench.store) == 0
+    assert bench.serves()
+    bench.fill("k")
+    bench.rules.prolong_outage()
+    assert bench.store.peek("k") is not None
+
+
+def test_prolonging_before_its_time_changes_nothing(bench):
+    """Entries of before stay while they may serve."""
+    bench.rules.prolong_outage()
+    bench.rules.on_break()
+    bench.rules.begin_outage()
+    bench.rules.prolong_outage()
+    assert bench.store.peek("old") is not None
+
+
+def test_a_failed_write_serves_its_process(bench):
+    """What was offered is kept, for OUTAGE_TTL at most, until L2 is back."""
+    bench.rules.begin_outage()
+    bench.write("old")
+    entry = bench.store.peek("old")
+    assert entry[EXPIRES] == bench.clock() + OUTAGE_S
+    bench.write("soon", expires=bench.clock() + 1)
+    assert bench.store.peek("soon")[EXPIRES] == bench.clock() + 1
+    bench.rules.end_outage()
+    assert len(bench.store) == 0
+
+
+@pytest.mark.parametrize(
+    ("begun", "serves_outage", "error"),
+    [(False, True, L2Error), (True, False, L2Error), (True, True, KeyboardInterrupt)],
+)
+def test_a_failed_write_leaves_nothing_otherwise(bench, begun, serves_outage, error):
+    """Not before the breaker is open, not for ON_ERROR="raise", not if interrupted."""
+    if begun:
+        bench.rules.begin_outage()
+    bench.write("old", serves_outage=serves_outage, error=error)
+    assert bench.store.peek("old") is None
+
+
+def test_writes_that_overlap_keep_nothing(bench):
+    """Of two failing writes of a key nobody knows which is the later."""
+    bench.rules.begin_outage()
+    with Write(bench.rules, ("old",), serves_outage=True):
+        bench.write("old")
+    assert bench.store.peek("old") is None
+
+
+def test_a_load_during_a_write_is_not_kept(bench):
+    """What was loaded before a delete must not stand for what comes after it."""
+    bench.rules.begin_outage()
+    with Fill(bench.rules, ("k",), serves_outage=True) as fill:
+        generation = fill.generation_of("k")
+        bench.write("k", error=ZeroDivisionError)
+        assert fill.generation_of("k") != generation
+        fill.store("k", entry_of("loaded"))
+    assert bench.store.peek("k") is None
+
+
+def test_without_an_outage_ttl():
+    """OUTAGE_TTL=0: L1 neither serves nor takes anything that L2 does not vouch for."""
+    bench = Bench(outage_ttl_s=0)
+    bench.rules.on_break()
+    bench.rules.begin_outage()
+    assert not bench.serves()
+    assert not bench.rules.may_serve_past_trust(bench.clock())
+    bench.fill("k")
+    bench.write("old")
+    assert bench.store.peek("k") is None
+    assert bench.store.peek("old") is None
+
+
+def test_switched_off_or_bypassed(bench):
+    """l1_off() and bypass_l1() hold in an outage, too."""
+    bench.rules.begin_outage()
+    bench.rules.enter_bypass()
+    assert not bench.serves()
+    bench.rules.leave_bypass()
+    assert bench.serves()
+    bench.rules.switch(on=False)
+    assert not bench.serves()
+    assert not bench.rules.may_serve_past_trust(bench.clock())
+
+
+def test_one_read_past_trust(bench):
+    """Before the breaker opens a single failed read may look at L1, too."""
+    assert bench.rules.may_serve_past_trust(bench.clock())
+    bench.rules.on_break()
+    bench.clock.advance(OUTAGE_S - 1)
+    assert bench.rules.may_serve_past_trust(bench.clock())
+    bench.clock.advance(2)
+    assert not bench.rules.may_serve_past_trust(bench.clock())
