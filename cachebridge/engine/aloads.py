@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachebridge.core.entry import MISSING
 from cachebridge.core.lease import LoadReply, Look, LookState
-from cachebridge.core.loading import Result, refresh_plan
+from cachebridge.core.loading import LoaderError, Result, refresh_plan
 from cachebridge.engine.arefresh import loaded_by, loader_for_thread
 from cachebridge.engine.drive import drive_async
 from cachebridge.engine.flights import begin_leading_nothing
@@ -174,5 +174,12 @@ class AsyncLoadRun(Load):
         begin_elsewhere()
         begin_leading_nothing()
         self._operations.counters.refreshes += 1
-        with suppress(L2Error), self.to_the_end():
-            await drive_async(refresh_plan(self._key, self._terms, seen_ttl_ms), self)
+        try:
+            with suppress(L2Error), self.to_the_end():
+                plan = refresh_plan(self._key, self._terms, seen_ttl_ms)
+                await drive_async(plan, self)
+        except LoaderError as exc:
+            error = exc.error
+        else:
+            return
+        raise error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachebridge.core.entry import MISSING
 from cachebridge.core.lease import LoadReply, Look, LookState
-from cachebridge.core.loading import Result, refresh_plan
+from cachebridge.core.loading import LoaderError, Result, refresh_plan
 from cachebridge.engine.drive import drive
 from cachebridge.engine.flights import begin_leading_nothing
 from cachebridge.engine.load import LOAD, Load
@@ -163,5 +163,12 @@ class LoadRun(Load):
         begin_elsewhere()
         begin_leading_nothing()
         self._operations.counters.refreshes += 1
-        with suppress(L2Error), self.to_the_end():
-            drive(refresh_plan(self._key, self._terms, seen_ttl_ms), self)
+        try:
+            with suppress(L2Error), self.to_the_end():
+                plan = refresh_plan(self._key, self._terms, seen_ttl_ms)
+                drive(plan, self)
+        except LoaderError as exc:
+            error = exc.error
+        else:
+            return
+        raise error

@@ -7,6 +7,7 @@ that is closed leaves nothing behind.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ssl import SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any
 
@@ -136,4 +137,5 @@ class _Talk:
             self._loop.remove_reader(self.fd)
             if self._awaits_room:
                 self._loop.remove_writer(self.fd)
-        self._link.socket.settimeout(self._link.timeout_s)
+        with suppress(OSError):  # collected as garbage, it may be closed already
+            self._link.socket.settimeout(self._link.timeout_s)
