@@ -23,6 +23,7 @@ from benchmarks.rows import (
     memory,
     outage,
     stampede,
+    tasks,
     threads,
     web,
 )
@@ -40,6 +41,7 @@ ROWS: dict[str, Measure] = {
     "T4": engine_hit.measure,
     "T5": threads.measure,
     **{name: _DJANGO_OPS[name] for name in ("T6", "T7", "T8", "T9")},
+    "T10": tasks.measure,
     "T11": web.measure,
     "T13": stampede.measure,
     "T14": invalidation.measure,
