@@ -35,10 +35,10 @@ async def exchange(link: Link, packed: bytes, count: int) -> list[Any]:
     timer = None
     link.socket.settimeout(0)
     try:
+        talk.send()  # first: what follows overlaps with the server's work
         loop.add_reader(talk.fd, talk.go_on)
         if link.timeout_s is not None:
             timer = loop.call_later(link.timeout_s, talk.expire)
-        talk.send()
         return await talk.answered
     finally:
         if timer is not None:
