@@ -19,6 +19,8 @@ from benchmarks.report import Row
 from benchmarks.rows import (
     django_ops,
     engine_hit,
+    flask_memoize,
+    flask_web,
     invalidation,
     memory,
     outage,
@@ -43,6 +45,8 @@ ROWS: dict[str, Measure] = {
     **{name: _DJANGO_OPS[name] for name in ("T6", "T7", "T8", "T9")},
     "T10": tasks.measure,
     "T11": web.measure,
+    "F": flask_memoize.measure,
+    "T12": flask_web.measure,
     "T13": stampede.measure,
     "T14": invalidation.measure,
     "T15": memory.measure,
@@ -78,7 +82,7 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure cachebridge beside LocMemCache, RedisCache, django-redis.",
+        description="Measure cachebridge beside Django's and Flask's caches.",
     )
     parser.add_argument(
         "rows", nargs="*", metavar="ROW", help=f"rows to run: {' '.join(ROWS)}"

@@ -47,6 +47,9 @@ _PACKAGES = (
     "Flask-Caching",
     "dogpile.cache",
     "gunicorn",
+    "Flask",
+    "Flask-Caching",
+    "cachelib",
 )
 
 

@@ -1,7 +1,7 @@
 """A coherent two-level cache for Django and Flask.
 
 ``Cache`` is the framework-free cache; Django uses
-``cachebridge.django_backend.CacheBridge``.
+``cachebridge.django_backend.CacheBridge``, Flask ``cachebridge.flask_ext.Cache``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from cachebridge.errors import (
     L2Error,
     L2UnavailableError,
     MissingKeyError,
+    UncacheableError,
     UnsupportedOperationError,
 )
 from cachebridge.stats import DelayHistogram, Health, Stats
@@ -34,6 +35,7 @@ __all__ = [
     "Loaded",
     "MissingKeyError",
     "Stats",
+    "UncacheableError",
     "UnsupportedOperationError",
 ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cachebridge.config import parse_options
 from cachebridge.core.entry import ABSENT, MISSING
-from cachebridge.core.keys import KeyPattern, escape_glob
+from cachebridge.core.keys import pattern_of_prefix
 from cachebridge.core.ttl import to_milliseconds
 from cachebridge.engine.binding import Binding
 from cachebridge.engine.operating import Operated
@@ -68,7 +68,7 @@ class Cache(Operated):
         self._binding = Binding(engine, self._options)
         self._probe = self._binding.probe
         self._prefix = self._options.key_prefix
-        self._pattern = KeyPattern(escape_glob(self._prefix) + "*", self._prefix)
+        self._pattern = pattern_of_prefix(self._prefix)
         if self._prefix:
             self._binding.can_be_cleared_by(self._pattern)
         engine.welcome(self)
@@ -88,7 +88,7 @@ class Cache(Operated):
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values that exist, by key; one round trip for what L1 lacks."""
         found, missed = self._binding.probe_many(list(keys))
-        for operations, names in self._group(missed):
+        for operations, names in self._binding.group(missed, self._locate):
             for full_key, value in operations.get_many(names).items():
                 found[names[full_key]] = value
         return found
@@ -116,7 +116,7 @@ class Cache(Operated):
         Returns the keys that failed, which is all or none.
         """
         failed: list[str] = []
-        for operations, names in self._group(items):
+        for operations, names in self._binding.group(items, self._locate):
             by_full_key = {full_key: items[key] for full_key, key in names.items()}
             refused = operations.set_many(by_full_key, self._ttl_ms(ttl))
             failed += [names[full_key] for full_key in refused]
@@ -153,17 +153,23 @@ class Cache(Operated):
     def delete_many(self, keys: Iterable[str]) -> int:
         """Delete all keys; return how many existed."""
         return sum(
-            [operations.delete_many(names) for operations, names in self._group(keys)]
+            [
+                operations.delete_many(names)
+                for operations, names in self._binding.group(keys, self._locate)
+            ]
         )
 
-    def get_or_load(
+    def get_or_load(  # noqa: PLR0917 keyword-only ones cost a hit 8 ns each
         self,
         key: str,
         loader: Callable[[], T],
         ttl: Ttl = DEFAULT,
-        *,
         default: Any = None,
-        **terms: float,
+        lease_ttl: float | None = None,
+        stale_ttl: float | None = None,
+        stale_if_error: float | None = None,
+        negative_ttl: float | None = None,
+        early_refresh: float | None = None,
     ) -> T | Any:
         """Return the value, or load and store it if there is none.
 
@@ -172,18 +178,24 @@ class Cache(Operated):
         that returns ``ABSENT`` says "no such thing": callers get ``default``, for
         ``negative_ttl`` seconds without asking again.
 
-        ``terms`` override the cache's options for this call: ``lease_ttl``,
-        ``stale_ttl``, ``stale_if_error``, ``negative_ttl`` (seconds) and
-        ``early_refresh``.  Raises ConfigError for others.
+        ``lease_ttl``, ``stale_ttl``, ``stale_if_error``, ``negative_ttl`` (seconds) and
+        ``early_refresh`` override the cache's options for this call.  Raises
+        ConfigError for an unusable one.
         """
         if type(key) is str:
             value = self._probe(key)
             if value is not MISSING:
                 return value
         operations, full_key = self._locate(key)
-        value = operations.get_or_load(
-            full_key, loader, self._ttl_ms(ttl), self._binding.terms_with(terms)
+        terms = self._binding.terms_with(
+            lease_ttl=lease_ttl,
+            stale_ttl=stale_ttl,
+            stale_if_error=stale_if_error,
+            negative_ttl=negative_ttl,
+            early_refresh=early_refresh,
         )
+        ttl_ms = self._ttl_ms(ttl)
+        value = operations.get_or_load(full_key, loader, ttl_ms, terms)
         return default if value is ABSENT else value
 
     def clear(self) -> bool:
@@ -213,7 +225,7 @@ class Cache(Operated):
     async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """See ``get_many``."""
         found, missed = self._binding.probe_many(list(keys))
-        for operations, names in self._group(missed):
+        for operations, names in self._binding.group(missed, self._locate):
             for full_key, value in (await operations.aio.get_many(names)).items():
                 found[names[full_key]] = value
         return found
@@ -233,7 +245,7 @@ class Cache(Operated):
     ) -> list[str]:
         """See ``set_many``."""
         failed: list[str] = []
-        for operations, names in self._group(items):
+        for operations, names in self._binding.group(items, self._locate):
             by_full_key = {full_key: items[key] for full_key, key in names.items()}
             refused = await operations.aio.set_many(by_full_key, self._ttl_ms(ttl))
             failed += [names[full_key] for full_key in refused]
@@ -268,18 +280,21 @@ class Cache(Operated):
         return sum(
             [
                 await operations.aio.delete_many(names)
-                for operations, names in self._group(keys)
+                for operations, names in self._binding.group(keys, self._locate)
             ]
         )
 
-    async def aget_or_load(
+    async def aget_or_load(  # noqa: PLR0917 as its twin
         self,
         key: str,
         loader: Callable[[], Awaitable[T]] | Callable[[], T],
         ttl: Ttl = DEFAULT,
-        *,
         default: Any = None,
-        **terms: float,
+        lease_ttl: float | None = None,
+        stale_ttl: float | None = None,
+        stale_if_error: float | None = None,
+        negative_ttl: float | None = None,
+        early_refresh: float | None = None,
     ) -> T | Any:
         """See ``get_or_load``; the loader may be a coroutine function.
 
@@ -291,9 +306,15 @@ class Cache(Operated):
             if value is not MISSING:
                 return value
         operations, full_key = self._locate(key)
-        value = await operations.aio.get_or_load(
-            full_key, loader, self._ttl_ms(ttl), self._binding.terms_with(terms)
+        terms = self._binding.terms_with(
+            lease_ttl=lease_ttl,
+            stale_ttl=stale_ttl,
+            stale_if_error=stale_if_error,
+            negative_ttl=negative_ttl,
+            early_refresh=early_refresh,
         )
+        ttl_ms = self._ttl_ms(ttl)
+        value = await operations.aio.get_or_load(full_key, loader, ttl_ms, terms)
         return default if value is ABSENT else value
 
     async def aclear(self) -> bool:
@@ -314,15 +335,6 @@ class Cache(Operated):
         if operations is self._binding.coherent and type(key) is str:
             self._binding.remember(key, full_key)
         return operations, full_key
-
-    def _group(self, keys: Iterable[str]) -> list[tuple[Guarded, dict[str, str]]]:
-        """Sort keys by their operations: mostly all are in one group."""
-        coherent, direct = self._binding.coherent, self._binding.direct
-        names: dict[Guarded, dict[str, str]] = {coherent: {}, direct: {}}
-        for key in keys:
-            operations, full_key = self._locate(key)
-            names[operations][full_key] = key
-        return [(each, names[each]) for each in names if names[each]]
 
     def _require_clearable(self) -> None:
         if not self._prefix and not self._options.clear_flushes_db:

@@ -18,9 +18,11 @@ DEFAULT_EXCLUDE: Final = (
     "django.contrib.sessions.cached_db",
     "throttle_",
     "rl:",
+    "session:",
 )
-"""Prefixes of keys that are read, modified and written back as a whole: sessions, and
-the throttles of Django REST framework and django-ratelimit."""
+"""Prefixes of keys that are read, modified and written back as a whole: sessions, also
+those of Flask-Session, and the throttles of Django REST framework and
+django-ratelimit."""
 
 MEBIBYTE: Final = 1024 * 1024
 
@@ -95,27 +97,40 @@ def parse_options(
     return engine_options, CacheOptions(**cache)
 
 
-LOAD_OPTIONS: Final = (
-    "early_refresh",
-    "lease_ttl",
-    "negative_ttl",
-    "stale_if_error",
-    "stale_ttl",
-)
-"""What one call of ``get_or_load`` may override."""
-
-
 def override_load_options(
     options: CacheOptions, overrides: Mapping[str, Any]
 ) -> CacheOptions:
-    """Return the options with those of one load; ConfigError for any other."""
-    checked: dict[str, Any] = {}
-    for name, value in overrides.items():
-        if name not in LOAD_OPTIONS:
-            valid = ", ".join(LOAD_OPTIONS)
-            raise ConfigError(f"get_or_load has no option {name!r}. Valid: {valid}.")
-        checked[name] = _CHECKS[name.upper()](name, value)
+    """Return the options with those of one load; ConfigError for an unusable value."""
+    checked = {
+        name: _CHECKS[name.upper()](name, value) for name, value in overrides.items()
+    }
     return replace(options, **checked)
+
+
+_CLIENT_OPTIONS: Final = {
+    "max_connections": "MAX_CONNECTIONS",
+    "socket_connect_timeout": "SOCKET_CONNECT_TIMEOUT",
+    "socket_timeout": "SOCKET_TIMEOUT",
+}
+"""Arguments of redis-py's clients and pools that are options here."""
+
+
+def split_client_arguments(
+    arguments: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort redis-py's arguments: options of ours, and the rest, for connections.
+
+    A None of the former leaves the default.
+    """
+    options = {
+        _CLIENT_OPTIONS[name]: value
+        for name, value in arguments.items()
+        if name in _CLIENT_OPTIONS and value is not None
+    }
+    rest = {
+        name: value for name, value in arguments.items() if name not in _CLIENT_OPTIONS
+    }
+    return options, rest
 
 
 def _unknown(name: object, also_valid: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@
     │   ├── L2UnavailableError        it cannot be reached, or not in time
     │   └── CounterUnavailableError (ValueError)   incr or decr meanwhile
     ├── MissingKeyError (ValueError)  incr or decr of a key that does not exist
+    ├── UncacheableError (TypeError)  an argument or a result cannot be kept; says why
     └── UnsupportedOperationError     this cache cannot do that; the text says why
 
 ``L2Error`` is the one type for an outage: no connection, a timeout, a wrong password, a
@@ -25,6 +26,7 @@ __all__ = [
     "L2Error",
     "L2UnavailableError",
     "MissingKeyError",
+    "UncacheableError",
     "UnsupportedOperationError",
 ]
 
@@ -54,6 +56,10 @@ class CounterUnavailableError(L2Error, ValueError):
 
 class MissingKeyError(CacheBridgeError, ValueError):
     """A counter operation met a key that does not exist."""
+
+
+class UncacheableError(CacheBridgeError, TypeError):
+    """An argument cannot be part of a key, or a result cannot be serialized."""
 
 
 class UnsupportedOperationError(CacheBridgeError):

@@ -1,6 +1,7 @@
 """Leave the shop running: ``python -m example_project.serve``, Ctrl-C ends it.
 
-The same set-up as the demo's: a private Redis and two gunicorn workers.
+The same set-up as the demo's: a private Redis, two gunicorn workers of the shop, two of
+the Flask service beside it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import signal
 import sys
 
 from cachebridge.testing import redis_server
-from example_project import stack
+from example_project import stack, together
 
 
 def main() -> int:
@@ -18,13 +19,19 @@ def main() -> int:
     stack.stop_on_signals()
     backend = os.getenv("SHOP_CACHE_BACKEND", stack.CACHEBRIDGE)
     try:
-        with redis_server() as redis, stack.shop("shop", backend, redis.url) as shop:
+        with (
+            redis_server() as redis,
+            stack.shop("shop", backend, redis.url) as shop,
+            together.price_service(redis.url) as service,
+        ):
             print(f"The shop has {stack.prepare_database()}.")
             shop.await_ready()
+            service.await_ready()
             print(
                 f"{shop.url}        the shop, {shop.workers} workers\n"
                 f"{shop.url}stats/  what {backend} did in a worker\n"
-                f"{redis.url}     its Redis\n\n"
+                f"{service.url}products/1/  a price, from the Flask service beside it\n"
+                f"{redis.url}     the Redis of both\n\n"
                 "Change a price (the same token works in the form on each product):\n"
                 f"  curl -d price=12.34 -H 'Authorization: Bearer {stack.STAFF_TOKEN}' "
                 f"{shop.url}products/1/price/\n\n"

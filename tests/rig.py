@@ -117,7 +117,7 @@ def stopped_engines() -> Iterator[None]:
     yield
     buses = [engine._bus for engine in _made]
     for engine in _made:
-        engine.stop()
+        engine.stop(patience_s=5.0)  # a refresh may hold a connection
     for bus in buses:
         if isinstance(bus, Listener):
             bus.join(5.0)

@@ -26,6 +26,7 @@ PUBLIC = {
         "Loaded",
         "MissingKeyError",
         "Stats",
+        "UncacheableError",
         "UnsupportedOperationError",
     ],
     "cachebridge.errors": [
@@ -35,10 +36,22 @@ PUBLIC = {
         "L2Error",
         "L2UnavailableError",
         "MissingKeyError",
+        "UncacheableError",
         "UnsupportedOperationError",
     ],
     "cachebridge.stats": ["DelayHistogram", "Health", "Stats"],
     "cachebridge.django_backend": ["CacheBridge"],
+    "cachebridge.flask_ext": [
+        "Cache",
+        "CacheBridgeBackend",
+        "CachedResponse",
+        "cache_memoize_hit",
+        "cache_memoize_miss",
+        "cache_view_hit",
+        "cache_view_miss",
+        "function_namespace",
+        "make_template_fragment_key",
+    ],
     "cachebridge.testing.contracts": ["L2StoreContract"],
 }
 INTERNAL = ["bus", "codec", "core", "engine", "l1", "l2"]

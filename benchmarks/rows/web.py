@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,51 +10,17 @@ from typing import TYPE_CHECKING
 from benchmarks.contenders import DJANGO_REDIS, LOCMEM, OURS, django_caches
 from benchmarks.harness import interleave
 from benchmarks.report import Limit, Row
-from cachebridge.testing.ports import free_port
+from benchmarks.web_servers import NO_CACHE, gunicorn, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = ["measure"]
 
-_HOST = "127.0.0.1"
-_WORKERS = 2
+_APPLICATION = "benchmarks.web_site:application"
 _ROUNDS = 9
-_WINDOW_S = 0.6
 _WITHIN_S = 40.0
-_START_S = 60.0
 _TITLE = "gunicorn, 2 sync workers, cache_page, 20 KiB"
-
-NO_CACHE = "no cache at all"
-
-
-@dataclass(slots=True)
-class Server:
-    """A running gunicorn: where it listens, and its process."""
-
-    port: int
-    pid: int
-    cpu_s_per_request: list[float]
-
-    def window(self) -> float:
-        """Load it for a moment: responses per second."""
-        cpu_before_s = _workers_cpu_s(self.pid)
-        loaded = subprocess.run(
-            [
-                sys.executable,
-                str(Path(__file__).parents[1] / "web_load.py"),
-                _HOST,
-                str(self.port),
-                str(_WINDOW_S),
-            ],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        counted = json.loads(loaded.stdout)
-        used_s = _workers_cpu_s(self.pid) - cpu_before_s
-        self.cpu_s_per_request.append(used_s / counted["responses"])
-        return counted["responses"] / counted["seconds"]
 
 
 def measure(redis_url: str) -> list[Row]:
@@ -72,7 +31,7 @@ def measure(redis_url: str) -> list[Row]:
 
     with ExitStack() as running:
         servers = {
-            label: running.enter_context(_gunicorn(label, redis_url))
+            label: running.enter_context(gunicorn(_APPLICATION, label, redis_url))
             for label in [NO_CACHE, *django_caches(redis_url)]
         }
         windows: dict[str, Callable[[], float]] = {
@@ -82,7 +41,7 @@ def measure(redis_url: str) -> list[Row]:
         for server in servers.values():
             server.cpu_s_per_request.clear()
         rates = interleave(windows, _ROUNDS, within_s=_WITHIN_S)
-        l1_hit_ratio = float(_read(servers[OURS].port, "/l1-hit-ratio/"))
+        l1_hit_ratio = float(read(servers[OURS].port, "/l1-hit-ratio/"))
 
     limits = [
         Limit(OURS, DJANGO_REDIS, 2.0, "at least", ">= 2x the rate of django-redis"),
@@ -100,58 +59,3 @@ def measure(redis_url: str) -> list[Row]:
         return [row]
     cpu = {label: server.cpu_s_per_request for label, server in servers.items()}
     return [row, Row("T11c", "the same: worker CPU per request", "s", cpu)]
-
-
-@contextmanager
-def _gunicorn(label: str, redis_url: str) -> Iterator[Server]:
-    port = free_port()
-    environment = os.environ | {"REDIS_URL": redis_url}
-    if label != NO_CACHE:
-        environment["CACHE_CONTENDER"] = label
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "gunicorn", "benchmarks.web_site:application"),
-            *("--bind", f"{_HOST}:{port}", "--workers", str(_WORKERS)),
-            *("--worker-class", "sync", "--log-level", "warning"),
-        ],
-        env=environment,
-        cwd=Path(__file__).parents[2],
-    )
-    try:
-        _await_page(port)
-        yield Server(port, process.pid, [])
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def _await_page(port: int) -> None:
-    deadline = time.monotonic() + _START_S
-    while True:
-        try:
-            _read(port, "/")
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return
-
-
-def _read(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://{_HOST}:{port}{path}", timeout=5) as page:
-        return page.read().decode()
-
-
-def _workers_cpu_s(pid: int) -> float:
-    """Return the CPU seconds of a process's children; 0 where /proc is not."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return 0.0
-    return sum(_cpu_s(int(child)) for child in children)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

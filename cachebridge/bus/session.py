@@ -103,8 +103,12 @@ class Session:
 
     def serve(self) -> None:
         """Subscribe, then handle messages and heartbeats until something breaks."""
-        early = self._subscription.open(self._settings.heartbeat_s / TICKS_PER_BEAT)
         self._commands.connect()
+        # A server that loads its data takes subscriptions, and nothing else yet: L1
+        # must not be flushed for it, while it is all that callers have.
+        self._commands.send_command("PING", check_health=False)
+        self._commands.read_response()
+        early = self._subscription.open(self._settings.heartbeat_s / TICKS_PER_BEAT)
         self._receiver.on_subscribed()
         self._send_heartbeat(probe=True)
         for reply in early:

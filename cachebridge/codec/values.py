@@ -1,8 +1,9 @@
 """Serializers: a value becomes bytes that Redis and older writers understand.
 
 Integers of 64 bits are stored as their decimal digits, so that Redis's INCR works on
-them.  Values written by Django's RedisCache (integers, pickle) and by django-redis
-(the same, also compressed with zlib) are read as they are.
+them.  Values written by Django's RedisCache (integers, pickle), by django-redis (the
+same, also compressed with zlib) and by cachelib (integers, pickle behind a mark) are
+read as they are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ INT64: Final = range(-(2**63), 2**63)
 
 _PICKLE_MARK: Final = 0x80
 _ZLIB_MARK: Final = 0x78
+_CACHELIB_MARK: Final = 0x21
 _ENVELOPE_MARK: Final = 0xCB
 _NUMBER_MARKS: Final = frozenset(b"-0123456789")
 _INTEGER: Final = re.compile(rb"-?[0-9]+")
@@ -77,6 +79,8 @@ class PickleSerializer:
             return pickle.loads(raw)
         if raw and raw[0] in _NUMBER_MARKS:
             return _number(raw)
+        if raw and raw[0] == _CACHELIB_MARK:
+            return pickle.loads(memoryview(raw)[1:])
         return pickle.loads(_inflate(raw))
 
 

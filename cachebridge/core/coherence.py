@@ -172,10 +172,13 @@ class Coherence:
         """Messages may be lost from now on: trust ends, open fills may not store.
 
         Entries stay, unusable for hits, until the next acknowledgement flushes them.
+        Told again while there is no connection, nothing more can be lost: what is being
+        loaded during an outage may be kept.
         """
         with self.lock:
-            self.connected = False
-            self._end_trust()
+            if self.connected or self.trusted_until != NEVER:
+                self.connected = False
+                self._end_trust()
 
     def extend_trust(self, until: float) -> None:
         """Trust L1 until ``until``: every message for earlier writes was handled."""
@@ -253,6 +256,7 @@ class Coherence:
             self.in_outage = self.outage_ttl_s > 0
             self._outage_until = self._past_trust_until()
             self._update_gate()
+        self.prolong_outage()
 
     def end_outage(self) -> None:
         """L2 is about to answer: nothing may remain that it does not vouch for."""
@@ -268,10 +272,11 @@ class Coherence:
         """When the entries of before are too old, go on with those made since."""
         if not self.in_outage or self.clock() < self._outage_until:
             return
-        with self.lock:
-            over, self._outage_until = self._outage_until, FOREVER
-        if over != FOREVER:  # nobody else was quicker
-            self.flush("outage")
+        with self._at_rest():
+            with self.lock:
+                over, self._outage_until = self._outage_until, FOREVER
+            if over != FOREVER:  # nobody else was quicker
+                self.flush("outage")
 
     def may_serve_past_trust(self, now: float) -> bool:
         """Tell whether L1 may answer a read that L2 has just failed to answer."""

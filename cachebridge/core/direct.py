@@ -31,6 +31,11 @@ class Direct:
     ) -> None:
         """Store nothing."""
 
+    def keep_for_outage(
+        self, key: str, entry: Entry, same: Callable[[Entry], bool] = differs
+    ) -> None:
+        """Keep nothing."""
+
     def withdraw(self) -> None:
         """Nothing was offered."""
 

@@ -98,6 +98,19 @@ class Fill:
                 rules.drop(key)
                 rules.counters.fills_refused_conflict += 1
 
+    def keep_for_outage(
+        self, key: str, entry: Entry, same: Callable[[Entry], bool] = differs
+    ) -> None:
+        """Store what L2 knows nothing of: only in an outage, whose end flushes it.
+
+        Otherwise L1 would be trusted with it.  What was known before must go in any
+        case: the caller has seen something newer.
+        """
+        if self._rules.takes_outage_entry():
+            self.store(key, entry, same)
+        else:
+            self.refuse(key)
+
     def generation_of(self, key: str) -> int:
         """Return a number that changes when something happens to the key.
 

@@ -28,6 +28,11 @@ def escape_glob(text: str) -> str:
     return _GLOB_MARKS.sub(r"\\\1", text)
 
 
+def pattern_of_prefix(prefix: str) -> KeyPattern:
+    """Return the pattern of all keys that begin with ``prefix``."""
+    return KeyPattern(escape_glob(prefix) + "*", prefix)
+
+
 def pattern_of(make_key: Callable[[str, str], str]) -> KeyPattern | None:
     """Derive the pattern of ``make_key(key, version)`` by calling it with marks.
 

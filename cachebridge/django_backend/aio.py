@@ -91,18 +91,25 @@ class AsyncMethods:
         version: int | None = None,
     ) -> Any:
         """See ``get_or_set``; ``default`` may be a coroutine function."""
+        if version is None and type(key) is str:
+            value = self._probe(key)
+            if value is not MISSING:
+                return value
         loader = default if callable(default) else lambda: default
         return await self.aget_or_load(key, loader, timeout, version)
 
-    async def aget_or_load(
+    async def aget_or_load(  # noqa: PLR0917 as its twin
         self,
         key: Any,
         loader: Callable[[], Any],
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
-        *,
         default: Any = None,
-        **terms: float,
+        lease_ttl: float | None = None,
+        stale_ttl: float | None = None,
+        stale_if_error: float | None = None,
+        negative_ttl: float | None = None,
+        early_refresh: float | None = None,
     ) -> Any:
         """See ``get_or_load``; the loader may be a coroutine function."""
         if version is None and type(key) is str:
@@ -110,9 +117,15 @@ class AsyncMethods:
             if value is not MISSING:
                 return value
         operations, full_key = self._locate(key, version)
-        value = await operations.aio.get_or_load(
-            full_key, loader, self._ttl_ms(timeout), self._binding.terms_with(terms)
+        terms = self._binding.terms_with(
+            lease_ttl=lease_ttl,
+            stale_ttl=stale_ttl,
+            stale_if_error=stale_if_error,
+            negative_ttl=negative_ttl,
+            early_refresh=early_refresh,
         )
+        ttl_ms = self._ttl_ms(timeout)
+        value = await operations.aio.get_or_load(full_key, loader, ttl_ms, terms)
         return default if value is ABSENT else value
 
     # -- writing -----------------------------------------------------------------------

@@ -166,34 +166,47 @@ class CacheBridge(Operated, AsyncMethods, BaseCache):  # type: ignore[misc] # cl
 
         The callable runs once however many threads and processes ask.
         """
+        if version is None and type(key) is str:
+            value = self._probe(key)
+            if value is not MISSING:
+                return value
         loader = default if callable(default) else lambda: default
         return self.get_or_load(key, loader, timeout, version)
 
-    def get_or_load(
+    def get_or_load(  # noqa: PLR0917 keyword-only ones cost a hit 8 ns each
         self,
         key: Any,
         loader: Callable[[], Any],
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
-        *,
         default: Any = None,
-        **terms: float,
+        lease_ttl: float | None = None,
+        stale_ttl: float | None = None,
+        stale_if_error: float | None = None,
+        negative_ttl: float | None = None,
+        early_refresh: float | None = None,
     ) -> Any:
         """Return the value, or load and store it if there is none.
 
         A loader that returns ``cachebridge.ABSENT`` says "no such thing": callers get
-        ``default``, for ``negative_ttl`` seconds without asking again.  ``terms``
-        override the cache's options for this call: ``lease_ttl``, ``stale_ttl``,
-        ``stale_if_error``, ``negative_ttl`` (seconds) and ``early_refresh``.
+        ``default``, for ``negative_ttl`` seconds without asking again.  ``lease_ttl``,
+        ``stale_ttl``, ``stale_if_error``, ``negative_ttl`` (seconds) and
+        ``early_refresh`` override the cache's options for this call.
         """
         if version is None and type(key) is str:
             value = self._probe(key)
             if value is not MISSING:
                 return value
         operations, full_key = self._locate(key, version)
-        value = operations.get_or_load(
-            full_key, loader, self._ttl_ms(timeout), self._binding.terms_with(terms)
+        terms = self._binding.terms_with(
+            lease_ttl=lease_ttl,
+            stale_ttl=stale_ttl,
+            stale_if_error=stale_if_error,
+            negative_ttl=negative_ttl,
+            early_refresh=early_refresh,
         )
+        ttl_ms = self._ttl_ms(timeout)
+        value = operations.get_or_load(full_key, loader, ttl_ms, terms)
         return default if value is ABSENT else value
 
     # -- writing -----------------------------------------------------------------------
@@ -339,12 +352,7 @@ class CacheBridge(Operated, AsyncMethods, BaseCache):  # type: ignore[misc] # cl
         self, keys: Iterable[Any], version: int | None
     ) -> list[tuple[Guarded, dict[str, Any]]]:
         """Sort keys by their operations: mostly all are in one group."""
-        coherent, direct = self._binding.coherent, self._binding.direct
-        names: dict[Guarded, dict[str, Any]] = {coherent: {}, direct: {}}
-        for key in keys:
-            operations, full_key = self._locate(key, version)
-            names[operations][full_key] = key
-        return [(each, names[each]) for each in names if names[each]]
+        return self._binding.group(keys, lambda key: self._locate(key, version))
 
     def _ttl_ms(self, timeout: Any) -> int | None:
         return to_milliseconds(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cachebridge.config import OPTION_NAMES
+from cachebridge.config import OPTION_NAMES, split_client_arguments
 from cachebridge.errors import ConfigError
 
 _log = logging.getLogger("cachebridge.django")
@@ -40,7 +40,6 @@ _SERIALIZERS: Final = {
     "django_redis.serializers.json.JSONSerializer": "json",
 }
 _REPLACEMENTS: Final = {
-    "IGNORE_EXCEPTIONS": "cachebridge raises L2Error while Redis is away",
     "REDIS_CLIENT_KWARGS": "give connection arguments in CLIENT_KWARGS",
     "SENTINELS": "Sentinel is not supported yet",
     "SENTINEL_KWARGS": "Sentinel is not supported yet",
@@ -90,6 +89,8 @@ def translate(options: Mapping[str, Any]) -> dict[str, Any]:
             client.update(_pool_arguments(value, translated))
         elif upper in _IGNORED or upper in _HARMLESS:
             _warn_once(f"OPTIONS[{name!r}] has no effect with cachebridge")
+        elif upper == "IGNORE_EXCEPTIONS":
+            translated["ON_ERROR"] = "degrade" if value else "raise"
         elif upper == "SERIALIZER":
             translated[upper] = _SERIALIZERS.get(value, value)
         else:
@@ -123,12 +124,8 @@ def _pool_arguments(value: Any, translated: dict[str, Any]) -> dict[str, Any]:
     """Sort django-redis's CONNECTION_POOL_KWARGS to where they belong here."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"CONNECTION_POOL_KWARGS must be a dict, not {value!r}.")
-    arguments = dict(value)
-    if (limit := arguments.pop("max_connections", None)) is not None:
-        translated["MAX_CONNECTIONS"] = limit
-    for name in ("socket_timeout", "socket_connect_timeout"):
-        if (seconds := arguments.pop(name, None)) is not None:
-            translated[name.upper()] = seconds
+    options, arguments = split_client_arguments(value)
+    translated.update(options)
     arguments.pop("retry_on_timeout", None)
     return arguments
 

@@ -6,7 +6,7 @@ All adapters of one alias in a process, one per thread or request, use one bindi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachebridge.config import override_load_options
 from cachebridge.core.keys import fits_message
@@ -16,14 +16,16 @@ from cachebridge.engine.sync import make_operations
 from cachebridge.l1.probe import make_probe, make_probe_many
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
+    from cachebridge.codec.values import Serializer
     from cachebridge.config import CacheOptions
     from cachebridge.core.keys import KeyPattern
     from cachebridge.core.loading import LoadTerms
     from cachebridge.engine.engine import Engine
 
 Loader = Callable[[], Any]
+K = TypeVar("K")
 
 MAX_ALIAS_CHARS = 512
 """A longer key takes the longer way to L1, and no memory here."""
@@ -38,12 +40,13 @@ class Binding:
         engine: Engine,
         options: CacheOptions,
         *,
+        serializer: Serializer | None = None,
         behind: Callable[[Loader], Loader] = lambda load: load,
     ) -> None:
         self.engine = engine
         self.options = options
         self.terms = load_terms(options)
-        values = engine.values_for(options.serializer)
+        values = engine.values_for(serializer or options.serializer)
         degrades = options.on_error == "degrade"
         self.coherent, self.direct = (
             Guarded(
@@ -78,20 +81,31 @@ class Binding:
         for operations in (self.coherent, self.direct):
             operations.pattern = operations.aio.pattern = pattern
 
-    def terms_with(self, overrides: Mapping[str, Any]) -> LoadTerms:
-        """Return how this cache loads, with the options of one call.
+    def terms_with(self, **overrides: float | None) -> LoadTerms:
+        """Return how this cache loads, with the options of one call, None for its own.
 
-        Raises ConfigError for what is no option of a load, or has an unusable value.
+        Raises ConfigError for an unusable value.
         """
-        if not overrides:
+        given = {name: value for name, value in overrides.items() if value is not None}
+        if not given:
             return self.terms
-        return load_terms(override_load_options(self.options, overrides))
+        return load_terms(override_load_options(self.options, given))
 
     def operations_for(self, key: str, full_key: str) -> Guarded:
         """Return the operations for a key of the caller, by whether L1 may hold it."""
         if key.startswith(self._exclude) or not fits_message(full_key):
             return self.direct
         return self.coherent
+
+    def group(
+        self, keys: Iterable[K], locate: Callable[[K], tuple[Guarded, str]]
+    ) -> list[tuple[Guarded, dict[str, K]]]:
+        """Sort keys by their operations, by full key: mostly all are in one group."""
+        names: dict[Guarded, dict[str, K]] = {self.coherent: {}, self.direct: {}}
+        for key in keys:
+            operations, full_key = locate(key)
+            names[operations][full_key] = key
+        return [(each, names[each]) for each in names if names[each]]
 
     def remember(self, key: str, full_key: str) -> None:
         """Let the probe find ``full_key`` by the caller's key from now on.

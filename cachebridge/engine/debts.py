@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cachebridge.codec.messages import batches
+from cachebridge.errors import L2Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -41,6 +42,8 @@ class Debts:
         self._keys: dict[str, int] = {}
         self._patterns: dict[KeyPattern, int] = {}
         self._everything = 0
+        self._failures = 0
+        self._failure: L2Error | None = None
         self.payer: Callable[[], None] | None = None
         """Pays all debts, of whichever cache; does not raise."""
         self.lost = 0
@@ -95,27 +98,45 @@ class Debts:
         clear: Callable[[KeyPattern], object],
         flush: Callable[[], object],
     ) -> None:
-        """Carry out what is owed; whoever comes meanwhile waits.
+        """Carry out what is owed; whoever comes meanwhile waits for the outcome.
 
         What the calls raise comes out, and the rest stays owed.  What is owed anew
         during its payment stays, too.
         """
+        asked = self._failures
         with self._paying:
             if not self:  # somebody else has paid
                 return
-            if everything := self._everything:
-                flush()
-                with self._lock:
-                    if self._everything == everything:
-                        self._everything = 0
-            for pattern, stamp in list(self._patterns.items()):
-                clear(pattern)
-                self._settle(self._patterns, pattern, stamp)
-            owed = self._keys.copy()
-            for batch in batches(list(owed)) if owed else []:
-                delete(batch)
-                for key in batch:
-                    self._settle(self._keys, key, owed[key])
+            if self._failure is not None and self._failures != asked:
+                # Somebody else has tried since: all who wait would, one by one.
+                failure = self._failure
+                raise type(failure)(*failure.args) from failure.__cause__
+            try:
+                self._pay(delete, clear, flush)
+            except L2Error as exc:
+                self._failures, self._failure = self._failures + 1, exc
+                raise
+            self._failure = None
+
+    def _pay(
+        self,
+        delete: Callable[[Sequence[str]], object],
+        clear: Callable[[KeyPattern], object],
+        flush: Callable[[], object],
+    ) -> None:
+        if everything := self._everything:
+            flush()
+            with self._lock:
+                if self._everything == everything:
+                    self._everything = 0
+        for pattern, stamp in list(self._patterns.items()):
+            clear(pattern)
+            self._settle(self._patterns, pattern, stamp)
+        owed = self._keys.copy()
+        for batch in batches(list(owed)) if owed else []:
+            delete(batch)
+            for key in batch:
+                self._settle(self._keys, key, owed[key])
 
     def _settle(self, owed: dict[K, int], key: K, stamp: int) -> None:
         with self._lock:

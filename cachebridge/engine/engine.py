@@ -38,6 +38,7 @@ from cachebridge.stats import Counters
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from cachebridge.codec.values import Serializer
     from cachebridge.config import EngineOptions
     from cachebridge.core.write import Write
     from cachebridge.l2.base import AsyncL2Store, L2Store
@@ -122,7 +123,7 @@ class Engine:
         )
         self.users: WeakSet[object] = WeakSet()
         """The adapters in use; without any for a while the bus stops."""
-        self._values: dict[str, Values] = {}
+        self._values: dict[str | Serializer, Values] = {}
         self._memory_server = memory_server or MemoryServer(clock)
         self._stores = Stores(
             location, options, memory=self._memory_server, breaker=self.breaker
@@ -135,12 +136,16 @@ class Engine:
         self._used_at = clock()
         self._pid = os.getpid()
 
-    def values_for(self, serializer: str) -> Values:
+    def bound_memory(self, max_entries: int) -> None:
+        """Let the store of ``memory://`` hold so many keys, the latest."""
+        self._memory_server.max_entries = max_entries
+
+    def values_for(self, serializer: str | Serializer) -> Values:
         """Return the values of one serializer, shared by all caches that use it."""
         values = self._values.get(serializer)
         if values is None:
             values = Values(
-                SERIALIZERS[serializer],
+                SERIALIZERS[serializer] if isinstance(serializer, str) else serializer,
                 ttl_rule=TtlRule(self.options.l1_ttl, self.options.l1_ttl_ratio),
                 max_entry_bytes=self.options.l1_max_entry_bytes,
                 counters=self.counters,

@@ -137,7 +137,7 @@ class Load:
         if result.raw is not None and result.ttl_ms != 0:
             values.take_loaded(fill, key, result.value, result.raw, result.ttl_ms)
         elif result.value is ABSENT and self._terms.negative_ms:
-            values.take_absence(fill, key, self._terms.negative_ms)
+            values.take_loaded_absence(fill, key, self._terms.negative_ms)
 
     def _failed(self, error: BaseException) -> Result:
         self._means.counters.load_errors += 1

@@ -49,6 +49,13 @@ def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine
     return engine
 
 
+def engine_apart(location: str, options: EngineOptions) -> Engine:
+    """Make an engine that no other cache shares; it goes when its owner does."""
+    engine = Engine(parse_location(location), options)
+    _alive.add(engine)
+    return engine
+
+
 def _contrast(name: str, options: EngineOptions, engine: Engine) -> str:
     """Say how an option differs; of CLIENT_KWARGS, which hold secrets, names alone."""
     ours = getattr(options, name.lower())

@@ -84,8 +84,23 @@ class Values:
         self, fill: Fill | Direct, key: str, value: Any, raw: bytes, ttl_ms: int | None
     ) -> None:
         """Let L1 have what was loaded without L2, while there is an outage."""
-        left_ms = FOREVER_MS if ttl_ms is None else ttl_ms
-        self.take_read(fill, key, self._detached(value, raw), raw, left_ms)
+        expires = self._expiry(fill, FOREVER_MS if ttl_ms is None else ttl_ms)
+        value = self._detached(value, raw)
+        entry = self._entry(key, value, raw, expires, 0) if expires else None
+        if entry is None:
+            fill.refuse(key)
+        else:
+            fill.keep_for_outage(
+                key, entry, lambda present: self.copies.is_same(present, raw)
+            )
+
+    def take_loaded_absence(self, fill: Fill | Direct, key: str, ttl_ms: int) -> None:
+        """Let L1 know what was learned without L2: that there is no such thing."""
+        if expires := self._expiry(fill, ttl_ms):
+            entry = self._negative_entry(key, expires)
+            fill.keep_for_outage(key, entry, _is_negative)
+        else:
+            fill.refuse(key)
 
     def take_absence(self, fill: Fill | Direct, key: str, ttl_ms: int) -> None:
         """Let L1 know that there is no such thing."""

@@ -7,6 +7,7 @@ tests drive.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from fnmatch import translate
@@ -36,6 +37,7 @@ class MemoryServer:
         self.lock = threading.RLock()
         self._data: dict[str, tuple[bytes, float | None]] = {}
         self.loads = LoadRecords(clock)
+        self.max_entries = sys.maxsize
         self.subscribers: list[Callable[[bytes], object]] = []
 
     def publish(self, message: bytes | None) -> None:
@@ -58,6 +60,8 @@ class MemoryServer:
         self._data[key] = (raw, deadline)
         for old in list(islice(self._data, SWEEP)):
             self.peek(old)
+        while len(self._data) > self.max_entries:
+            del self._data[next(iter(self._data))]
 
     def pop(self, key: str) -> bool:
         """Delete a key; tell whether it was alive."""

@@ -31,6 +31,8 @@ UNREADABLE = {
     "gzip": b"\x1f\x8b\x08\x00rest",
     "half a number": b"12abc",
     "minus": b"-",
+    "mark alone": b"!",
+    "cut marked pickle": b"!" + pickle.dumps([1, 2, 3])[:-3],
 }
 
 
@@ -174,6 +176,21 @@ def test_values_of_other_backends_are_read(redis_url, writer):
     assert ours.incr("int") == 8
     assert foreign.get("int") == 8
     foreign.close()
+
+
+def test_values_of_cachelib_are_read(redis_url):
+    """What cachelib's RedisCache wrote comes back as it was, also by L1."""
+    cachelib = pytest.importorskip("cachelib")
+    foreign = cachelib.RedisCache(redis.Redis.from_url(redis_url), key_prefix="p:")
+    ours = listening(lone_cache(redis_url, key_prefix="p:"))
+    for name, value in FOREIGN.items():
+        foreign.set(name, value, 100)
+    for name, value in FOREIGN.items():
+        for _ in range(2):
+            back = ours.get(name)
+            assert back == value, name
+            assert type(back) is type(value), name
+    assert ours.stats().undecodable == 0
 
 
 def test_json_of_django_redis_is_read(redis_url):

@@ -95,11 +95,21 @@ def test_never_trusted_serves_nothing():
     bench.rules.reset()
     bench.clock.advance(1000)
     bench.rules.begin_outage()
-    assert not bench.serves()
-    bench.rules.prolong_outage()
     assert bench.serves()
     bench.fill("k")
+    bench.rules.prolong_outage()
     assert bench.store.peek("k") is not None
+
+
+def test_an_outage_long_after_trust_begins_with_nothing(bench):
+    """What L1 was vouched for too long ago goes when the breaker opens."""
+    bench.rules.on_break()
+    bench.clock.advance(OUTAGE_S + 1)
+    bench.rules.begin_outage()
+    assert len(bench.store) == 0
+    bench.write("own")
+    bench.rules.prolong_outage()
+    assert bench.store.peek("own") is not None
 
 
 def test_a_long_outage_goes_on_with_what_was_made_since(bench):

@@ -94,6 +94,15 @@ def test_serializers_are_mapped(made, serializer, name):
         assert cache._binding.options.serializer == name
 
 
+@pytest.mark.parametrize(
+    ("ignores", "on_error"), [(True, "degrade"), (False, "raise"), (None, "degrade")]
+)
+def test_ignore_exceptions_is_mapped(made, ignores, on_error):
+    """django-redis's switch is ours; without it an outage degrades."""
+    given = {} if ignores is None else {"IGNORE_EXCEPTIONS": ignores}
+    assert made(OPTIONS=given)._binding.options.on_error == on_error
+
+
 @pytest.mark.parametrize("place", ["OPTIONS", "beside", "lower case"])
 def test_max_entries_bounds_l1_wherever_django_takes_it(made, place):
     """Django reads it from three places."""
@@ -134,7 +143,6 @@ REFUSED = {
     "COMPRESSOR": ("django_redis.compressors.zlib.ZlibCompressor", "Identity"),
     "CONNECTION_FACTORY": ("django_redis.pool.SentinelConnectionFactory", "pool"),
     "CONNECTION_POOL_CLASS": ("redis.BlockingConnectionPool", "ConnectionPool"),
-    "IGNORE_EXCEPTIONS": (True, "L2Error"),
     "SENTINELS": ([("a", 1)], "Sentinel"),
     "SENTINEL_KWARGS": ({}, "Sentinel"),
     "REDIS_CLIENT_KWARGS": ({}, "CLIENT_KWARGS"),

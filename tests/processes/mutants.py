@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachebridge.core.coherence import Coherence
+from cachebridge.core.coherence import NEVER, Coherence
 from cachebridge.engine.engine import Engine
+from cachebridge.engine.guarded import Guarded
+from cachebridge.l2 import load_scripts
+from cachebridge.l2.commands import make_script
 
 VARIABLE: Final = "CACHEBRIDGE_PROCESS_TEST_MUTANT"
 
@@ -35,7 +38,35 @@ def _no_fill_token() -> None:
     Coherence.fill_token = lambda _rules, flight: flight.generation
 
 
+def _outage_entries_stay() -> None:
+    """Go on with what only this process knows when the server is back."""
+
+    def end_outage(self: Coherence) -> None:
+        with self.lock:
+            self.in_outage = False
+            self._outage_until = NEVER
+            self._update_gate()
+
+    Coherence.end_outage = end_outage
+
+
+def _debts_not_paid_first() -> None:
+    """Read what is owed a delete, and leave the delete to the next heartbeat."""
+    Guarded._must_pay = lambda *_any: None
+
+
+def _no_generation_check() -> None:
+    """Store what was loaded although the key was written meanwhile."""
+    text = load_scripts.STORE_LOADED.text.decode()
+    unchecked = text.replace("local no = refused(ARGV[8])", "local no = nil")
+    assert unchecked != text
+    load_scripts.STORE_LOADED = make_script(unchecked)
+
+
 MUTANTS: Final = {
+    "outage-entries-stay": _outage_entries_stay,
+    "debts-not-paid-first": _debts_not_paid_first,
+    "no-generation-check": _no_generation_check,
     "no-flush-on-subscribe": _no_flush_on_subscribe,
     "no-message": _no_message,
     "no-fill-token": _no_fill_token,

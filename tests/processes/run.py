@@ -27,7 +27,7 @@ from tests.processes.timeline import Timeline
 from tests.processes.values import COUNTERS, KEYS, decode_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from tests.processes.history import Seen
 
@@ -55,6 +55,21 @@ CALLS_OF_LOAD: Final = 3
 SHOWN: Final = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What one kind of run is made of; this one is the process test."""
+
+    options: dict[str, Any] = field(default_factory=lambda: OPTIONS)
+    keys: tuple[str, ...] = KEYS
+    worker: str = "tests.processes.worker"
+    server_args: tuple[str, ...] = ()
+    server_lane: type[ServerLane] = ServerLane
+    judge: Callable[[Outcome, Timeline, list[Op], float], None] | None = None
+    call_limit_s: float = CALL_LIMIT_S
+    degrades: bool = False
+    """Whether outages are answered: then processes agree once they are over."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a run found; ``is_good`` needs no violation and every fault fired."""
@@ -68,6 +83,9 @@ class Outcome:
     ages: list[float] = field(default_factory=list)
     slowest: dict[str, float] = field(default_factory=dict)
     late_writes: int = 0
+    outage_ages: list[float] | None = None
+    """The ages of what was served instead of L2's answers, if that was allowed."""
+    degraded: int = 0
     faults_missing: list[str] = field(default_factory=list)
     reports: dict[int, dict[str, Any]] = field(default_factory=dict)
     load_s: float = 0.0
@@ -98,6 +116,11 @@ class Outcome:
             f"reads of superseded values: {len(self.ages)}, oldest {oldest:.3f} s "
             f"(bound {BUS_TRUST_S} s); late writes seen: {self.late_writes}"
         )
+        if self.outage_ages is not None:
+            yield (
+                f"answers without Redis: {self.degraded}, {len(self.outage_ages)} of "
+                f"them superseded, oldest {max(self.outage_ages, default=0.0):.3f} s"
+            )
         slowest = ", ".join(f"{k} {v:.2f}" for k, v in sorted(self.slowest.items()))
         yield f"slowest call in seconds: {slowest}"
         yield f"all trusted again {self.recovery_s:.1f} s after the load's end"
@@ -126,16 +149,18 @@ def run(
     only: Collection[str] = (),
     processes: int = 4,
     gevent_slots: Collection[int] = (),
+    setup: Setup | None = None,
 ) -> Outcome:
     """Run once, with ``only`` these faults if any are named.
 
     The processes of ``gevent_slots`` are patched by gevent.
     What it finds is in the outcome; it raises only if it cannot run.
     """
+    setup = setup or Setup()
     outcome = Outcome(seed)
     timeline = Timeline()
     with tempfile.TemporaryDirectory(prefix="cachebridge-run-") as directory:
-        server = redis_server()
+        server = redis_server(args=setup.server_args)
         fleet = Fleet(
             server,
             timeline,
@@ -144,15 +169,18 @@ def run(
             seed=seed,
             mutant=mutant,
             gevent_slots=gevent_slots,
-            options=OPTIONS,
+            options=setup.options,
+            worker=setup.worker,
         )
         try:
-            _load(outcome, timeline, server, fleet, seconds=seconds, only=only)
-            _rest(outcome, server, fleet)
+            _load(outcome, timeline, server, fleet, setup, seconds=seconds, only=only)
+            _rest(outcome, server, fleet, setup)
         finally:
             fleet.stop()
             server.stop()
-        _judge(outcome, timeline, list(fleet.ops()), fleet.started)
+        ops = list(fleet.ops())
+        (setup.judge or judge)(outcome, timeline, ops, fleet.started)
+        measure_calls(outcome, timeline, ops, setup.call_limit_s)
     return outcome
 
 
@@ -161,12 +189,13 @@ def _load(
     timeline: Timeline,
     server: RedisServer,
     fleet: Fleet,
+    setup: Setup,
     *,
     seconds: float,
     only: Collection[str],
 ) -> None:
     """Let the processes work while both lanes deal their faults, then heal all."""
-    server_lane = ServerLane(timeline, f"{outcome.seed}/server", server)
+    server_lane = setup.server_lane(timeline, f"{outcome.seed}/server", server)
     worker_lane = WorkerLane(timeline, f"{outcome.seed}/workers", fleet)
     lanes = (server_lane, worker_lane)
     if only:
@@ -193,19 +222,20 @@ def _load(
     outcome.load_s = time.monotonic() - fleet.started
 
 
-def _rest(outcome: Outcome, server: RedisServer, fleet: Fleet) -> None:
+def _rest(outcome: Outcome, server: RedisServer, fleet: Fleet, setup: Setup) -> None:
     """After one second all agree; when all trust their L1 again they still do (I1)."""
     began = time.monotonic()
     time.sleep(REST_S)
-    _compare(outcome, server, fleet, "1 s after the end")
+    if not setup.degrades:
+        _compare(outcome, server, fleet, setup.keys, "1 s after the end")
     while True:
         outcome.reports = fleet.ask("report")
         outcome.recovery_s = time.monotonic() - began
-        if all(report["trusted"] for report in outcome.reports.values()):
+        if all(map(_is_well, outcome.reports.values())):
             break
         if outcome.recovery_s > RECOVERY_S:
             for writer, report in outcome.reports.items():
-                if not report["trusted"]:
+                if not _is_well(report):
                     text = f"L1 still off after {outcome.recovery_s:.1f} s"
                     outcome.violations.append(
                         Violation("no-recovery", f"process {writer}", text)
@@ -213,18 +243,28 @@ def _rest(outcome: Outcome, server: RedisServer, fleet: Fleet) -> None:
             return
         time.sleep(0.1)
     hits = {writer: report["l1_hits"] for writer, report in outcome.reports.items()}
-    present = _compare(outcome, server, fleet, "when all trust L1")
+    present = _compare(outcome, server, fleet, setup.keys, "when all trust L1")
     for writer, report in outcome.reports.items():
         if report["l1_hits"] - hits[writer] < present:
             text = f"{report['l1_hits'] - hits[writer]} L1 hits for {present} keys"
             outcome.violations.append(Violation("l1-idle", f"process {writer}", text))
 
 
-def _compare(outcome: Outcome, server: RedisServer, fleet: Fleet, when: str) -> int:
+def _is_well(report: dict[str, Any]) -> bool:
+    return report["trusted"] and not report["in_outage"]
+
+
+def _compare(
+    outcome: Outcome,
+    server: RedisServer,
+    fleet: Fleet,
+    keys: tuple[str, ...],
+    when: str,
+) -> int:
     """Ask all processes, and Redis itself; return how many keys exist."""
     outcome.reports = fleet.ask("report")
     with redis.Redis(port=server.port, socket_timeout=5) as client:
-        truth = {key: decode_raw(key, client.get(key)) for key in KEYS}
+        truth = {key: decode_raw(key, client.get(key)) for key in keys}
     for writer, report in outcome.reports.items():
         where = f"process {writer}"
         if report["error"]:
@@ -240,14 +280,31 @@ def _compare(outcome: Outcome, server: RedisServer, fleet: Fleet, when: str) -> 
     return sum(ident is not None for ident in truth.values())
 
 
-def _judge(outcome: Outcome, timeline: Timeline, ops: list[Op], started: float) -> None:
+def judge(outcome: Outcome, timeline: Timeline, ops: list[Op], started: float) -> None:
     """Check the whole history."""
     histories = by_key(ops)
     timeline.add_losses(histories, KEYS, started)
     timeline.settle(histories)
     verdict = check(histories, bound_s=BUS_TRUST_S + AGE_SLACK_S, counters=COUNTERS)
     outcome.reads, outcome.ages = verdict.reads, verdict.ages
-    for violation in verdict.violations:
+    accuse(outcome, timeline, verdict.violations)
+    for history in histories.values():
+        failed: dict[Seen, float] = {
+            write.value: write.op.end
+            for write in history.writes
+            if isinstance(write.op, Op) and write.op.error and write.value is not None
+        }
+        seen_at = {read.seen: read.begin for read in history.reads}
+        outcome.late_writes += sum(
+            seen_at.get(value, 0.0) > end for value, end in failed.items()
+        )
+
+
+def accuse(
+    outcome: Outcome, timeline: Timeline, violations: Collection[Violation]
+) -> None:
+    """Add violations to the outcome, each with the faults of its time."""
+    for violation in violations:
         calls = [call for call in violation.proof if isinstance(call, Op)]
         faults = timeline.during(
             min((op.called for op in calls), default=math.inf),
@@ -261,20 +318,11 @@ def _judge(outcome: Outcome, timeline: Timeline, ops: list[Op], started: float) 
                 (*violation.proof, *faults),
             )
         )
-    _measure_calls(outcome, timeline, ops)
-    for history in histories.values():
-        failed: dict[Seen, float] = {
-            write.value: write.op.end
-            for write in history.writes
-            if isinstance(write.op, Op) and write.op.error and write.value is not None
-        }
-        seen_at = {read.seen: read.begin for read in history.reads}
-        outcome.late_writes += sum(
-            seen_at.get(value, 0.0) > end for value, end in failed.items()
-        )
 
 
-def _measure_calls(outcome: Outcome, timeline: Timeline, ops: list[Op]) -> None:
+def measure_calls(
+    outcome: Outcome, timeline: Timeline, ops: list[Op], limit_s: float
+) -> None:
     """Count the calls, and find those that took too long without being stopped."""
     threads = Counter({op.worker: op.thread + 1 for op in sorted(ops, key=_thread)})
     for op in ops:
@@ -289,8 +337,8 @@ def _measure_calls(outcome: Outcome, timeline: Timeline, ops: list[Op]) -> None:
         took_s = op.end - op.called
         outcome.slowest[op.kind] = max(took_s, outcome.slowest.get(op.kind, 0.0))
         # A load asks up to three times, and waits for every thread before it.
-        turns = CALLS_OF_LOAD * threads[op.worker] if op.kind == "load" else 1
-        if took_s > turns * CALL_LIMIT_S:
+        turns = CALLS_OF_LOAD * threads[op.worker] if "load" in op.kind else 1
+        if took_s > turns * limit_s:
             faults = timeline.during(op.called, op.end)
             text = f"{op.kind} took {took_s:.2f} s"
             outcome.violations.append(

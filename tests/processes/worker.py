@@ -309,20 +309,26 @@ def _reason(exc: Exception) -> str:
 class Worker:
     """The threads, and the answers to the driver."""
 
+    load_class = Load
+    keys = KEYS
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._cache = Cache(settings.url, **settings.options)
         self._is_over = threading.Event()
-        self._on_demand = Load(self._cache, settings, settings.threads)
+        self._on_demand = self._load(settings.threads)
         self._failures: list[str] = []
         self._threads = [
             threading.Thread(target=self._run, args=(number,), daemon=True)
             for number in range(settings.threads)
         ]
 
+    def _load(self, number: int) -> Load:
+        return self.load_class(self._cache, self._settings, number)
+
     def _run(self, number: int) -> None:
         try:
-            Load(self._cache, self._settings, number).run(self._is_over)
+            self._load(number).run(self._is_over)
         except BaseException:
             self._failures.append(traceback.format_exc())
 
@@ -357,7 +363,7 @@ class Worker:
         values: dict[str, list[int | None]] = {}
         error = ""
         try:
-            for key in KEYS:
+            for key in self.keys:
                 reads = [self._cache.get(key) for _ in range(2)]
                 values[key] = [ident_or_none(key, value) for value in reads]
         except Exception:
@@ -367,6 +373,7 @@ class Worker:
             "error": error,
             "values": values,
             "trusted": stats.trusted,
+            "in_outage": engine.breaker.is_open or bool(engine.outage.debts),
             "idle": engine.rules.is_idle() and engine.flights.is_idle(),
             "l1_hits": stats.l1_hits,
             "l2_hits": stats.l2_hits,
@@ -381,11 +388,11 @@ def ident_or_none(key: str, value: Any) -> int | None:
     return None if value is None else ident_of(key, value)
 
 
-def main() -> None:
+def main(worker: type[Worker] = Worker) -> None:
     """Run the worker; without a server left to talk to it just ends."""
     logging.disable()  # faults are what this is about: no line for each
     mutants.apply(os.environ.get(mutants.VARIABLE, ""))
-    Worker(Settings(**json.loads(sys.argv[1]))).serve()
+    worker(Settings(**json.loads(sys.argv[1]))).serve()
     os._exit(0)
 
 

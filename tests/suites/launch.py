@@ -72,7 +72,7 @@ def launched(
             suite,
         )
         found = json.loads(Path(plan.report).read_text())
-        return Report(**found, server_commands=_commands(server.url))
+        return Report(**found, server_commands=commands(server.url))
 
 
 def _run(
@@ -103,7 +103,7 @@ def _run(
         raise SuiteError(f"{suite.name}: the runner broke down\n{done.stderr}")
 
 
-def _commands(url: str) -> int:
+def commands(url: str) -> int:
     """Return how many data commands the server has carried out."""
     with redis.Redis.from_url(url) as client:
         stats = client.info("commandstats")

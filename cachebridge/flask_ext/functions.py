@@ -1,0 +1,100 @@
+"""What the decorators return, for type checkers.
+
+A function under a decorator binds like any other: read from an object, it no longer
+wants that object as an argument.
+"""
+
+from __future__ import annotations
+
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    overload,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cachebridge.flask_ext.responses import Timeout
+
+P = ParamSpec("P")
+BoundP = ParamSpec("BoundP")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+Owner = TypeVar("Owner")
+
+
+class BoundCached(Protocol[BoundP, R_co]):
+    """A method under ``cached``, of an object."""
+
+    cache_timeout: Timeout | None
+    make_cache_key: Callable[..., str]
+
+    @property
+    def uncached(self) -> Callable[..., R_co]:
+        """The method itself, which wants its object as the first argument."""
+
+    def __call__(self, *args: BoundP.args, **kwargs: BoundP.kwargs) -> R_co:
+        """Return what is kept, else what the method returns."""
+
+
+class BoundMemoized(BoundCached[BoundP, R_co], Protocol[BoundP, R_co]):
+    """A method under ``memoize``, of an object."""
+
+    delete_memoized: Callable[[], None]
+
+
+class Cached(Protocol[P, R]):
+    """A function under ``cached``."""
+
+    uncached: Callable[P, R]
+    cache_timeout: Timeout | None
+    make_cache_key: Callable[..., str]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return what is kept, else what the function returns."""
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+
+    @overload
+    def __get__(
+        self: Cached[Concatenate[Owner, BoundP], R],
+        instance: Owner,
+        owner: type | None = None,
+        /,
+    ) -> BoundCached[BoundP, R]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        """Bind to an object."""
+
+
+class Memoized(Protocol[P, R]):
+    """A function under ``memoize``."""
+
+    uncached: Callable[P, R]
+    cache_timeout: Timeout | None
+    make_cache_key: Callable[..., str]
+    delete_memoized: Callable[[], None]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return what is kept, else what the function returns."""
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+
+    @overload
+    def __get__(
+        self: Memoized[Concatenate[Owner, BoundP], R],
+        instance: Owner,
+        owner: type | None = None,
+        /,
+    ) -> BoundMemoized[BoundP, R]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        """Bind to an object."""

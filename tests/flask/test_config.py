@@ -1,0 +1,238 @@
+"""The configuration: what is understood, and what is refused by name."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import flask
+import pytest
+import redis
+from cachelib.serializers import JSONSerializer
+
+from cachebridge import ConfigError
+from cachebridge.flask_ext import Cache, CacheBridgeBackend
+from cachebridge.flask_ext.config import backend_settings, merged
+from tests.flask.support import Calls
+
+WRONG = {
+    "CACHE_TYPO": ({"CACHE_TYPO": 1}, "CACHE_TYPE"),
+    "unknown": ({"CACHE_COLOUR": 1}, "Valid keys: CACHE_ARGS, CACHE_BRIDGE"),
+    "file": ({"CACHE_TYPE": "FileSystemCache"}, "RedisCache"),
+    "memcached": ({"CACHE_TYPE": "memcached"}, "not supported yet"),
+    "sentinel": (
+        {"CACHE_TYPE": "flask_caching.backends.RedisSentinelCache"},
+        "Sentinel",
+    ),
+    "uwsgi": ({"CACHE_TYPE": "flask_caching.contrib.UWSGICache"}, "all processes"),
+    "own backend": ({"CACHE_TYPE": "my.Backend"}, "one's own"),
+    "timeout": ({"CACHE_DEFAULT_TIMEOUT": "soon"}, "CACHE_DEFAULT_TIMEOUT"),
+    "no timeout": ({"CACHE_DEFAULT_TIMEOUT": None}, "CACHE_DEFAULT_TIMEOUT"),
+    "negative timeout": ({"CACHE_DEFAULT_TIMEOUT": -1}, "CACHE_DEFAULT_TIMEOUT"),
+    "prefix": ({"CACHE_KEY_PREFIX": 1}, "CACHE_KEY_PREFIX"),
+    "threshold": (
+        {"CACHE_TYPE": "SimpleCache", "CACHE_THRESHOLD": "many"},
+        "CACHE_THRESHOLD",
+    ),
+    "hash": ({"CACHE_HASH_METHOD": "md5"}, "CACHE_HASH_METHOD"),
+    "serializer": ({"CACHE_SERIALIZER": "json"}, "BaseSerializer"),
+    "signals": ({"CACHE_ENABLE_SIGNALS": "no"}, "CACHE_ENABLE_SIGNALS"),
+    "host": ({"CACHE_REDIS_HOST": redis.Redis()}, "CACHE_REDIS_URL"),
+    "port": ({"CACHE_REDIS_PORT": "http"}, "CACHE_REDIS_PORT"),
+    "db": ({"CACHE_REDIS_DB": -1}, "CACHE_REDIS_DB"),
+    "url": ({"CACHE_REDIS_URL": "http://x"}, "redis://"),
+    "arguments": ({"CACHE_ARGS": ["x"]}, "CACHE_ARGS"),
+    "options": ({"CACHE_OPTIONS": [1]}, "CACHE_OPTIONS"),
+    "client": ({"CACHE_OPTIONS": {"no_such": 1}}, "no_such"),
+    "decoding": ({"CACHE_OPTIONS": {"decode_responses": True}}, "decode_responses"),
+    "memory options": (
+        {"CACHE_TYPE": "SimpleCache", "CACHE_OPTIONS": {"host": 1}},
+        "threshold",
+    ),
+    "bridge": ({"CACHE_BRIDGE": ["x"]}, "CACHE_BRIDGE"),
+    "bridge option": ({"CACHE_BRIDGE": {"L1_MAX": 1}}, "L1_MAX_ENTRIES"),
+    "bridge value": ({"CACHE_BRIDGE": {"L1_TTL": 0}}, "L1_TTL"),
+    "bridge timeout": ({"CACHE_BRIDGE": {"TIMEOUT": 1}}, "CACHE_DEFAULT_TIMEOUT"),
+    "bridge prefix": ({"CACHE_BRIDGE": {"KEY_PREFIX": ""}}, "CACHE_KEY_PREFIX"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "said"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_named(wrong, said):
+    """At init_app, with what would be right; the app is left without a cache."""
+    app = flask.Flask("wrong")
+    app.config.update({"CACHE_TYPE": "RedisCache"} | wrong)
+    with pytest.raises(ConfigError, match=said):
+        Cache(app)
+    assert "cache" not in app.extensions
+
+
+def test_config_must_be_a_dict():
+    """As with Flask-Caching it is a ValueError."""
+    with pytest.raises(ValueError, match="dict or None"):
+        Cache(config="SimpleCache")
+    with pytest.raises(ValueError, match="dict or None"):
+        Cache().init_app(flask.Flask("x"), "SimpleCache")
+
+
+def test_no_error_shows_a_password():
+    """Also not that of the URL."""
+    app = flask.Flask("secret")
+    app.config.update(
+        CACHE_TYPE="RedisCache", CACHE_REDIS_URL="redis://:geheim@host:port/0"
+    )
+    with pytest.raises(ConfigError) as caught:
+        Cache(app)
+    assert "geheim" not in str(caught.value)
+
+
+LOCATIONS = {
+    "default": ({}, "redis://localhost:6379/0"),
+    "parts": (
+        {
+            "CACHE_REDIS_HOST": "db",
+            "CACHE_REDIS_PORT": "6380",
+            "CACHE_REDIS_DB": "2",
+            "CACHE_REDIS_PASSWORD": "p@ss/1",
+        },
+        "redis://:p%40ss%2F1@db:6380/2",
+    ),
+    "ipv6": ({"CACHE_REDIS_HOST": "::1"}, "redis://[::1]:6379/0"),
+    "url": ({"CACHE_REDIS_URL": "redis://h"}, "redis://h"),
+    "url and db": (
+        {"CACHE_REDIS_URL": "redis://h:1?a=b", "CACHE_REDIS_DB": 3},
+        "redis://h:1/3?a=b",
+    ),
+    "url with db": (
+        {"CACHE_REDIS_URL": "redis://h/2", "CACHE_REDIS_DB": 3},
+        "redis://h/2",
+    ),
+    "url with db in its query": (
+        {"CACHE_REDIS_URL": "redis://h?db=2", "CACHE_REDIS_DB": 3},
+        "redis://h?db=2",
+    ),
+    "socket": (
+        {"CACHE_REDIS_URL": "unix:///run/redis.sock", "CACHE_REDIS_DB": 3},
+        "unix:///run/redis.sock?db=3",
+    ),
+    "our own": ({"CACHE_BRIDGE": {"LOCATION": "memory://x"}}, "memory://x"),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), LOCATIONS.values(), ids=LOCATIONS)
+def test_locations(given, expected):
+    """The CACHE_REDIS_* keys keep their meaning."""
+    settings = backend_settings(merged(given), kind="RedisCache")
+    assert settings.location == expected
+
+
+def test_options_of_the_client():
+    """CACHE_OPTIONS are redis-py's; those that are ours as well go there."""
+    options = {
+        "socket_timeout": 3,
+        "socket_connect_timeout": None,
+        "max_connections": 7,
+        "client_name": "shop",
+        "retry_on_timeout": True,
+        "default_timeout": 9,
+        "key_prefix": "x:",
+        "ignore_delete_many_errors": True,
+    }
+    settings = backend_settings(merged({"CACHE_OPTIONS": options}), kind="RedisCache")
+    engine = settings.engine_options
+    assert (engine.socket_timeout, engine.max_connections) == (3, 7)
+    assert engine.client_kwargs == {"client_name": "shop"}
+    assert settings.default_timeout == 9
+    assert settings.key_prefix == "x:"
+    assert settings.ignore_delete_many_errors is True
+
+
+@pytest.mark.parametrize("value", [60, "60", timedelta(minutes=1), 59.5])
+def test_default_timeout(value):
+    """A number, digits, or a timedelta; parts of seconds are rounded up."""
+    config = merged({"CACHE_DEFAULT_TIMEOUT": value})
+    assert backend_settings(config, kind="RedisCache").default_timeout == 60
+
+
+def test_the_last_configuration_decides(redis_url):
+    """That of the app, then of Cache, then of init_app, key by key."""
+    app = flask.Flask("merged")
+    app.config.update(CACHE_TYPE="RedisCache", CACHE_KEY_PREFIX="app:")
+    cache = Cache(config={"CACHE_REDIS_URL": redis_url, "CACHE_KEY_PREFIX": "cache:"})
+    cache.init_app(app, {"CACHE_KEY_PREFIX": "init:"})
+    cache.set("k", 1)
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.exists("init:k")
+    assert app.config["CACHE_KEY_PREFIX"] == "app:"
+
+
+def test_the_null_cache_warns_and_keeps_nothing():
+    """CACHE_NO_NULL_WARNING silences the warning."""
+    with pytest.warns(UserWarning, match="nothing is cached"):
+        cache = Cache(flask.Flask("nothing"))
+    silent = Cache(flask.Flask("silent"), config={"CACHE_NO_NULL_WARNING": True})
+    for each in (cache, silent):
+        assert each.set("k", 1) is True
+        assert each.get("k") is None
+        assert each.has("k") is False
+        assert each.get_or_load("k", lambda: 2) == 2
+        assert each.unlink("k") == ["k"]
+        calls = Calls()
+        memoized = each.memoize(5)(calls.__call__)
+        cached = each.cached(5, key_prefix="k")(calls.__call__)
+        assert [memoized(), memoized(), cached(), cached()] == [1, 2, 3, 4]
+        each.delete_memoized(cached)
+        with pytest.raises(ConfigError, match="no levels"):
+            each.stats()
+
+
+def test_simple_caches_share_nothing_and_are_bounded():
+    """Each is a store of its own in this process, of CACHE_THRESHOLD keys."""
+    app = flask.Flask("simple")
+    threads = threading.active_count()
+    first, second = (
+        Cache(app, config={"CACHE_TYPE": "SimpleCache", "CACHE_THRESHOLD": 10})
+        for _ in range(2)
+    )
+    for number in range(50):
+        first.set(str(number), number)
+    assert sum(first.has(str(number)) for number in range(50)) == 10
+    assert first.get("49") == 49
+    assert second.get("49") is None
+    assert first.clear() is True
+    assert first.get("49") is None
+    assert threading.active_count() == threads
+
+
+def test_serializers(config, redis_url):
+    """Those of cachelib are used, and json is readable for everybody."""
+    cache = Cache(
+        flask.Flask("json"), config=config | {"CACHE_SERIALIZER": JSONSerializer}
+    )
+    cache.set("k", {"a": [1, None]})
+    assert cache.get("k") == {"a": [1, None]}
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.get("flask_cache_k") == b'{"a":[1,null]}'
+
+
+def test_flask_caching_makes_the_backend_itself(config, redis_url):
+    """CACHE_TYPE is a path there; its keys are understood, and ours in CACHE_BRIDGE."""
+    flask_caching = pytest.importorskip("flask_caching")
+    app = flask.Flask("theirs")
+    app.config.update(
+        config,
+        CACHE_TYPE="cachebridge.flask_ext.CacheBridgeBackend",
+        CACHE_DEFAULT_TIMEOUT=7,
+        CACHE_KEY_PREFIX="theirs:",
+        CACHE_OPTIONS={"socket_timeout": 2},
+        CACHE_BRIDGE={"L1_TTL": 5},
+    )
+    cache = flask_caching.Cache(app)
+    backend = cache.cache
+    assert type(backend) is CacheBridgeBackend
+    assert backend.default_timeout == 7
+    assert backend._engine.options.l1_ttl == 5
+    assert backend._engine.options.socket_timeout == 2
+    cache.set("k", 1)
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.exists("theirs:k")

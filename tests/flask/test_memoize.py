@@ -1,0 +1,344 @@
+"""``memoize``."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+
+import pytest
+
+from cachebridge import UncacheableError
+from cachebridge.flask_ext import Cache, function_namespace
+from tests.django.support import hits_of, trusted
+from tests.flask.support import Calls, at_once
+
+
+@pytest.fixture
+def calls():
+    return Calls()
+
+
+def test_a_cold_call_is_computed_once(cache, calls):
+    """However many threads make it together."""
+
+    @cache.memoize(60)
+    def slow(argument):
+        time.sleep(0.1)
+        return argument, calls()
+
+    assert at_once(lambda: slow("x")) == [("x", 1)] * 16
+
+
+def test_a_hit_makes_no_round_trip(cache, calls):
+    """Neither for the value nor for the versions, of functions and of methods."""
+
+    class Shop:
+        def __repr__(self):
+            return "shop 1"
+
+        @cache.memoize(60)
+        def price(self, product):
+            return calls()
+
+    @cache.memoize(60)
+    def double(number):
+        return 2 * number
+
+    shop = Shop()
+    for _ in range(3):
+        double(4)
+        shop.price(7)
+    before = cache.stats()
+    for _ in range(20):
+        assert double(4) == 8
+        assert shop.price(7) == 1
+    after = cache.stats()
+    assert (after.l2_hits, after.misses) == (before.l2_hits, before.misses)
+    assert after.messages_sent == before.messages_sent
+    assert hits_of(cache, lambda: double(4)) == 2
+    assert hits_of(cache, lambda: shop.price(7)) == 3
+
+
+@pytest.mark.parametrize("cache_none", [True, False])
+def test_none_is_told_from_a_miss(cache, calls, cache_none):
+    """With cache_none a None is a hit; without it the function runs each time."""
+
+    @cache.memoize(60, cache_none=cache_none)
+    def nothing(argument):
+        calls()
+
+    for _ in range(3):
+        assert nothing(1) is None
+    assert calls.count == (1 if cache_none else 3)
+
+
+def test_equal_calls_have_one_entry(cache, calls):
+    """By position, by name, by default; values of other types are other calls."""
+
+    @cache.memoize(60)
+    def f(a, b=2, *more, c=3, **rest):
+        return calls()
+
+    assert f(1) == f(a=1) == f(1, 2) == f(b=2, a=1) == 1
+    assert f(1, c=3, d=4) == f(1, 2, d=4, c=3) == 2
+    different = [f(True), f(1.0), f("1"), f(1, None), f(1, 2, 3), f(1, c=4)]
+    assert different == [3, 4, 5, 6, 7, 8]
+
+
+def test_positional_only_arguments_count(cache):
+    """Flask-Caching forgets them when others come by name."""
+
+    @cache.memoize(60)
+    def f(a, /, b):
+        return a, b
+
+    assert f(1, b=2) == (1, 2)
+    assert f(5, b=2) == (5, 2)
+    assert f(5, 2) == (5, 2)
+
+
+def test_an_unsound_call_is_an_error_also_when_its_twin_is_kept(cache):
+    """An argument that is missing or given twice never finds a sound call's entry."""
+
+    @cache.memoize(60)
+    def f(a, b):
+        return a, b
+
+    assert f(1, None) == (1, None)
+    for args, kwargs in [((1,), {}), ((1, 2, 3), {}), ((1, 5), {"b": None})]:
+        with pytest.raises(TypeError, match="argument"):
+            f(*args, **kwargs)
+
+
+def test_a_key_that_fails_leaves_the_call_uncached(app, cache, calls, caplog):
+    """As with Flask-Caching: logged, and raised in debug mode."""
+
+    def fails(name):
+        raise KeyError(name)
+
+    renamed = cache.memoize(60, make_name=fails)(lambda: [calls()])
+
+    @cache.memoize(60)
+    def f(cls):
+        return calls()
+
+    assert [renamed(), renamed()] == [[1], [2]]
+    assert [f("no class"), f("no class")] == [3, 4]
+    assert "no key" in caplog.text
+    app.debug = True
+    with pytest.raises(KeyError):
+        renamed()
+
+
+class Bare:
+    """An object that only its address tells from others."""
+
+
+class Slotted:
+    __slots__ = ()
+
+
+def test_no_object_gets_the_entry_of_a_dead_one(cache, calls):
+    """Addresses are used again, tokens are not."""
+
+    @cache.memoize(60)
+    def f(thing):
+        return calls()
+
+    class Owner:
+        @cache.memoize(60)
+        def method(self):
+            return calls()
+
+    addresses, results = set(), []
+    for _ in range(50):
+        thing, owner = Bare(), Owner()
+        addresses.update((id(thing), id(owner)))
+        results += [
+            f(thing),
+            f(thing),
+            owner.method(),
+            f([thing]),
+            f(x := {"a": thing}),
+        ]
+        assert results[-5] == results[-4]
+        assert f(x) == results[-1]
+        del thing, owner, x
+        gc.collect()
+    assert len(addresses) < 100, "no address was used again: this proves nothing"
+    assert len(set(results)) == 200
+
+
+def test_what_nothing_tells_apart_is_refused_each_time(cache, calls):
+    """The same clear error, before the function runs."""
+
+    @cache.memoize(60)
+    def f(thing):
+        return calls()
+
+    knot = [Bare()]
+    knot.append(knot)
+    for thing in (Slotted(), [Slotted()], knot):
+        for _ in range(2):
+            with pytest.raises(UncacheableError, match="cannot be part of a key"):
+                f(thing)
+    assert calls.count == 0
+    assert f("at 0x12 sharp, not <object at 0x7f>") == 1
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [threading.Lock(), lambda: 1, Bare()],
+    ids=["lock", "lambda", "bare"],  # the same in every process
+)
+def test_unpicklable_arguments(cache, calls, argument):
+    """They are told apart by identity: a hit for the same one, no other."""
+
+    @cache.memoize(60)
+    def f(thing):
+        return calls()
+
+    assert f(argument) == f(argument) == 1
+    assert f(type(argument)) == 2
+
+
+def test_an_unserializable_result_is_the_same_error_each_time(cache, calls):
+    """It says what cannot be kept; the function has run."""
+
+    @cache.memoize(60)
+    def f(number):
+        calls()
+        return threading.Lock()
+
+    for number in (1, 2, 3):
+        with pytest.raises(UncacheableError, match=r"_thread\.lock cannot be serial"):
+            f(1)
+        assert calls.count == number
+
+
+def test_deleting(cache, calls):
+    """One call, one object, or everything; the attribute does the last."""
+
+    class Adder:
+        def __init__(self, name):
+            self.name = name
+
+        def __caching_id__(self):
+            return self.name
+
+        @cache.memoize(60)
+        def add(self, number):
+            return calls()
+
+    first, second = Adder("first"), Adder("second")
+
+    def results():
+        return [first.add(1), first.add(2), second.add(1)]
+
+    assert results() == results() == [1, 2, 3]
+    cache.delete_memoized(first.add, 1)
+    assert results() == [4, 2, 3]
+    cache.delete_memoized(first.add)
+    assert results() == [5, 6, 3]
+    cache.delete_memoized(Adder.add)
+    assert results() == [7, 8, 9]
+    first.add.delete_memoized()
+    assert results() == [10, 11, 12]
+    cache.delete_memoized_verhash(Adder.add)
+    assert results() == [13, 14, 15]
+
+
+def test_deleting_leaves_no_version(cache, calls):
+    """The version goes, and the next call makes another: nothing stays for ever."""
+    f = cache.memoize(60)(lambda: calls())  # noqa: PLW0108 a name of its own
+    f()
+    version = f"{function_namespace(f)[0]}_memver"
+    before = cache.get(version)
+    cache.delete_memoized(f)
+    assert cache.get(version) is None
+    f()
+    assert cache.get(version) not in {None, before}
+
+
+def test_decorators_make_one_step(app, calls):
+    """What a subclass overrides is not asked by the decorators."""
+
+    class Recording(Cache):
+        def get(self, key):
+            raise AssertionError(key)
+
+        set = get
+
+    cache = Recording(app)
+    assert cache.memoize(60)(lambda: [calls()])() == [1]
+    assert cache.cached(60, key_prefix="k")(lambda: [calls()])() == [2]
+
+
+def test_deleting_the_entries_of_all_objects_that_are_one(cache, calls):
+    """With self ignored, deleting by any object deletes: there is one version."""
+
+    class Adder:
+        @cache.memoize(60, args_to_ignore=["self"])
+        def add(self, number):
+            return calls()
+
+    assert Adder().add(1) == Adder().add(1) == 1
+    cache.delete_memoized(Adder().add)
+    assert Adder().add(1) == 2
+
+
+def test_a_deletion_reaches_other_processes_entries(config, app, calls):
+    """A cache of an engine of its own, as another process has, computes anew."""
+    here = trusted(Cache(app))
+    f = here.memoize(60)(lambda number: calls())
+    assert f(1) == 1
+    there = Cache(app, config={"CACHE_BRIDGE": {"L1_MAX_ENTRIES": 10_000}})
+    g = there.memoize(60)(f.uncached)
+    assert g(1) == 1
+    there.delete_memoized(g)
+    assert g(1) == 2
+    assert f(1) == 2
+
+
+def test_a_version_outlives_its_entries(cache, redis_url, calls):
+    """Its timeout is renewed with the entries', but not at every one."""
+
+    @cache.memoize(64)
+    def f(number):
+        return calls()
+
+    f(0)
+    messages = cache.stats().messages_sent
+    for number in range(1, 20):
+        f(number)
+    sent = cache.stats().messages_sent - messages
+    assert sent <= 19 + 1, "a message for each entry, hardly any for the version"
+    version = f"{f.__module__}.test_a_version_outlives_its_entries.locals.f_memver"
+    left_ms = cache.cache._engine.l2.get(f"flask_cache_{version}")[1]
+    assert left_ms > 64_000
+
+
+def test_processes_agree_on_a_new_version(app, calls):
+    """Whoever comes second takes the version of the first: one computation."""
+    caches = [Cache(app) for _ in range(4)]
+
+    def slow(number):
+        time.sleep(0.05)
+        return calls()
+
+    functions = [cache.memoize(60)(slow) for cache in caches]
+    turns = iter(range(16))
+    assert set(at_once(lambda: functions[next(turns) % 4](1))) == {1}
+    assert calls.count == 1
+
+
+def test_outside_of_any_app_context(cache, calls):
+    """Flask-Caching allows it, with the app of init_app."""
+    assert cache.memoize(60)(lambda: [calls()])()[0] == 1
+
+
+def test_before_init_app():
+    """The error says what is missing."""
+    with pytest.raises(RuntimeError, match="init_app"):
+        Cache().get("k")

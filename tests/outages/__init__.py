@@ -1,0 +1,1 @@
+"""What callers get while Redis is away: every fault, every method, every adapter."""
