@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import importlib.util
 import os
 import shutil
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cachebridge.testing.ports import LOOPBACK, free_port
 
@@ -36,6 +37,7 @@ _START_TIMEOUT_S: Final = 15.0
 _STOP_TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 0.005
 _PORT_ATTEMPTS: Final = 20
+_EXEC_ATTEMPTS: Final = 5
 _LOG_NAME: Final = "server.log"
 _LOG_TAIL: Final = 2_000
 _PORT_TAKEN: Final = "Address already in use"
@@ -214,20 +216,18 @@ class RedisServer:
         with (self.directory / _LOG_NAME).open("wb") as log:
             # A session of its own: Ctrl-C in the terminal must reach us first, while
             # the server is still there for an orderly end.
-            self._process = subprocess.Popen(  # noqa: S603 - the program we looked up
+            self._process = _run(
                 [*command, *self._args],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
         owned = str(self._owned_directory or "")
-        self._guard = subprocess.Popen(  # noqa: S603 - a constant script
+        self._guard = _run(
             ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid), owned],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
         )
         self._await_answer(self._process, port)
 
@@ -300,6 +300,19 @@ def redis_server(
         raise
     atexit.register(server.stop)
     return server
+
+
+def _run(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+    """Start a program of ours; some sandboxes fail an exec at random, so try again."""
+    for _ in range(_EXEC_ATTEMPTS - 1):
+        try:
+            return subprocess.Popen(  # noqa: S603
+                command, start_new_session=True, **streams
+            )
+        except OSError as exc:
+            if exc.errno != errno.EFAULT:
+                raise
+    return subprocess.Popen(command, start_new_session=True, **streams)  # noqa: S603
 
 
 def _answers(port: int, pid: int) -> bool:
