@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from functools import cache as once
-from typing import Any
-
-from django.core.cache.backends.base import BaseCache
+from typing import TYPE_CHECKING, Any
 
 from cachebridge.django_backend import CacheBridge
+
+if TYPE_CHECKING:
+    from django.core.cache.backends.base import BaseCache
 
 METHODS = (
     *("get", "get_many", "get_or_set", "has_key", "add", "set", "set_many", "touch"),
