@@ -25,6 +25,7 @@ from benchmarks.rows import (
     memory,
     outage,
     stampede,
+    tasks,
     threads,
     web,
 )
@@ -42,6 +43,7 @@ ROWS: dict[str, Measure] = {
     "T4": engine_hit.measure,
     "T5": threads.measure,
     **{name: _DJANGO_OPS[name] for name in ("T6", "T7", "T8", "T9")},
+    "T10": tasks.measure,
     "T11": web.measure,
     "F": flask_memoize.measure,
     "T12": flask_web.measure,

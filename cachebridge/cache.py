@@ -16,7 +16,7 @@ from cachebridge.errors import ConfigError, UnsupportedOperationError
 from cachebridge.l2.location import hide_password
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from cachebridge.engine.guarded import Guarded
 
@@ -57,6 +57,8 @@ class Cache(Operated):
     memory.  While the shared store is away every method gives the answer of
     ``docs/outages.md``, or raises ``L2Error`` with ``ON_ERROR="raise"``.  Raises
     ``TypeError`` for a key that is not a string.
+
+    The methods that begin with ``a`` are the same for tasks: ``docs/async.md``.
     """
 
     def __init__(self, location: str, **options: Any) -> None:
@@ -151,8 +153,10 @@ class Cache(Operated):
     def delete_many(self, keys: Iterable[str]) -> int:
         """Delete all keys; return how many existed."""
         return sum(
-            operations.delete_many(names)
-            for operations, names in self._binding.group(keys, self._locate)
+            [
+                operations.delete_many(names)
+                for operations, names in self._binding.group(keys, self._locate)
+            ]
         )
 
     def get_or_load(  # noqa: PLR0917 keyword-only ones cost a hit 8 ns each
@@ -190,7 +194,8 @@ class Cache(Operated):
             negative_ttl=negative_ttl,
             early_refresh=early_refresh,
         )
-        value = operations.get_or_load(full_key, loader, self._ttl_ms(ttl), terms)
+        ttl_ms = self._ttl_ms(ttl)
+        value = operations.get_or_load(full_key, loader, ttl_ms, terms)
         return default if value is ABSENT else value
 
     def clear(self) -> bool:
@@ -200,14 +205,124 @@ class Cache(Operated):
         Without a KEY_PREFIX every key of the database would match: then it raises
         UnsupportedOperationError unless CLEAR_FLUSHES_DB is set.
         """
+        self._require_clearable()
         if self._options.clear_flushes_db:
             return self._binding.coherent.flush_db()
-        if not self._prefix:
-            raise UnsupportedOperationError(
-                "clear() would delete every key of the database: give the cache a "
-                "KEY_PREFIX, or set CLEAR_FLUSHES_DB to allow it."
-            )
         return self._binding.coherent.clear(self._pattern)
+
+    # -- the same for tasks ------------------------------------------------------------
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        """See ``get``; a hit in L1 does not suspend."""
+        if type(key) is str:
+            value = self._probe(key)
+            if value is not MISSING:
+                return value
+        operations, full_key = self._locate(key)
+        value = await operations.aio.get(full_key)
+        return default if value is MISSING else value
+
+    async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """See ``get_many``."""
+        found, missed = self._binding.probe_many(list(keys))
+        for operations, names in self._binding.group(missed, self._locate):
+            for full_key, value in (await operations.aio.get_many(names)).items():
+                found[names[full_key]] = value
+        return found
+
+    async def ahas_key(self, key: str) -> bool:
+        """See ``has_key``."""
+        operations, full_key = self._locate(key)
+        return await operations.aio.has_key(full_key)
+
+    async def aset(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+        """See ``set``."""
+        operations, full_key = self._locate(key)
+        return await operations.aio.set(full_key, value, self._ttl_ms(ttl))
+
+    async def aset_many(
+        self, items: Mapping[str, Any], ttl: Ttl = DEFAULT
+    ) -> list[str]:
+        """See ``set_many``."""
+        failed: list[str] = []
+        for operations, names in self._binding.group(items, self._locate):
+            by_full_key = {full_key: items[key] for full_key, key in names.items()}
+            refused = await operations.aio.set_many(by_full_key, self._ttl_ms(ttl))
+            failed += [names[full_key] for full_key in refused]
+        return failed
+
+    async def aadd(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+        """See ``add``."""
+        operations, full_key = self._locate(key)
+        return await operations.aio.add(full_key, value, self._ttl_ms(ttl))
+
+    async def atouch(self, key: str, ttl: Ttl = DEFAULT) -> bool:
+        """See ``touch``."""
+        operations, full_key = self._locate(key)
+        return await operations.aio.touch(full_key, self._ttl_ms(ttl))
+
+    async def aincr(self, key: str, delta: float = 1) -> Any:
+        """See ``incr``."""
+        operations, full_key = self._locate(key)
+        return await operations.aio.incr(full_key, delta)
+
+    async def adecr(self, key: str, delta: float = 1) -> Any:
+        """See ``decr``."""
+        return await self.aincr(key, -delta)
+
+    async def adelete(self, key: str) -> bool:
+        """See ``delete``."""
+        operations, full_key = self._locate(key)
+        return await operations.aio.delete(full_key)
+
+    async def adelete_many(self, keys: Iterable[str]) -> int:
+        """See ``delete_many``."""
+        return sum(
+            [
+                await operations.aio.delete_many(names)
+                for operations, names in self._binding.group(keys, self._locate)
+            ]
+        )
+
+    async def aget_or_load(  # noqa: PLR0917 as its twin
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[T]] | Callable[[], T],
+        ttl: Ttl = DEFAULT,
+        default: Any = None,
+        lease_ttl: float | None = None,
+        stale_ttl: float | None = None,
+        stale_if_error: float | None = None,
+        negative_ttl: float | None = None,
+        early_refresh: float | None = None,
+    ) -> T | Any:
+        """See ``get_or_load``; the loader may be a coroutine function.
+
+        It runs once however many tasks, threads and processes ask.  A caller that is
+        cancelled while its loader runs hands over to the next in line.
+        """
+        if type(key) is str:
+            value = self._probe(key)
+            if value is not MISSING:
+                return value
+        operations, full_key = self._locate(key)
+        terms = self._binding.terms_with(
+            lease_ttl=lease_ttl,
+            stale_ttl=stale_ttl,
+            stale_if_error=stale_if_error,
+            negative_ttl=negative_ttl,
+            early_refresh=early_refresh,
+        )
+        ttl_ms = self._ttl_ms(ttl)
+        value = await operations.aio.get_or_load(full_key, loader, ttl_ms, terms)
+        return default if value is ABSENT else value
+
+    async def aclear(self) -> bool:
+        """See ``clear``."""
+        self._require_clearable()
+        if self._options.clear_flushes_db:
+            return await self._binding.coherent.aio.flush_db()
+        return await self._binding.coherent.aio.clear(self._pattern)
 
     # -- keys --------------------------------------------------------------------------
 
@@ -220,6 +335,13 @@ class Cache(Operated):
         if operations is self._binding.coherent and type(key) is str:
             self._binding.remember(key, full_key)
         return operations, full_key
+
+    def _require_clearable(self) -> None:
+        if not self._prefix and not self._options.clear_flushes_db:
+            raise UnsupportedOperationError(
+                "clear() would delete every key of the database: give the cache a "
+                "KEY_PREFIX, or set CLEAR_FLUSHES_DB to allow it."
+            )
 
     def _ttl_ms(self, ttl: Ttl) -> int | None:
         return to_milliseconds(self._options.timeout if ttl is DEFAULT else ttl)

@@ -21,7 +21,7 @@ import django
 from redis import Redis
 
 from cachebridge.testing import ServerNotFoundError, ServerStartError, redis_server
-from example_project import scenes, stack, together
+from example_project import awaited, scenes, stack, together
 from example_project.client import UnexpectedAnswerError
 from example_project.outage import KEEPS_DATA, outage
 from example_project.stack import ServiceError
@@ -82,6 +82,7 @@ def run() -> list[str]:
         colds = {name: scenes.cold_key(shop) for name, shop in crowded.items()}
         broken += show_cold_key(colds)
         broken += together.play(stage, shops[OURS], redis.url, number=5)
+        broken += awaited.play(stage, shops[OURS], redis.url, number=6)
     with ExitStack() as stage:
         redis = stage.enter_context(redis_server(args=KEEPS_DATA))
         (shop,) = open_shops(
@@ -218,7 +219,7 @@ def show_cold_key(results: Mapping[str, ColdKey]) -> list[str]:
 
 def show_outage(seen: Outage) -> list[str]:
     """Print how the shop did without Redis. Promises: nobody noticed, nothing stale."""
-    print("6. Redis is killed (-9) under load, and comes back with its old data")
+    print("7. Redis is killed (-9) under load, and comes back with its old data")
     row("", "before", "without", "after")
     phases = (seen.before, seen.during, seen.after)
     row("requests/s", *(f"{phase.rate:,.0f}" for phase in phases))

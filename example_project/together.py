@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from example_project.client import Connection
     from example_project.stack import Service
 
-__all__ = ["Direction", "one_worker_each", "play", "price_service", "watch"]
+__all__ = [
+    "Direction",
+    "one_worker_each",
+    "play",
+    "price_service",
+    "report",
+    "watch",
+]
 
 _PRODUCT: Final = "/products/300/"
 _CHANGES: Final = 20
@@ -71,12 +78,16 @@ def play(stage: ExitStack, shop: Service, redis_url: str, *, number: int) -> lis
     """
     service = stage.enter_context(price_service(redis_url))
     service.await_ready()
+    title = "Django and Flask over one cache"
+    return report(number, title, watch(shop, service))
+
+
+def report(number: int, title: str, directions: Sequence[Direction]) -> list[str]:
+    """Print the delays; return the promises that did not hold."""
     broken = []
-    print(
-        f"{number}. Django and Flask over one cache: {_CHANGES} price changes each way"
-    )
+    print(f"{number}. {title}: {_CHANGES} price changes each way")
     _row("", "median", "longest", "one request", "old answers")
-    for seen in watch(shop, service):
+    for seen in directions:
         late = len(seen.delays_ms) - len(seen.seen_ms)
         if seen.seen_ms:
             _row(
@@ -95,12 +106,15 @@ def play(stage: ExitStack, shop: Service, redis_url: str, *, number: int) -> lis
     return broken
 
 
-def watch(shop: Service, service: Service) -> list[Direction]:
+def watch(
+    shop: Service, service: Service, names: tuple[str, str] = ("Django", "Flask")
+) -> list[Direction]:
     """Measure from the shop to the service, then back."""
-    with one_worker_each(shop, service) as (in_django, in_flask):
+    one, other = names
+    with one_worker_each(shop, service) as (in_shop, in_service):
         return [
-            _direction("Django", in_django, "Flask", in_flask),
-            _direction("Flask", in_flask, "Django", in_django),
+            _direction(one, in_shop, other, in_service),
+            _direction(other, in_service, one, in_shop),
         ]
 
 

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from cachebridge import DEFAULT, MissingKeyError
+from tests.colours import COLOURS, in_colour
 from tests.rig import (
     engine_of,
     listening,
@@ -19,8 +20,14 @@ from tests.rig import (
 __all__ = ["stopped_engines"]
 
 
+@pytest.fixture(params=COLOURS)
+def cache(request, plain_cache):
+    """Return a cache of each kind, as threads and as tasks use it."""
+    return in_colour(request.param, plain_cache)
+
+
 @pytest.fixture(params=["redis", "redis without scripts", "memory", "no L1"])
-def cache(request):
+def plain_cache(request):
     """Return a cache of each kind, listening where it can."""
     if request.param == "memory":
         return listening(lone_cache("memory://"))

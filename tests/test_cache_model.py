@@ -20,6 +20,7 @@ from cachebridge.config import EngineOptions
 from cachebridge.engine import registry
 from cachebridge.engine.engine import Engine
 from cachebridge.l2.location import parse_location
+from tests.colours import in_colour
 from tests.rig import FakeClock, engine_of
 
 
@@ -29,6 +30,7 @@ class CacheModel(RuleBasedStateMachine):
     Reads go through L1 or past it at random; both must always agree with the model.
     """
 
+    COLOUR = "threads"
     KEYS = st.sampled_from(["a", "b", "c", "rl:d"])
     VALUES = st.one_of(
         st.integers(-5, 5),
@@ -45,7 +47,8 @@ class CacheModel(RuleBasedStateMachine):
         location = parse_location("memory://model")
         self.engine = Engine(location, options, clock=self.clock)
         registry._engines[location.identity] = (self.engine, "model")
-        self.cache = Cache("memory://model", l1_max_entries=max_entries, l1_ttl=20.0)
+        cache = Cache("memory://model", l1_max_entries=max_entries, l1_ttl=20.0)
+        self.cache = in_colour(self.COLOUR, cache)
         registry._engines.pop(location.identity)
         assert engine_of(self.cache) is self.engine
         self.engine.listen()
@@ -173,7 +176,14 @@ class CacheModel(RuleBasedStateMachine):
             assert len(self.engine.l1) <= self.engine.options.l1_max_entries
 
 
-CacheModel.TestCase.settings = settings(
+class TaskModel(CacheModel):
+    """The same, with every call made by a task."""
+
+    COLOUR = "tasks"
+
+
+CacheModel.TestCase.settings = TaskModel.TestCase.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None
 )
 TestCacheModel = CacheModel.TestCase
+TestTaskModel = TaskModel.TestCase

@@ -8,13 +8,19 @@ import pytest
 import redis
 
 from cachebridge import UnsupportedOperationError
+from tests.colours import COLOURS, in_colour
 from tests.rig import listening, lone_cache, stopped_engines
 
 __all__ = ["stopped_engines"]
 
 
+@pytest.fixture(params=COLOURS)
+def cache(request, plain_cache):
+    return in_colour(request.param, plain_cache)
+
+
 @pytest.fixture(params=["redis", "memory"])
-def cache(request):
+def plain_cache(request):
     if request.param == "memory":
         return listening(lone_cache("memory://"))
     return listening(lone_cache(request.getfixturevalue("redis_url")))

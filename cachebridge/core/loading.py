@@ -151,8 +151,9 @@ def _load(key: str, terms: LoadTerms, look: Look, *, degrades: bool) -> Plan:
     """Run the loader as the owner of the lease, and store what it returns."""
     result: Result = yield Step("load")
     if result.error is not None:
-        keep_ms = terms.keep_ms if isinstance(result.error, Exception) else 0
-        raw = yield Step("release", (key, look, keep_ms))
+        if is_interruption(result.error):  # whoever runs the plan gives the lease back
+            raise LoaderError(result.error)
+        raw = yield Step("release", (key, look, terms.keep_ms))
         if raw is None:
             raise LoaderError(result.error)
         return Outcome(raw, MISSING)
@@ -180,6 +181,13 @@ class LoaderError(Exception):
     def __init__(self, error: BaseException) -> None:
         super().__init__()
         self.error = error
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Tell what breaks a load off, such as a cancellation, from what makes it fail."""
+    if isinstance(error, LoaderError):
+        error = error.error
+    return not isinstance(error, Exception)
 
 
 def _checked(result: Result) -> Result:

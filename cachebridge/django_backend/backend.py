@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import (
     DEFAULT_TIMEOUT,
     BaseCache,
@@ -20,6 +19,7 @@ from django.utils.safestring import SafeString
 from cachebridge.core.entry import ABSENT, MISSING
 from cachebridge.core.keys import pattern_of
 from cachebridge.core.ttl import to_milliseconds
+from cachebridge.django_backend.aio import AsyncMethods, in_order
 from cachebridge.django_backend.bindings import binding_for
 from cachebridge.engine.operating import Operated
 from cachebridge.errors import UnsupportedOperationError
@@ -79,7 +79,7 @@ def _never(_key: str) -> Any:
     return MISSING
 
 
-class CacheBridge(Operated, BaseCache):
+class CacheBridge(Operated, AsyncMethods, BaseCache):  # type: ignore[misc] # clear's
     """The two-level cache behind Django's cache API.
 
     Thread safe; Django makes one object per thread or request, all of which share
@@ -138,27 +138,17 @@ class CacheBridge(Operated, BaseCache):
         the answer.
         """
         wanted = list(keys)
-        found: dict[Any, Any] = {}
-        missed = wanted
-        if version is None and self._probe is not _never:
-            found, missed = self._binding.probe_many(wanted)
-            if not missed:
-                return found
-        full_keys: list[str] = []
-        names: dict[Guarded, list[str]] = {}
-        for key in missed:
-            operations, full_key = self._locate(key, version)
-            names.setdefault(operations, []).append(full_key)
-            full_keys.append(full_key)
+        found, missed = self._probe_many(wanted, version)
+        if not missed:
+            return found
+        full_keys, names = self._locate_many(missed, version)
         values: dict[str, Any] = {}
         for operations, group in names.items():
             values.update(operations.get_many(group))
         for key, full_key in zip(missed, full_keys, strict=True):
             if full_key in values:
                 found[key] = values[full_key]
-        if len(missed) == len(wanted):
-            return found
-        return {key: found[key] for key in wanted if key in found}
+        return in_order(found, wanted, missed)
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Tell whether the key exists."""
@@ -215,7 +205,8 @@ class CacheBridge(Operated, BaseCache):
             negative_ttl=negative_ttl,
             early_refresh=early_refresh,
         )
-        value = operations.get_or_load(full_key, loader, self._ttl_ms(timeout), terms)
+        ttl_ms = self._ttl_ms(timeout)
+        value = operations.get_or_load(full_key, loader, ttl_ms, terms)
         return default if value is ABSENT else value
 
     # -- writing -----------------------------------------------------------------------
@@ -261,15 +252,6 @@ class CacheBridge(Operated, BaseCache):
             failed += [names[full_key] for full_key in refused]
         return failed
 
-    async def aset_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,  # noqa: ASYNC109 Django's own
-        version: int | None = None,
-    ) -> list[Any]:
-        """See ``set_many``: Django's default sets one by one, and names no failure."""
-        return await sync_to_async(self.set_many)(data, timeout, version)
-
     def touch(
         self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> bool:
@@ -284,14 +266,6 @@ class CacheBridge(Operated, BaseCache):
         """
         operations, full_key = self._locate(key, version)
         return operations.incr(full_key, delta)
-
-    async def aincr(self, key: Any, delta: Any = 1, version: int | None = None) -> Any:
-        """See ``incr``: atomic, unlike Django's default of a get and a set."""
-        return await sync_to_async(self.incr)(key, delta, version)
-
-    async def adecr(self, key: Any, delta: Any = 1, version: int | None = None) -> Any:
-        """See ``aincr``."""
-        return await self.aincr(key, -delta, version)
 
     def delete(self, key: Any, version: int | None = None) -> bool:
         """Delete the key; tell whether it existed."""
@@ -313,6 +287,9 @@ class CacheBridge(Operated, BaseCache):
         binding = self._binding
         if binding.options.clear_flushes_db:
             return None if binding.coherent.flush_db() else False
+        return None if binding.coherent.clear(self._sure_pattern()) else False
+
+    def _sure_pattern(self) -> KeyPattern:
         pattern = self._pattern()
         if pattern is None:
             raise UnsupportedOperationError(
@@ -320,7 +297,7 @@ class CacheBridge(Operated, BaseCache):
                 "without the given key, or with nothing else. Set the option "
                 "CLEAR_FLUSHES_DB to let clear() delete the whole database."
             )
-        return None if binding.coherent.clear(pattern) else False
+        return pattern
 
     def _pattern(self) -> KeyPattern | None:
         return pattern_of(
@@ -350,6 +327,26 @@ class CacheBridge(Operated, BaseCache):
         ):
             binding.remember(key, full_key)
         return operations, full_key
+
+    def _probe_many(
+        self, keys: list[Any], version: int | None
+    ) -> tuple[dict[Any, Any], list[Any]]:
+        """Return what L1 has, and the keys that it lacks."""
+        if version is None and self._probe is not _never:
+            return self._binding.probe_many(keys)
+        return {}, keys
+
+    def _locate_many(
+        self, keys: list[Any], version: int | None
+    ) -> tuple[list[str], dict[Guarded, list[str]]]:
+        """Return all full keys, and the same by their operations."""
+        full_keys: list[str] = []
+        names: dict[Guarded, list[str]] = {}
+        for key in keys:
+            operations, full_key = self._locate(key, version)
+            names.setdefault(operations, []).append(full_key)
+            full_keys.append(full_key)
+        return full_keys, names
 
     def _group(
         self, keys: Iterable[Any], version: int | None

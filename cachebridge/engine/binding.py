@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cachebridge.config import override_load_options
 from cachebridge.core.keys import fits_message
 from cachebridge.engine.guarded import Guarded
-from cachebridge.engine.sync import load_terms, make_operations
+from cachebridge.engine.operations import load_terms
+from cachebridge.engine.sync import make_operations
 from cachebridge.l1.probe import make_probe, make_probe_many
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Binding:
     def can_be_cleared_by(self, pattern: KeyPattern | None) -> None:
         """Tell what matches all keys of this cache, for deletes that L2 owes."""
         self.is_clearable = True
-        self.coherent.pattern = self.direct.pattern = pattern
+        for operations in (self.coherent, self.direct):
+            operations.pattern = operations.aio.pattern = pattern
 
     def terms_with(self, **overrides: float | None) -> LoadTerms:
         """Return how this cache loads, with the options of one call, None for its own.

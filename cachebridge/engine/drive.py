@@ -1,7 +1,8 @@
-"""The synchronous driver of plans: see ``core/plans.py``."""
+"""The drivers of plans, one per colour: see ``core/plans.py``."""
 
 from __future__ import annotations
 
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.errors import L2Error
@@ -22,5 +23,23 @@ def drive(plan: Plan, steps: object) -> Any:
         failure = None
         try:
             result = getattr(steps, step.name)(*step.args)
+        except L2Error as exc:
+            failure = exc
+
+
+async def drive_async(plan: Plan, steps: object) -> Any:
+    """The same, where a step may also be a coroutine method."""
+    result: Any = None
+    failure: L2Error | None = None
+    while True:
+        try:
+            step = plan.send(result) if failure is None else plan.throw(failure)
+        except StopIteration as done:
+            return done.value
+        failure = None
+        try:
+            result = getattr(steps, step.name)(*step.args)
+            if iscoroutine(result):
+                result = await result
         except L2Error as exc:
             failure = exc

@@ -23,29 +23,26 @@ from cachebridge.core.direct import Direct
 from cachebridge.core.entry import Entry, is_expired
 from cachebridge.core.keys import fits_message
 from cachebridge.core.ttl import TtlRule
+from cachebridge.engine.arefresh import TaskRefresher
 from cachebridge.engine.flights import Flights
 from cachebridge.engine.outage import Outage
 from cachebridge.engine.receiver import Receiver, wall_clock_us
 from cachebridge.engine.refresh import Refresher
 from cachebridge.engine.slots import make_slots
+from cachebridge.engine.stores import Stores
 from cachebridge.engine.values import Values
 from cachebridge.l1.store import LruStore
-from cachebridge.l2.client import Client
-from cachebridge.l2.location import Location, connection_factory
-from cachebridge.l2.memory import MemoryServer, MemoryStore
-from cachebridge.l2.pool import Pool
-from cachebridge.l2.redis import RedisStore
+from cachebridge.l2.memory import MemoryServer
 from cachebridge.stats import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from redis.connection import Connection
-
     from cachebridge.codec.values import Serializer
     from cachebridge.config import EngineOptions
     from cachebridge.core.write import Write
-    from cachebridge.l2.base import L2Store
+    from cachebridge.l2.base import AsyncL2Store, L2Store
+    from cachebridge.l2.location import Location
 
 _log = logging.getLogger("cachebridge.engine")
 
@@ -112,6 +109,7 @@ class Engine:
         self._random = random.Random()  # noqa: S311 users seed the shared one
         self.chance: Callable[[], float] = self._random.random
         self.refresher = Refresher()
+        self.task_refresher = TaskRefresher(self.refresher)
         self.load_slots = make_slots(options.max_loads)
         self.outage = Outage(
             self.rules, self.counters, clock=clock, label=location.label
@@ -127,31 +125,16 @@ class Engine:
         """The adapters in use; without any for a while the bus stops."""
         self._values: dict[str | Serializer, Values] = {}
         self._memory_server = memory_server or MemoryServer(clock)
-        self._make_connection: Callable[[], Connection] | None = None
-        self._connections: WeakSet[Connection] = WeakSet()
-        self.l2: L2Store = self._open_l2()
+        self._stores = Stores(
+            location, options, memory=self._memory_server, breaker=self.breaker
+        )
+        self.l2: L2Store = self._stores.for_threads
+        self.async_l2: AsyncL2Store = self._stores.for_tasks
         self._listening = threading.Lock()
         self._bus: Bus | None = None
         self._reads = 0
         self._used_at = clock()
         self._pid = os.getpid()
-
-    def _open_l2(self) -> L2Store:
-        options = self.options
-        if self.location.scheme == "memory":
-            return MemoryStore(self._memory_server)
-        make_connection = connection_factory(self.location, options)
-
-        def connection() -> Connection:
-            made = make_connection()
-            self._connections.add(made)
-            return made
-
-        self._make_connection = connection
-        pool = Pool(connection, options.max_connections, options.socket_timeout)
-        channels = channels_of(self.location.db, b"")
-        client = Client(pool, label=self.location.label, breaker=self.breaker)
-        return RedisStore(client, channel=channels.shared)
 
     def bound_memory(self, max_entries: int) -> None:
         """Let the store of ``memory://`` hold so many keys, the latest."""
@@ -206,10 +189,10 @@ class Engine:
                 self.options.l1_ttl,
             )
             return NoBus(self.receiver)
-        if self._make_connection is None:
+        if self._stores.make_connection is None:
             return LocalBus(self._memory_server.subscribers, self.receiver)
         settings = ListenerSettings(
-            make_connection=self._make_connection,
+            make_connection=self._stores.make_connection,
             channels=channels_of(self.location.db, self.rules.origin),
             receiver=self.receiver,
             probe=self._frame(MessageType.HEARTBEAT),
@@ -263,6 +246,7 @@ class Engine:
             # Still under the lock: a bus that starts anew must not meet this break.
             self.rules.on_break()
             self.rules.flush("stop")
+        self.task_refresher.stop()
         self.refresher.stop(patience_s)
         self.l2.close()
 
@@ -274,15 +258,13 @@ class Engine:
         self._reads = 0
         self.flights.reset()
         self.refresher = Refresher()
+        self.task_refresher.forget()
+        self.task_refresher = TaskRefresher(self.refresher)
         self.load_slots = make_slots(self.options.max_loads)
         self.outage.reset()
         self.rules.reset()
         self.counters.reset()
-        self.l2.forget()
-        # Threads that are no more hold the others.  In a child redis-py only closes its
-        # copy of the socket; kept open it would outlive the parent, read by nobody.
-        for connection in tuple(self._connections):
-            connection.disconnect()
+        self._stores.forget()
 
     # -- reading L1 --------------------------------------------------------------
 
@@ -360,30 +342,30 @@ class Engine:
         if not isinstance(write, Direct) and self.options.bus != "none":
             self.counters.messages_sent -= 1
 
-    def broadcast_prefix(self, prefix: str) -> None:
-        """Make every process drop the keys that begin with ``prefix``."""
-        self.rules.on_prefix(prefix)
+    def prefix_message(self, prefix: str) -> bytes:
+        """Encode the message that all keys which begin with ``prefix`` have changed."""
         self.counters.messages_sent += 1
-        self.l2.publish(self._frame(MessageType.PREFIX, keys=(prefix,)))
+        return self._frame(MessageType.PREFIX, keys=(prefix,))
 
-    def flush_db(self) -> None:
-        """Delete every key of the database, from L2 and every L1."""
-        self.rules.flush("clear")
+    def clear_message(self) -> bytes:
+        """Encode the message that every key has changed."""
         self.counters.messages_sent += 1
-        self.l2.flush_db(self._frame(MessageType.CLEAR))
-        self.rules.flush("clear")
-        if not self.rules.enabled:  # the key that says so is gone, too
-            self.switch_l1(on=False)
+        return self._frame(MessageType.CLEAR)
+
+    def switched_off(self) -> tuple[list[tuple[str, bytes]], None, bytes]:
+        """Return what to store in L2, and its message, for L1 to be off everywhere."""
+        key = channels_of(self.location.db, b"").switch_key
+        self.counters.messages_sent += 1
+        return [(key, b"off")], None, self._frame(MessageType.SWITCH, on=False)
 
     def switch_l1(self, *, on: bool) -> None:
         """Turn L1 on or off in every process; the key keeps it for those to come."""
-        key = channels_of(self.location.db, b"").switch_key
-        frame = self._frame(MessageType.SWITCH, on=on)
-        self.counters.messages_sent += 1
         if on:
-            self.l2.delete([key], frame)
+            key = channels_of(self.location.db, b"").switch_key
+            self.counters.messages_sent += 1
+            self.l2.delete([key], self._frame(MessageType.SWITCH, on=on))
         else:
-            self.l2.store([(key, b"off")], None, frame)
+            self.l2.store(*self.switched_off())
         self.rules.switch(on=on)
 
     def _frame(

@@ -1,89 +1,86 @@
-"""Single-flight: one load per key and process, however many threads ask.
+"""Single-flight: one load per key and process, however many threads and tasks ask.
 
 The leader loads; followers wait for its outcome and decode their own copy, so that no
-two callers share an object.  A leader that fails hands over to the next follower.  An
-outcome that can serve nobody else sends every follower to load for itself, at once.
+two callers share an object.  A leader that fails, or is cancelled, hands over to the
+next follower.  An outcome that can serve nobody else sends every follower to load for
+itself, at once.
 
 A follower takes the outcome only if it asked before the leader's last request began.
 Who asked later may know of something newer, a write of its own for one: it leads, or
 follows, the next flight.
+
+Nobody waits for itself.  Which flights a caller leads is part of its context, which
+tasks and ``to_thread`` inherit: a loader may ask from wherever it likes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from cachebridge.waiting import Signal, is_on_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from cachebridge.core.loading import Outcome
+
+DOUBT_S: Final = 1.0
+"""Seconds after which a follower asks whether its leader can still land."""
+
+_leading: ContextVar[tuple[LoadFlight, ...]] = ContextVar(
+    "cachebridge_leading", default=()
+)
+
+
+class Part(Enum):
+    """What somebody who asks for a key has to do."""
+
+    LEAD = "load for all"
+    FOLLOW = "wait for the leader"
+    ALONE = "load without being followed: waiting would never end"
 
 
 class LoadFlight:
     """One leader's load."""
 
     __slots__ = (
-        "_changed",
-        "_landed",
-        "_news",
         "as_of",
+        "awaits",
         "joins",
+        "landed",
+        "loop",
+        "news",
         "outcome",
-        "owner",
         "tick",
     )
 
-    def __init__(
-        self, owner: int, tick: Callable[[], int], *, joins: bool = False
-    ) -> None:
-        self.owner = owner
+    def __init__(self, tick: Callable[[], int], *, joins: bool = False) -> None:
+        self.loop = asyncio._get_running_loop()  # noqa: SLF001 documented for this
         self.joins = joins
         """Whether to load beside whoever has the lease, instead of waiting."""
         self.tick = tick
         self.as_of = tick()
         """When the request began that the outcome is as good as."""
+        self.awaits: list[LoadFlight] = []
+        """Flights that the loader, or what it has started, waits for."""
+        self.landed = Signal()
+        self.news = Signal()
+        """Set when the bus says that the key has changed."""
         self.outcome: Outcome | None = None
-        # Made by whoever comes to wait: mostly nobody does.
-        self._landed: threading.Event | None = None
-        self._news: threading.Event | None = None
-        self._changed = False
 
-    def until_landed(self) -> threading.Event:
-        """Return what the end of the flight sets; called under the lock."""
-        if self._landed is None:
-            self._landed = threading.Event()
-        return self._landed
-
-    def land(self) -> None:
-        """Let the followers go on; nobody new can follow any more."""
-        if self._landed is not None:
-            self._landed.set()
-
-    def begin_look(self) -> None:
-        """A look at L2 begins: news from now on may be about what it misses."""
-        self.as_of = self.tick()
-        self._changed = False
-        if self._news is not None:
-            self._news.clear()
-
-    def on_news(self) -> None:
-        """The bus says that the key has changed."""
-        self._changed = True
-        if self._news is not None:
-            self._news.set()
-
-    def wait_for_news(self, timeout_s: float) -> None:
-        """Wait for news of the key since the last look began."""
-        if self._news is None:
-            self._news = threading.Event()
-        if not self._changed:
-            self._news.wait(timeout_s)
+    def is_lost(self) -> bool:
+        """Tell whether the leader was left behind in an event loop that is closed."""
+        return self.loop is not None and self.loop.is_closed()
 
 
 class Flights:
-    """The running loads of one engine.  Thread safe."""
+    """The running loads of one engine, of threads and tasks together.  Thread safe."""
 
     def __init__(self) -> None:
         self.reset()
@@ -92,12 +89,12 @@ class Flights:
         """Begin anew, also in the child of a fork, where nobody is loading."""
         self._lock = threading.Lock()
         self._open: dict[str, LoadFlight] = {}
-        self._waiting: dict[int, LoadFlight] = {}
+        self._waiting = 0
         self._tick = itertools.count().__next__
 
     def is_idle(self) -> bool:
         """Tell whether nothing is loading."""
-        return not self._open
+        return not self._open and not self._waiting
 
     def on_keys(self, keys: Iterable[str]) -> None:
         """Wake the leaders that wait for another process's load of these keys."""
@@ -105,11 +102,11 @@ class Flights:
         if flights:
             for key in keys:
                 if (flight := flights.get(key)) is not None:
-                    flight.on_news()
+                    flight.news.set()
 
     def alone(self, *, joins: bool = False) -> LoadFlight:
         """Return a flight that nobody can follow."""
-        return LoadFlight(threading.get_ident(), self._tick, joins=joins)
+        return LoadFlight(self._tick, joins=joins)
 
     def lead_or_follow(
         self, key: str, load: Callable[[LoadFlight], Outcome]
@@ -117,46 +114,110 @@ class Flights:
         """Run ``load`` as the only one for ``key``, or return what the leader got.
 
         Also tells whether it was led.  Raises what the own ``load`` raises.  A load
-        that asks for its own key, or for one whose leader waits for this very thread,
-        loads by itself: it would wait for ever otherwise.
+        that asks for its own key, or for one whose leader waits for this very caller,
+        loads by itself: it would wait for ever otherwise.  So does a thread that runs
+        an event loop, whose tasks the leader may need.
         """
-        me = threading.get_ident()
         asked = self._tick()
         while True:
-            with self._lock:
-                flight = self._open.get(key)
-                if flight is None:
-                    flight = self._open[key] = LoadFlight(me, self._tick)
-                    break
-                is_own = self._waits_for(flight, me)
-                if not is_own:
-                    self._waiting[me] = flight
-                    landed = flight.until_landed()
-            if is_own:
-                return load(self.alone(joins=True)), True
-            try:
-                landed.wait()
-            finally:
-                with self._lock:
-                    self._waiting.pop(me, None)
+            flight, part = self._join(key, may_wait=not is_on_loop())
+            if part is Part.LEAD:
+                break
+            if part is Part.FOLLOW:
+                with self._following(flight):
+                    while not (flight.landed.wait(DOUBT_S) or flight.is_lost()):
+                        continue
             outcome = flight.outcome
-            if outcome is not None and not outcome.is_shared:
+            if part is Part.ALONE or (outcome is not None and not outcome.is_shared):
                 return load(self.alone(joins=True)), True
             if outcome is not None and asked < flight.as_of:
                 return outcome, False
-        try:
+        with self._landing(key, flight):
             flight.outcome = load(flight)
-        finally:
-            with self._lock:
-                del self._open[key]
-            flight.land()
         return flight.outcome, True
 
-    def _waits_for(self, flight: LoadFlight, thread: int) -> bool:
-        """Tell whether ``flight`` cannot land before ``thread`` goes on."""
-        seen: LoadFlight | None = flight
-        while seen is not None:
-            if seen.owner == thread:
-                return True
-            seen = self._waiting.get(seen.owner)
-        return False
+    async def lead_or_follow_async(
+        self, key: str, load: Callable[[LoadFlight], Awaitable[Outcome]]
+    ) -> tuple[Outcome, bool]:
+        """See ``lead_or_follow``; waiting suspends.
+
+        A follower that is cancelled just leaves; a leader hands over.
+        """
+        asked = self._tick()
+        while True:
+            flight, part = self._join(key, may_wait=True)
+            if part is Part.LEAD:
+                break
+            if part is Part.FOLLOW:
+                with self._following(flight):
+                    while not (
+                        await flight.landed.wait_async(DOUBT_S) or flight.is_lost()
+                    ):
+                        continue
+            outcome = flight.outcome
+            if part is Part.ALONE or (outcome is not None and not outcome.is_shared):
+                return await load(self.alone(joins=True)), True
+            if outcome is not None and asked < flight.as_of:
+                return outcome, False
+        with self._landing(key, flight):
+            flight.outcome = await load(flight)
+        return flight.outcome, True
+
+    def _join(self, key: str, *, may_wait: bool) -> tuple[LoadFlight, Part]:
+        leading = _leading.get()
+        with self._lock:
+            flight = self._open.get(key)
+            if flight is None or flight.is_lost():
+                flight = self._open[key] = LoadFlight(self._tick)
+                return flight, Part.LEAD
+            if not may_wait or (leading and _waits_for(flight, leading)):
+                return flight, Part.ALONE
+            self._waiting += 1
+            for each in leading:
+                each.awaits.append(flight)
+            return flight, Part.FOLLOW
+
+    @contextmanager
+    def _following(self, flight: LoadFlight) -> Iterator[None]:
+        """Leave the flight in the end, whatever ends the wait."""
+        leading = _leading.get()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                for each in leading:
+                    each.awaits.remove(flight)
+
+    @contextmanager
+    def _landing(self, key: str, flight: LoadFlight) -> Iterator[None]:
+        """Lead the flight while the context is open; in the end it has landed."""
+        token = _leading.set((*_leading.get(), flight))
+        try:
+            yield
+        finally:
+            with suppress(ValueError):  # a coroutine that is closed somewhere else
+                _leading.reset(token)
+            with self._lock:
+                if self._open.get(key) is flight:
+                    del self._open[key]
+            flight.landed.set()
+
+
+def begin_leading_nothing() -> None:
+    """Forget what the context leads that this one is a copy of."""
+    _leading.set(())
+
+
+def _waits_for(flight: LoadFlight, leading: tuple[LoadFlight, ...]) -> bool:
+    """Tell whether ``flight`` cannot land before one of ``leading`` has."""
+    seen: set[int] = set()
+    unseen = [flight]
+    while unseen:
+        each = unseen.pop()
+        if each in leading:
+            return True
+        if id(each) not in seen:
+            seen.add(id(each))
+            unseen.extend(each.awaits)
+    return False

@@ -1,6 +1,7 @@
 """One call's load: what the steps of a load plan do, synchronously.
 
-The order of the steps, and when to take which, stands in ``core/loading.py``.
+The order of the steps, and when to take which, stands in ``core/loading.py``.  The twin
+of this file is ``aloads.py``; a test compares them.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cachebridge.core.entry import ABSENT, MISSING
+from cachebridge.core.entry import MISSING
 from cachebridge.core.lease import LoadReply, Look, LookState
-from cachebridge.core.loading import Loaded, Result, poll_s, refresh_plan
-from cachebridge.core.ttl import refreshes_early
+from cachebridge.core.loading import LoaderError, Result, refresh_plan
 from cachebridge.engine.drive import drive
+from cachebridge.engine.flights import begin_leading_nothing
+from cachebridge.engine.load import LOAD, Load
 from cachebridge.engine.slots import begin_elsewhere
 from cachebridge.errors import L2Error
 
@@ -24,12 +26,9 @@ if TYPE_CHECKING:
     from cachebridge.engine.flights import LoadFlight
     from cachebridge.engine.sync import Operations
 
-LOAD = "load"
-_GRACE_S = 0.002
 
-
-class LoadRun:
-    """A key, its loader, and what the plan needs of the world around them."""
+class LoadRun(Load):
+    """What the plan needs of the world around it."""
 
     def __init__(
         self,
@@ -41,61 +40,38 @@ class LoadRun:
         terms: LoadTerms,
         flight: LoadFlight,
     ) -> None:
+        super().__init__(
+            operations, key, loader, ttl_ms=ttl_ms, terms=terms, flight=flight
+        )
         self._operations = operations
-        self._engine = operations.engine
-        self._key = key
-        self._loader = loader
-        self._ttl_ms = ttl_ms
-        self._terms = terms
-        self._flight = flight
 
     # -- L2 ------------------------------------------------------------------------
 
     def read_raw(self, key: str) -> bytes | None:
         """Return the bytes of a value that can be decoded, from L2."""
-        self._flight.as_of = self._flight.tick()
+        self._begin_request()
         return self._operations.read_raw(key)
 
     def look(self, key: str, terms: LookTerms) -> Look | None:
         """Read the key or take its lease; None for a value that was unreadable."""
-        operations, flight = self._operations, self._flight
-        flight.begin_look()
-        token = self._engine.new_token()
+        operations = self._operations
+        token = self._begin_look()
         if terms.is_refresh:
-            return operations.l2.look(key, token, terms)
+            return self._looked(operations.l2.look(key, token, terms))
         operations.notice_read()
-        if flight.joins:
+        if self._flight.joins:
             terms = terms._replace(joins=True)
-        value: Any = MISSING
         with operations.open_fill((key,)) as fill:
-            look = operations.l2.look(key, token, terms)
-            if look.state is LookState.HIT:
-                value = operations.take(fill, key, look.raw, look.ttl_ms)
-            elif look.state is LookState.ABSENT:
-                operations.counters.negative_hits += 1
-                operations.values.take_absence(fill, key, look.ttl_ms)
-            else:
-                fill.refuse(key)
-        self._count(look)
+            look = self._looked(operations.l2.look(key, token, terms))
+            value = self._take_look(fill, key, look)
         if look.state is LookState.HIT and value is MISSING:
             operations.discard_unreadable([(key, look.raw)])
             return None
         return look if value is MISSING else look._replace(value=value)
 
-    def _count(self, look: Look) -> None:
-        counters = self._operations.counters
-        if look.state is LookState.LEASE:
-            counters.misses += 1
-        elif look.state is LookState.STALE:
-            counters.stale_hits += 1
-        elif look.state is LookState.BUSY:
-            counters.stale_hits += look.raw is not None
-            counters.lease_waits += look.raw is None
-
     def wait(self, lease_s: float, attempt: int) -> None:
         """Wait until the bus brings news of the key, or it is time to look again."""
-        longest_s = poll_s(attempt, has_bus=self._operations.hears_of_loads())
-        self._flight.wait_for_news(min(lease_s + _GRACE_S, longest_s))
+        self._flight.news.wait(self._longest_wait_s(lease_s, attempt))
 
     def store_loaded(
         self, key: str, result: Result, terms: LoadTerms, look: Look
@@ -121,10 +97,7 @@ class LoadRun:
                     cost_ms=result.cost_ms if terms.early_refresh else 0,
                     message=message,
                 )
-            if not reply.stored:
-                write.withdraw()
-                self._engine.retract_message(write)
-                operations.counters.loads_refused += 1
+            self._settle(write, reply)
         if self._engine.outage.refusals:
             self._engine.outage.accepted(LOAD)
         if reply.stored or reply.raw is not None:
@@ -137,6 +110,7 @@ class LoadRun:
         with suppress(L2Error):  # then it runs out by itself
             news = self._engine.news_of(key)
             copy = self._operations.l2.release(key, look, keep_ms, news)
+        self._lease = None
         if copy is not None:
             self._operations.counters.stale_hits += 1
         return copy
@@ -146,6 +120,11 @@ class LoadRun:
         with suppress(L2Error):
             news = self._engine.news_of(key)
             self._operations.l2.release_unshared(key, look, lease_ms, news)
+        self._lease = None
+
+    def _abandon(self, lease: Look) -> None:
+        """Give the lease of a load back that is broken off."""
+        self.release(self._key, lease, 0)
 
     # -- the loader ------------------------------------------------------------------
 
@@ -160,63 +139,36 @@ class LoadRun:
             cost_ms = max(1, int((clock() - began) * 1000))
             return self._result_of(loaded, cost_ms)
         except BaseException as exc:  # noqa: BLE001 the plan hands it to the caller
-            self._operations.counters.load_errors += 1
-            return Result(error=exc)
-
-    def _result_of(self, loaded: Any, cost_ms: int) -> Result:
-        ttl_ms = self._ttl_ms
-        if type(loaded) is Loaded:
-            ttl_ms = ttl_ms if loaded.ttl_ms is ... else loaded.ttl_ms
-            if not loaded.store or (ttl_ms == 0 and self._ttl_ms != 0):
-                return Result(loaded.value, is_shared=False)
-            loaded = loaded.value
-        if loaded is ABSENT:
-            return Result(ABSENT, cost_ms=cost_ms)
-        raw = self._operations.values.encode(loaded)
-        return Result(loaded, raw, self._operations.jittered(ttl_ms), cost_ms)
+            return self._failed(exc)
 
     def load_away(self, key: str) -> Result:
         """Load without L2; what was loaded serves this process until L2 is back."""
-        operations = self._operations
-        with operations.open_fill((key,)) as fill:
+        with self._operations.open_fill((key,)) as fill:
             generation = fill.generation_of(key)
             result = self.load()
-            if fill.generation_of(key) == generation:
-                self._flight.as_of = self._flight.tick()
-            if result.raw is not None and result.ttl_ms != 0:
-                operations.values.take_loaded(
-                    fill, key, result.value, result.raw, result.ttl_ms
-                )
-            elif result.value is ABSENT and self._terms.negative_ms:
-                operations.values.take_loaded_absence(
-                    fill, key, self._terms.negative_ms
-                )
+            self._store_away(fill, key, result, generation)
         return result
-
-    def note_outage(self, exc: L2Error) -> None:
-        """Count and log that L2 has failed."""
-        self._engine.outage.note(exc, LOAD)
 
     # -- refreshing --------------------------------------------------------------------
 
     def consider_refresh(self, key: str, look: Look, terms: LoadTerms) -> None:
         """Start a refresh behind the caller if the value is stale, or will be soon."""
-        if look.state is LookState.STALE or refreshes_early(
-            look.ttl_ms, look.cost_ms, terms.early_refresh, self._engine.chance
-        ):
-            run = LoadRun(
-                self._operations,
-                key,
-                self._operations.behind(self._loader),
-                ttl_ms=self._ttl_ms,
-                terms=terms,
-                flight=self._engine.flights.alone(),
-            )
+        if self._is_refresh_due(look, terms):
+            loader = self._operations.behind(self._loader)
+            run = LoadRun(self._operations, key, loader, **self._alone())
             self._engine.refresher.submit(key, lambda: run.refresh(max(look.ttl_ms, 0)))
 
     def refresh(self, seen_ttl_ms: int) -> None:
         """Load the value anew, in the background."""
         begin_elsewhere()
+        begin_leading_nothing()
         self._operations.counters.refreshes += 1
-        with suppress(L2Error):
-            drive(refresh_plan(self._key, self._terms, seen_ttl_ms), self)
+        try:
+            with suppress(L2Error), self.to_the_end():
+                plan = refresh_plan(self._key, self._terms, seen_ttl_ms)
+                drive(plan, self)
+        except LoaderError as exc:
+            error = exc.error
+        else:
+            return
+        raise error

@@ -67,6 +67,10 @@ class Refresher:
             self._threads.add(thread)
         return True
 
+    def has(self, key: str) -> bool:
+        """Tell whether the key is being refreshed."""
+        return key in self._keys
+
     def is_idle(self) -> bool:
         """Tell whether nothing runs or waits."""
         return not self._keys

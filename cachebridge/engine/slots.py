@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from cachebridge.waiting import Slots, is_on_loop
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextvars import Token
 
 _has_slot: ContextVar[bool] = ContextVar("cachebridge_has_slot", default=False)
 
 
 class LoadSlots:
-    """A bounded number of slots, one for each running loader.  Thread safe.
+    """A bounded number of slots, one for each running loader of threads and tasks.
 
-    A loader that loads another key in the same context shares the slot of the outer
-    one: it would wait for itself otherwise.
+    Thread safe.  A loader that loads another key in the same context shares the slot of
+    the outer one: it would wait for itself otherwise.
     """
 
     def __init__(self, limit: int) -> None:
-        self._free = threading.Semaphore(limit)
+        self._slots = Slots(limit)
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Wait for a slot and hold it while the context is open."""
-        if _has_slot.get():
-            yield
-            return
-        with self._free:
-            token = _has_slot.set(True)
-            try:
-                yield
-            finally:
-                _has_slot.reset(token)
+    def slot(self) -> Slot:
+        """Return a context that waits for a slot and holds it while it is open."""
+        return Slot(self._slots)
+
+
+class Slot:
+    """One load's slot: a context manager for threads, and one for tasks.
+
+    A thread that runs an event loop takes one if there is one, and goes on without: a
+    task of that loop may be what holds them.
+    """
+
+    __slots__ = ("_is_taken", "_slots", "_token")
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._is_taken = False
+        self._token: Token[bool] | None = None
+
+    def __enter__(self) -> None:
+        if not _has_slot.get():
+            self._is_taken = self._slots.acquire(0 if is_on_loop() else None)
+            self._token = _has_slot.set(True)
+
+    async def __aenter__(self) -> None:
+        if not _has_slot.get():
+            self._is_taken = await self._slots.acquire_async()
+            self._token = _has_slot.set(True)
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._token is not None:
+            with suppress(ValueError):  # a coroutine that is closed somewhere else
+                _has_slot.reset(self._token)
+        if self._is_taken:
+            self._slots.release()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.__exit__(*exc)
 
 
 def begin_elsewhere() -> None:
@@ -47,7 +74,7 @@ class NoSlots:
 
     _slot = nullcontext()
 
-    def slot(self) -> AbstractContextManager[None]:
+    def slot(self) -> nullcontext[None]:
         """Wait for nothing."""
         return self._slot
 

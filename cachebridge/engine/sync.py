@@ -1,7 +1,8 @@
 """The operations of one cache on full keys, synchronous.
 
 Each is two or three lines around one call of L2: the rules are in ``core``, the bytes
-in ``values``.  ``None`` as ``ttl_ms`` is without expiry, 0 is over already.
+in ``values``.  ``None`` as ``ttl_ms`` is without expiry, 0 is over already.  The twin
+of this file is ``aio.py``; a test compares them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from cachebridge.core.entry import ABSENT, KIND, MISSING, Absent, Missing
 from cachebridge.core.fill import Fill
 from cachebridge.core.loading import LoaderError, LoadTerms, load_plan
 from cachebridge.core.plans import clear_plan, incr_plan
-from cachebridge.core.ttl import jittered
 from cachebridge.core.write import Write
 from cachebridge.engine.drive import drive
 from cachebridge.engine.loads import LoadRun
+from cachebridge.engine.operations import INT64, Means, load_terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from cachebridge.config import CacheOptions
     from cachebridge.core.keys import KeyPattern
@@ -30,13 +31,9 @@ if TYPE_CHECKING:
     from cachebridge.engine.flights import LoadFlight
     from cachebridge.engine.values import Values
     from cachebridge.errors import L2Error
-    from cachebridge.l2.base import Ttl
-
-INT64 = range(-(2**63), 2**63)
-DEFAULT_TERMS = LoadTerms()
 
 
-class Operations:
+class Operations(Means):
     """What can be done with the keys of one cache.  Thread safe.
 
     Every method raises L2Error if L2 cannot answer; L1 then holds nothing in doubt.
@@ -44,33 +41,9 @@ class Operations:
     knows about it itself, since it goes on without L2 if it ``degrades``.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        values: Values,
-        *,
-        fill: Callable[[Sequence[str]], Fill | Direct],
-        write: Callable[[Sequence[str]], Write | Direct],
-        notice_read: Callable[[], None],
-        publishes: bool = True,
-        degrades: bool = False,
-        jitter: float = 0.0,
-        terms: LoadTerms = DEFAULT_TERMS,
-        behind: Callable[[Callable[[], Any]], Callable[[], Any]] = lambda load: load,
-    ) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, values: Values, **means: Any) -> None:
+        super().__init__(engine, values, **means)
         self.l2 = engine.l2
-        self.counters = engine.counters
-        self.values = values
-        self.open_fill = fill
-        self.open_write = write
-        self.notice_read = notice_read
-        self._publishes = publishes
-        self.degrades = degrades
-        self.terms = terms
-        self.behind = behind
-        """Wraps a loader that is to run in the background."""
-        self._jitter = jitter
 
     # -- reading ---------------------------------------------------------------------
 
@@ -80,20 +53,6 @@ class Operations:
         if value is MISSING:
             return self._get_from_l2(key)[0]
         return MISSING if value is ABSENT else value
-
-    def get_from_l1(self, key: str) -> Any | Missing | Absent:
-        """Return the value, or that it is ABSENT, if L1 may answer; never waits."""
-        entry = self.engine.usable_entry(key, in_outage=self.degrades)
-        if entry is None:
-            return MISSING
-        if entry[KIND] is ABSENT:
-            self.counters.negative_hits += 1
-            return ABSENT
-        value = self.values.copies.value_of(entry)
-        if value is not MISSING:
-            self.engine.l1.note(key)
-            self.counters.l1_hits += 1
-        return value
 
     def _get_from_l2(self, key: str) -> tuple[Any | Missing, bytes | None]:
         self.notice_read()
@@ -141,19 +100,6 @@ class Operations:
                 fill.refuse(key)
         return exists
 
-    def take(
-        self, fill: Fill | Direct, key: str, raw: bytes | None, ttl_ms: int
-    ) -> Any | Missing:
-        """Decode what L2 answered, and let L1 have it if the rules allow."""
-        value = MISSING if raw is None else self.values.decode(key, raw)
-        if raw is None or value is MISSING:
-            self.counters.misses += 1
-            fill.refuse(key)
-            return MISSING
-        self.counters.l2_hits += 1
-        self.values.take_read(fill, key, value, raw, ttl_ms)
-        return value
-
     def discard_unreadable(self, reads: list[tuple[str, bytes | None]]) -> None:
         """Delete bytes that could not be decoded, unless they have changed since."""
         for key, raw in reads:
@@ -162,24 +108,6 @@ class Operations:
                     self.l2.replace(key, raw, None, self.message(write))
 
     # -- writing ---------------------------------------------------------------------
-
-    def message(self, write: Write | Direct) -> bytes | None:
-        """Encode the message that names what the write changes."""
-        return self.engine.message_of(write, write.keys)
-
-    def hears_of_loads(self) -> bool:
-        """Tell whether the bus brings word of what other processes load."""
-        return self._publishes and self.engine.has_messages()
-
-    def jittered(self, ttl_ms: int | None) -> int | None:
-        """Shorten a TTL at random, as TTL_JITTER says."""
-        return jittered(ttl_ms, self._jitter, self.engine.chance)
-
-    def _jittered_each(self, ttl_ms: int | None, count: int) -> Ttl:
-        """The same for a batch, whose values must not all expire at once either."""
-        if not self._jitter or ttl_ms is None:
-            return ttl_ms
-        return [self.jittered(ttl_ms) or ttl_ms for _ in range(count)]
 
     def set(self, key: str, value: Any, ttl_ms: int | None) -> bool:
         """Set the value; a TTL that is over deletes the key.  Always True."""
@@ -203,7 +131,7 @@ class Operations:
             self.delete_many(encoded)
             return []
         for keys in batches(list(encoded)) if encoded else []:
-            ttls = self._jittered_each(ttl_ms, len(keys))
+            ttls = self.jittered_each(ttl_ms, len(keys))
             with self.open_write(keys) as write:
                 self.values.offer(write, items, encoded, ttls)
                 pairs = [(key, encoded[key]) for key in keys]
@@ -297,7 +225,8 @@ class Operations:
             plan = load_plan(
                 key, ttl_ms, terms, degrades=self.degrades, failure=failure
             )
-            outcome: Outcome = drive(plan, run)
+            with run.to_the_end():
+                outcome: Outcome = drive(plan, run)
             return outcome
 
         try:
@@ -324,10 +253,6 @@ class Operations:
         value, raw = self._get_from_l2(key)
         return None if value is MISSING else raw
 
-    def decode(self, key: str, raw: bytes) -> Any | Missing:
-        """Return the value of some bytes."""
-        return self.values.decode(key, raw)
-
     def clear(self, pattern: KeyPattern) -> bool:
         """Delete every key of the pattern from L2 and from every L1.  Always True."""
         self.engine.rules.on_prefix(pattern.prefix)
@@ -336,7 +261,12 @@ class Operations:
 
     def flush_db(self) -> bool:
         """Delete every key of the database, whosever it is.  Always True."""
-        self.engine.flush_db()
+        engine = self.engine
+        engine.rules.flush("clear")
+        self.l2.flush_db(engine.clear_message())
+        engine.rules.flush("clear")
+        if not engine.rules.enabled:  # the key that says so is gone, too
+            self.l2.store(*engine.switched_off())
         return True
 
     def scan(self, glob: str, cursor: int) -> tuple[int, list[str]]:
@@ -344,8 +274,9 @@ class Operations:
         return self.l2.scan(glob, cursor)
 
     def publish_prefix(self, prefix: str) -> None:
-        """Tell everybody to drop the keys with this prefix."""
-        self.engine.broadcast_prefix(prefix)
+        """Make every process drop the keys that begin with ``prefix``."""
+        self.engine.rules.on_prefix(prefix)
+        self.l2.publish(self.engine.prefix_message(prefix))
 
 
 def make_operations(
@@ -373,15 +304,4 @@ def make_operations(
         jitter=options.ttl_jitter,
         terms=load_terms(options),
         behind=behind,
-    )
-
-
-def load_terms(options: CacheOptions) -> LoadTerms:
-    """Return how a cache loads values, from its options."""
-    return LoadTerms(
-        lease_ms=round(options.lease_ttl * 1000),
-        stale_ms=round(options.stale_ttl * 1000),
-        stale_if_error_ms=round(options.stale_if_error * 1000),
-        negative_ms=round(options.negative_ttl * 1000),
-        early_refresh=options.early_refresh,
     )

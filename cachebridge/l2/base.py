@@ -130,3 +130,85 @@ class L2Store(Protocol):
 
     def forget(self) -> None:
         """Drop every connection without touching the sockets: the child of a fork."""
+
+
+class AsyncL2Store(Protocol):
+    """See ``L2Store``.  For tasks; a method may be awaited on any event loop."""
+
+    async def get(self, key: str) -> Read:
+        """See ``L2Store``."""
+
+    async def get_many(self, keys: Sequence[str]) -> list[Read]:
+        """See ``L2Store``."""
+
+    async def exists(self, key: str) -> bool:
+        """See ``L2Store``."""
+
+    async def store(
+        self,
+        items: Sequence[tuple[str, bytes]],
+        ttl_ms: Ttl,
+        message: bytes | None,
+    ) -> None:
+        """See ``L2Store``."""
+
+    async def add(
+        self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
+    ) -> bool:
+        """See ``L2Store``."""
+
+    async def touch(self, key: str, ttl_ms: int | None, message: bytes | None) -> bool:
+        """See ``L2Store``."""
+
+    async def delete(self, keys: Sequence[str], message: bytes | None) -> int:
+        """See ``L2Store``."""
+
+    async def incr(
+        self, key: str, delta: int, message: bytes | None
+    ) -> int | str | None:
+        """See ``L2Store``."""
+
+    async def replace(
+        self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
+    ) -> bool:
+        """See ``L2Store``."""
+
+    async def look(self, key: str, token: bytes, terms: LookTerms) -> Look:
+        """See ``L2Store``."""
+
+    async def store_loaded(
+        self,
+        key: str,
+        raw: bytes,
+        ttl_ms: int | None,
+        look: Look,
+        *,
+        keep_ms: int,
+        cost_ms: int,
+        message: bytes | None,
+    ) -> LoadReply:
+        """See ``L2Store``."""
+
+    async def store_absent(
+        self, key: str, ttl_ms: int, look: Look, message: bytes | None
+    ) -> LoadReply:
+        """See ``L2Store``."""
+
+    async def release(
+        self, key: str, look: Look, keep_ms: int, message: bytes | None
+    ) -> bytes | None:
+        """See ``L2Store``."""
+
+    async def release_unshared(
+        self, key: str, look: Look, lease_ms: int, message: bytes | None
+    ) -> None:
+        """See ``L2Store``."""
+
+    async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
+        """See ``L2Store``."""
+
+    async def flush_db(self, message: bytes) -> None:
+        """See ``L2Store``."""
+
+    async def publish(self, message: bytes) -> None:
+        """See ``L2Store``."""

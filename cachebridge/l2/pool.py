@@ -8,7 +8,6 @@ never used again: reusing it gives one caller the answer meant for another.
 from __future__ import annotations
 
 import select
-import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cachebridge.errors import L2Error
 from cachebridge.resp import READ_BYTES, make_parser
+from cachebridge.waiting import Slots
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
+    from socket import socket as Socket  # noqa: N812 a class in the end
 
     from redis.connection import Connection
 
@@ -29,23 +29,24 @@ class Link:
     """An open connection, used by one caller at a time.
 
     redis-py has opened it and will close it; in between, packed requests go out and
-    replies come in over its bare socket.
+    replies come in over its bare socket, from threads (``exchange``) and from tasks
+    (``l2/exchange.py``) alike.
     """
 
-    __slots__ = ("_connection", "_parser", "_poller", "_socket", "_timeout_s")
+    __slots__ = ("_connection", "_poller", "parser", "socket", "timeout_s")
 
     def __init__(self, connection: Connection) -> None:
         try:
             connection.connect()
-            self._socket: socket.socket = connection._sock  # type: ignore[assignment]  # noqa: SLF001 no other way
+            self.socket: Socket = connection._sock  # type: ignore[assignment]  # noqa: SLF001 no other way
             self._poller = select.poll()
-            self._poller.register(self._socket, select.POLLIN)
+            self._poller.register(self.socket, select.POLLIN)
         except BaseException:
             connection.disconnect()
             raise
         self._connection = connection
-        self._parser = make_parser()
-        self._timeout_s = self._socket.gettimeout()
+        self.parser = make_parser()
+        self.timeout_s = self.socket.gettimeout()
 
     def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send a request and return its ``count`` replies; errors are among them.
@@ -53,7 +54,7 @@ class Link:
         After any exception the link is unusable: close it.
         """
         began = time.monotonic()
-        self._socket.sendall(packed)
+        self.socket.sendall(packed)
         replies = self._receive()
         if len(replies) < count:
             self._receive_rest(replies, count, began)
@@ -62,21 +63,21 @@ class Link:
         return replies
 
     def _receive(self) -> list[Any]:
-        data = self._socket.recv(READ_BYTES)
+        data = self.socket.recv(READ_BYTES)
         if not data:
             raise RedisConnectionError("Connection closed by server.")
-        return self._parser.feed(data)
+        return self.parser.feed(data)
 
     def _receive_rest(self, replies: list[Any], count: int, began: float) -> None:
         """Go on receiving; the timeout is for the whole, however slowly it drips in."""
         while len(replies) < count:
-            if self._timeout_s is not None:
-                left_s = began + self._timeout_s - time.monotonic()
+            if self.timeout_s is not None:
+                left_s = began + self.timeout_s - time.monotonic()
                 if left_s <= 0:
                     raise TimeoutError("timed out in the middle of the reply")
-                self._socket.settimeout(left_s)
+                self.socket.settimeout(left_s)
             replies += self._receive()
-        self._socket.settimeout(self._timeout_s)
+        self.socket.settimeout(self.timeout_s)
 
     def is_stale(self) -> bool:
         """Tell whether something arrived unasked: the end of the stream, or garbage."""
@@ -106,43 +107,34 @@ class Pool:
         self._make_connection = make_connection
         self._idle: deque[Link] = deque()
         self._limit = limit
-        self._wait_s = wait_s
-        self._slots = threading.BoundedSemaphore(limit) if limit else None
+        self.wait_s = wait_s
+        self.slots = Slots(limit) if limit else None
 
     def take(self, *, fresh: bool = False) -> Link:
         """Return a connected connection; one just opened if ``fresh``.
 
         Raises what connecting raises, or L2Error if all ``limit`` stay busy.
         """
-        if self._slots is not None and not self._slots.acquire(timeout=self._wait_s):
-            raise L2Error(
-                f"no connection became free within {self._wait_s} s: all "
-                f"{self._limit} of MAX_CONNECTIONS are busy"
-            )
+        if self.slots is not None and not self.slots.acquire(self.wait_s):
+            raise self.all_busy()
         try:
-            while not fresh and self._idle:
-                link = self._pop()
-                if link is None:
-                    break
-                if not link.is_stale():
-                    return link
-                link.close()
-            return Link(self._make_connection())
+            link = None if fresh else self.pop_idle()
+            return link or self.open()
         except BaseException:
-            self._free_slot()
+            self.free_slot()
             raise
 
     def give_back(self, link: Link) -> None:
         """Return a connection whose replies have all been read."""
-        self._idle.append(link)
-        self._free_slot()
+        self.keep(link)
+        self.free_slot()
 
     def discard(self, link: Link) -> None:
         """Close a connection that was interrupted, whatever interrupted it."""
         try:
             link.close()
         finally:
-            self._free_slot()
+            self.free_slot()
 
     def close_idle(self) -> None:
         """Close every idle connection."""
@@ -153,14 +145,40 @@ class Pool:
         """Drop idle connections without a word to the server: they are the parent's."""
         self._idle = deque()
         if self._limit:
-            self._slots = threading.BoundedSemaphore(self._limit)
+            self.slots = Slots(self._limit)
+
+    # -- parts of the above, for tasks (``l2/apool.py``) -----------------------------
+
+    def open(self) -> Link:
+        """Open a connection; blocks."""
+        return Link(self._make_connection())
+
+    def pop_idle(self) -> Link | None:
+        """Return an idle connection that the server has not hung up on, if any."""
+        while (link := self._pop()) is not None:
+            if not link.is_stale():
+                return link
+            link.close()
+        return None
+
+    def keep(self, link: Link) -> None:
+        """Let others use a connection that holds no slot."""
+        self._idle.append(link)
+
+    def all_busy(self) -> L2Error:
+        """Return the exception for too many callers."""
+        return L2Error(
+            f"no connection became free within {self.wait_s} s: all "
+            f"{self._limit} of MAX_CONNECTIONS are busy"
+        )
+
+    def free_slot(self) -> None:
+        """Let the next caller have a connection."""
+        if self.slots is not None:
+            self.slots.release()
 
     def _pop(self) -> Link | None:
         try:
             return self._idle.pop()
         except IndexError:
             return None
-
-    def _free_slot(self) -> None:
-        if self._slots is not None:
-            self._slots.release()

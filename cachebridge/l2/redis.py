@@ -1,4 +1,7 @@
-"""The Redis store, synchronous: what each call of ``L2Store`` asks of the server."""
+"""The Redis store, synchronous: what each call of ``L2Store`` asks of the server.
+
+Its twin is ``aredis.py``.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from cachebridge.core.lease import LoadReply, Look, LookState
 from cachebridge.errors import L2Error
 from cachebridge.l2 import commands, load_scripts
 from cachebridge.l2.base import NOT_AN_INTEGER, Read
-from cachebridge.l2.client import ScriptsRefusedError
 from cachebridge.l2.commands import encode_key
+from cachebridge.l2.server import ScriptsRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

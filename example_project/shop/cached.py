@@ -18,7 +18,15 @@ from example_project.shop.models import Product
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["TIMEOUT", "catalogue_version", "product", "product_changed", "products"]
+__all__ = [
+    "TIMEOUT",
+    "aproduct",
+    "aproduct_changed",
+    "catalogue_version",
+    "product",
+    "product_changed",
+    "products",
+]
 
 TIMEOUT = 15 * 60
 
@@ -54,16 +62,29 @@ def product_changed(pk: int) -> None:
     """Show the product's new state everywhere. Call it after the commit."""
     # Set, not deleted: a reader that loaded the row before the commit would put the
     # old state back into the gap that a deletion leaves.
-    fresh = _load_product(pk)
-    version = _new_version()
-    cache.set_many(
-        {
-            _product_key(pk): fresh,
-            _version_key(fresh["category_slug"]): version,
-            _version_key(""): version,
-        },
-        TIMEOUT,
+    cache.set_many(_changed_by(_load_product(pk)), TIMEOUT)
+
+
+async def aproduct(pk: int) -> dict[str, Any]:
+    """Do as ``product``, for asynchronous views."""
+    return await cache.aget_or_set(
+        _product_key(pk), partial(_aload_product, pk), TIMEOUT
     )
+
+
+async def aproduct_changed(pk: int) -> None:
+    """Do as ``product_changed``."""
+    await cache.aset_many(_changed_by(await _aload_product(pk)), TIMEOUT)
+
+
+def _changed_by(fresh: dict[str, Any]) -> dict[str, Any]:
+    """Give all that a product's new state puts into the cache, in one batch."""
+    version = _new_version()
+    return {
+        _product_key(fresh["id"]): fresh,
+        _version_key(fresh["category_slug"]): version,
+        _version_key(""): version,
+    }
 
 
 def _product_key(pk: int) -> str:
@@ -80,6 +101,10 @@ def _new_version() -> str:
 
 def _load_product(pk: int) -> dict[str, Any]:
     return _as_dict(Product.objects.select_related("category").get(pk=pk))
+
+
+async def _aload_product(pk: int) -> dict[str, Any]:
+    return _as_dict(await Product.objects.select_related("category").aget(pk=pk))
 
 
 def _as_dict(row: Product) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.colours import COLOURS, in_colour
 from tests.django.support import LOCMEM, entry, outcome_of, trusted
 
 STORES = {
@@ -172,8 +173,15 @@ def _compare(ours, reference, calls) -> None:
         assert got.warned == expected.warned, said
 
 
+@pytest.fixture(params=COLOURS)
+def pair(request, plain_pair):
+    """Return a cache of ours, as threads or tasks use it, and an empty LocMemCache."""
+    ours, reference = plain_pair
+    return in_colour(request.param, ours), reference
+
+
 @pytest.fixture(params=STORES, ids=str)
-def pair(request, set_caches, redis_url):
+def plain_pair(request, set_caches, redis_url):
     """Return a cache of ours and an empty LocMemCache."""
     location, options = STORES[request.param]
     location = redis_url if location == "redis" else location

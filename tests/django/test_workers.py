@@ -167,7 +167,7 @@ def test_clear_empties_the_l1_of_other_processes(workers, cache):
     worker, other = workers[0], caches["other"]
     cache.set("k", 1)
     other.set("k", 2)
-    assert worker.call("get", "k") == 1
+    wait_until(lambda: worker.call("get", "k") == 1, "the worker has heard")
     worker.call("clear")
     wait_until(lambda: cache.get("k") is None, "cleared here", limit_s=2)
     assert other.get("k") == 2

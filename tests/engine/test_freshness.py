@@ -10,13 +10,20 @@ import pytest
 import redis
 
 from cachebridge import ABSENT, ConfigError, Loaded
+from tests.colours import COLOURS, in_colour
 from tests.rig import engine_of, eventually, listening, lone_cache
 
 TTL_S = 0.1
 
 
+@pytest.fixture(params=COLOURS)
+def make(request, make_plain):
+    """Return a function that makes caches for threads or for tasks."""
+    return lambda **options: in_colour(request.param, make_plain(**options))
+
+
 @pytest.fixture(params=["redis", "memory"])
-def make(request):
+def make_plain(request):
     """Return a function that makes caches on one store of each kind."""
     url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
     return lambda **options: lone_cache(url or "memory://", **options)
@@ -42,6 +49,7 @@ class Loader:
 
 def settled(cache):
     eventually(engine_of(cache).refresher.is_idle)
+    eventually(engine_of(cache).task_refresher.is_idle)
 
 
 # -- stale while revalidate ------------------------------------------------------------
@@ -196,9 +204,9 @@ def test_stale_if_error_waits_for_the_loader(make):
     assert cache.get_or_load("k", loader, ttl=60) == 2
 
 
-def test_interruptions_are_no_errors(make):
+def test_interruptions_are_no_errors(make_plain):
     """KeyboardInterrupt comes out, whatever could be served."""
-    cache, loader = make(stale_if_error=60), Loader()
+    cache, loader = make_plain(stale_if_error=60), Loader()
     cache.get_or_load("k", loader, ttl=TTL_S)
     time.sleep(TTL_S + 0.05)
     loader.error = KeyboardInterrupt()

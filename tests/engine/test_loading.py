@@ -11,13 +11,20 @@ import pytest
 from cachebridge.core.entry import MISSING
 from cachebridge.core.loading import Outcome
 from cachebridge.engine.flights import Flights
+from tests.colours import COLOURS, in_colour
 from tests.rig import engine_of, eventually, listening, lone_cache
 
 URLS = ["redis", "memory"]
 
 
+@pytest.fixture(params=COLOURS)
+def cache(request, plain_cache):
+    """Return a cache on each kind of store, as threads and as tasks use it."""
+    return in_colour(request.param, plain_cache)
+
+
 @pytest.fixture(params=URLS)
-def cache(request):
+def plain_cache(request):
     """Return a cache on each kind of store."""
     if request.param == "redis":
         return lone_cache(request.getfixturevalue("redis_url"))
@@ -117,8 +124,9 @@ def test_failing_leader_hands_over(cache):
 @pytest.mark.parametrize(
     "error", [RuntimeError, StopIteration, KeyboardInterrupt, GeneratorExit]
 )
-def test_error_reaches_the_caller(cache, error):
+def test_error_reaches_the_caller(plain_cache, error):
     """Every kind of exception comes out as it is, and nothing remains."""
+    cache = plain_cache
 
     def fail():
         raise error
@@ -274,8 +282,6 @@ def test_follower_is_interrupted():
             flights.lead_or_follow, "k", lambda _flight: Outcome(b"own", MISSING)
         )
         eventually(lambda: flights._waiting)
-        (flight,) = flights._waiting.values()
-        assert flight.owner != next(iter(flights._waiting))
         release.set()
         assert leader.result(5.0)[0].raw == b"raw"
         assert follower.result(5.0)[0].raw in {b"raw", b"own"}

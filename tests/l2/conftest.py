@@ -12,6 +12,7 @@ from cachebridge.l2.client import Client
 from cachebridge.l2.location import connection_factory, parse_location
 from cachebridge.l2.pool import Pool
 from cachebridge.l2.redis import RedisStore
+from cachebridge.l2.server import Server
 from cachebridge.testing import redis_server
 from tests.rig import never_open, stopped_engines
 
@@ -33,7 +34,7 @@ def open_store(url: str, **options: object) -> RedisStore:
         parsed.max_connections,
         parsed.socket_timeout,
     )
-    client = Client(pool, label=location.label, breaker=never_open())
+    client = Client(Server(pool, label=location.label, breaker=never_open()))
     store = RedisStore(client, channel=f"cachebridge:{location.db}")
     _opened.append(store)
     return store

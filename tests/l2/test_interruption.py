@@ -103,7 +103,7 @@ def test_interrupted_while_reading(filled, receive, error, limit):
     assert rounds > 300
     assert all(link.is_open() for link in store._client._pool._idle)
     if limit:
-        assert store._client._pool._slots._value == limit, "no slot is lost"
+        assert store._client._pool.slots.free == limit, "no slot is lost"
 
 
 # A signal may also strike inside of a finalizer, where Python can only report it.
@@ -184,7 +184,7 @@ def test_many_threads_and_interruptions(filled, receive):
     receive(disturbed)
     with ThreadPoolExecutor(6) as threads:
         assert sum(threads.map(work, range(6))) > 50
-    assert store._client._pool._slots._value == 6
+    assert store._client._pool.slots.free == 6
     assert len(store._client._pool._idle) <= 6
 
 
@@ -193,7 +193,7 @@ def test_garbage_on_an_idle_connection(own_server, filled):
     store = open_store(filled)
     store.ping()
     (link,) = store._client._pool._idle
-    link._socket.sendall(b"PING\r\n")
+    link.socket.sendall(b"PING\r\n")
     eventually(link.is_stale)
     assert store.get(KEYS[0]) == (KEYS[0].encode(), -1)
     assert not link.is_open()

@@ -52,7 +52,7 @@ def _outage_entries_stay() -> None:
 
 def _debts_not_paid_first() -> None:
     """Read what is owed a delete, and leave the delete to the next heartbeat."""
-    Guarded._pay_debts = lambda *_any: None
+    Guarded._must_pay = lambda *_any: None
 
 
 def _no_generation_check() -> None:

@@ -130,14 +130,11 @@ class StudiedEngine(Engine):
     """A real engine on a stepped store; its bus is a queue of the explorer."""
 
     def __init__(self, world: World) -> None:
-        self._world = world
         super().__init__(
             LOCATION,
             world.scenario.options,
             clock=world.clock,
             memory_server=world.server,
         )
+        self.l2 = Store(world)
         self._bus = QueuedBus()
-
-    def _open_l2(self) -> Store:
-        return Store(self._world)

@@ -26,6 +26,7 @@ class Suite:
     imports: tuple[str, ...] = ()
     remote_writes: bool = False
     watches_l1: bool = False
+    by_tasks: bool = False
     timeout_s: float = 240.0
 
 
@@ -50,7 +51,7 @@ DJANGO_LABELS = (
 )
 
 
-def _django(name: str, *, remote_writes: bool) -> Suite:
+def _django(name: str, *, remote_writes: bool = False, by_tasks: bool = False) -> Suite:
     return Suite(
         name=name,
         source=Pin("django", version("django")),
@@ -59,6 +60,7 @@ def _django(name: str, *, remote_writes: bool) -> Suite:
         labels=DJANGO_LABELS,
         at_least=360,
         remote_writes=remote_writes,
+        by_tasks=by_tasks,
         watches_l1=True,
     )
 
@@ -66,8 +68,9 @@ def _django(name: str, *, remote_writes: bool) -> Suite:
 SUITES = {
     suite.name: suite
     for suite in (
-        _django("django", remote_writes=False),
+        _django("django"),
         _django("django-remote-writes", remote_writes=True),
+        _django("django-tasks", by_tasks=True),
         Suite(
             name="ratelimit",
             source=pinned("django-ratelimit"),

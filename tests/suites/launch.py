@@ -62,6 +62,7 @@ def launched(
             timeout_s=suite.timeout_s,
             remote_writes=suite.remote_writes and backend != LOCMEM,
             watches_l1=suite.watches_l1 and backend == CACHEBRIDGE,
+            by_tasks=suite.by_tasks and backend != LOCMEM,
         )
         (scratch / "plan.json").write_text(json.dumps(asdict(plan)))
         path = [str(folder) for folder in (tests, HERE, *imports, REPOSITORY)]

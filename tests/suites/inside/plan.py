@@ -9,6 +9,7 @@ from pathlib import Path
 
 VARIABLE = "CACHEBRIDGE_SUITE_PLAN"
 REMOTE_WRITES = "inside.remote.RemoteWrites"
+BY_TASKS = "inside.tasks.TaskBridge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,13 @@ class Plan:
     timeout_s: float
     remote_writes: bool = False
     watches_l1: bool = False
+    by_tasks: bool = False
 
     @property
     def serving(self) -> str:
         """The BACKEND that settings name: the one under test, or what wraps it."""
+        if self.by_tasks:
+            return BY_TASKS
         return REMOTE_WRITES if self.remote_writes else self.backend
 
 

@@ -1,0 +1,288 @@
+"""The operations of one cache on full keys, asynchronous: the twin of ``sync.py``.
+
+Line for line; a test compares them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cachebridge.codec.messages import MAX_KEYS, batches
+from cachebridge.core.entry import ABSENT, KIND, MISSING, Absent, Missing
+from cachebridge.core.loading import LoaderError, LoadTerms, load_plan
+from cachebridge.core.plans import clear_plan, incr_plan
+from cachebridge.engine.aloads import AsyncLoadRun
+from cachebridge.engine.arefresh import loaded_by
+from cachebridge.engine.drive import drive_async
+from cachebridge.engine.operations import INT64, Means
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from cachebridge.core.keys import KeyPattern
+    from cachebridge.core.loading import Outcome
+    from cachebridge.engine.flights import LoadFlight
+    from cachebridge.engine.sync import Operations
+    from cachebridge.errors import L2Error
+
+
+class AsyncOperations(Means):
+    """See ``Operations``.  For tasks of any event loop."""
+
+    def __init__(self, sync: Operations) -> None:
+        super().__init__(
+            sync.engine,
+            sync.values,
+            fill=sync.open_fill,
+            write=sync.open_write,
+            notice_read=sync.notice_read,
+            publishes=sync.publishes,
+            degrades=sync.degrades,
+            jitter=sync.jitter,
+            terms=sync.terms,
+            behind=sync.behind,
+        )
+        self.l2 = sync.engine.async_l2
+        self.sync = sync
+        """The same for threads, for what a task leaves behind to be done."""
+
+    # -- reading ---------------------------------------------------------------------
+
+    async def get(self, key: str) -> Any | Missing:
+        """Return the value, MISSING if there is none."""
+        value = self.get_from_l1(key)
+        if value is MISSING:
+            return (await self._get_from_l2(key))[0]
+        return MISSING if value is ABSENT else value
+
+    async def _get_from_l2(self, key: str) -> tuple[Any | Missing, bytes | None]:
+        self.notice_read()
+        with self.open_fill((key,)) as fill:
+            raw, ttl_ms = await self.l2.get(key)
+            value = self.take(fill, key, raw, ttl_ms)
+        await self.discard_unreadable([(key, raw)] if value is MISSING else [])
+        return value, raw
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the values that exist; one round trip for all that L1 lacks."""
+        found: dict[str, Any] = {}
+        wanted = []
+        for key in dict.fromkeys(keys):
+            value = self.get_from_l1(key)
+            if value is MISSING:
+                wanted.append(key)
+            elif value is not ABSENT:
+                found[key] = value
+        if wanted:
+            self.notice_read()
+        unreadable = []
+        for start in range(0, len(wanted), MAX_KEYS):
+            batch = wanted[start : start + MAX_KEYS]
+            with self.open_fill(batch) as fill:
+                reads = await self.l2.get_many(batch)
+                for key, (raw, ttl_ms) in zip(batch, reads, strict=True):
+                    value = self.take(fill, key, raw, ttl_ms)
+                    if value is not MISSING:
+                        found[key] = value
+                    else:
+                        unreadable.append((key, raw))
+        await self.discard_unreadable(unreadable)
+        return found
+
+    async def has_key(self, key: str) -> bool:
+        """Tell whether the key exists; a usable L1 entry is proof enough."""
+        entry = self.engine.usable_entry(key, in_outage=self.degrades)
+        return (
+            entry[KIND] is not ABSENT
+            if entry is not None
+            else await self._is_in_l2(key)
+        )
+
+    async def _is_in_l2(self, key: str) -> bool:
+        with self.open_fill((key,)) as fill:
+            exists = await self.l2.exists(key)
+            if not exists:
+                fill.refuse(key)
+        return exists
+
+    async def discard_unreadable(self, reads: list[tuple[str, bytes | None]]) -> None:
+        """Delete bytes that could not be decoded, unless they have changed since."""
+        for key, raw in reads:
+            if raw is not None:
+                with self.open_write((key,)) as write:
+                    await self.l2.replace(key, raw, None, self.message(write))
+
+    # -- writing ---------------------------------------------------------------------
+
+    async def set(self, key: str, value: Any, ttl_ms: int | None) -> bool:
+        """Set the value; a TTL that is over deletes the key.  Always True."""
+        raw = self.values.encode(value)
+        if ttl_ms == 0:
+            await self.delete(key)
+            return True
+        ttl_ms = self.jittered(ttl_ms)
+        with self.open_write((key,)) as write:
+            self.values.offer(write, {key: value}, {key: raw}, ttl_ms)
+            await self.l2.store(((key, raw),), ttl_ms, self.message(write))
+        return True
+
+    async def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> list[str]:
+        """Set all values: one round trip and one message per thousand keys.
+
+        Returns the keys that failed: none.
+        """
+        encoded = {key: self.values.encode(value) for key, value in items.items()}
+        if ttl_ms == 0:
+            await self.delete_many(encoded)
+            return []
+        for keys in batches(list(encoded)) if encoded else []:
+            ttls = self.jittered_each(ttl_ms, len(keys))
+            with self.open_write(keys) as write:
+                self.values.offer(write, items, encoded, ttls)
+                pairs = [(key, encoded[key]) for key in keys]
+                await self.l2.store(pairs, ttls, self.message(write))
+        return []
+
+    async def add(self, key: str, value: Any, ttl_ms: int | None) -> bool:
+        """Set the value if the key does not exist; tell whether it did not."""
+        raw = self.values.encode(value)
+        if ttl_ms == 0:
+            return not await self._is_in_l2(key)
+        ttl_ms = self.jittered(ttl_ms)
+        with self.open_write((key,)) as write:
+            added = await self.l2.add(key, raw, ttl_ms, self.message(write))
+            if added:
+                self.values.offer(write, {key: value}, {key: raw}, ttl_ms)
+            else:
+                self.engine.retract_message(write)
+        return added
+
+    async def touch(self, key: str, ttl_ms: int | None) -> bool:
+        """Give the key a new TTL; tell whether it exists."""
+        if ttl_ms == 0:
+            return await self.delete(key)
+        with self.open_write((key,)) as write:
+            exists = await self.l2.touch(key, ttl_ms, self.message(write))
+            if not exists:
+                self.engine.retract_message(write)
+        return exists
+
+    async def delete(self, key: str) -> bool:
+        """Delete the key; tell whether L2 had it."""
+        with self.open_write((key,)) as write:
+            return await self.l2.delete((key,), self.message(write)) > 0
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete all keys; return how many L2 had."""
+        wanted = list(dict.fromkeys(keys))
+        deleted = 0
+        for batch in batches(wanted) if wanted else []:
+            with self.open_write(batch) as write:
+                deleted += await self.l2.delete(batch, self.message(write))
+        return deleted
+
+    # -- several steps -----------------------------------------------------------------
+
+    async def incr(self, key: str, delta: Any) -> Any:
+        """Add ``delta`` and keep the TTL; MissingKeyError if there is no such key."""
+        integer = type(delta) is int and delta in INT64
+        return await drive_async(incr_plan(key, delta, integer=integer), self)
+
+    async def incr_in_l2(self, key: str, delta: int) -> int | str | None:
+        """Add to an integer of L2."""
+        with self.open_write((key,)) as write:
+            answer = await self.l2.incr(key, delta, self.message(write))
+            if type(answer) is not int:
+                self.engine.retract_message(write)
+        return answer
+
+    async def replace(self, key: str, expected: bytes, value: Any) -> bool:
+        """Set the value, keeping its TTL, if its bytes still are as expected."""
+        raw = self.values.encode(value)
+        with self.open_write((key,)) as write:
+            replaced = await self.l2.replace(key, expected, raw, self.message(write))
+            if not replaced:
+                self.engine.retract_message(write)
+        return replaced
+
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Any],
+        ttl_ms: int | None,
+        terms: LoadTerms | None = None,
+        *,
+        failure: L2Error | None = None,
+    ) -> Any | Absent:
+        """Return the value, loading and storing it if there is none.
+
+        One thread of one process runs the loader for all that ask.  ABSENT if the
+        loader says so, or has said so a moment ago.  With a ``failure`` of L2 the
+        loader runs without asking it.
+        """
+        value = self.get_from_l1(key)
+        if value is not MISSING:
+            return value
+        terms = terms or self.terms
+
+        async def lead(flight: LoadFlight) -> Outcome:
+            run = AsyncLoadRun(
+                self, key, loader, ttl_ms=ttl_ms, terms=terms, flight=flight
+            )
+            plan = load_plan(
+                key, ttl_ms, terms, degrades=self.degrades, failure=failure
+            )
+            with run.to_the_end():
+                outcome: Outcome = await drive_async(plan, run)
+            return outcome
+
+        try:
+            outcome, is_leader = await self.engine.flights.lead_or_follow_async(
+                key, lead
+            )
+        except LoaderError as exc:
+            error = exc.error
+        else:
+            return await self._value_of(key, outcome, loader, is_leader=is_leader)
+        raise error
+
+    async def _value_of(
+        self, key: str, outcome: Outcome, loader: Callable[[], Any], *, is_leader: bool
+    ) -> Any | Absent:
+        """Return what the caller gets: nothing that it shares with another."""
+        if is_leader and outcome.value is not MISSING:
+            return outcome.value
+        if outcome.raw is None:
+            return outcome.value
+        value = self.values.decode(key, outcome.raw)
+        return await loaded_by(loader) if value is MISSING else value
+
+    async def read_raw(self, key: str) -> bytes | None:
+        """Return the bytes of a value that can be decoded, from L2."""
+        value, raw = await self._get_from_l2(key)
+        return None if value is MISSING else raw
+
+    async def clear(self, pattern: KeyPattern) -> bool:
+        """Delete every key of the pattern from L2 and from every L1.  Always True."""
+        self.engine.rules.on_prefix(pattern.prefix)
+        await drive_async(clear_plan(*pattern), self)
+        return True
+
+    async def flush_db(self) -> bool:
+        """Delete every key of the database, whosever it is.  Always True."""
+        engine = self.engine
+        engine.rules.flush("clear")
+        await self.l2.flush_db(engine.clear_message())
+        engine.rules.flush("clear")
+        if not engine.rules.enabled:  # the key that says so is gone, too
+            await self.l2.store(*engine.switched_off())
+        return True
+
+    async def scan(self, glob: str, cursor: int) -> tuple[int, list[str]]:
+        """Make one step through the keys of L2."""
+        return await self.l2.scan(glob, cursor)
+
+    async def publish_prefix(self, prefix: str) -> None:
+        """Make every process drop the keys that begin with ``prefix``."""
+        self.engine.rules.on_prefix(prefix)
+        await self.l2.publish(self.engine.prefix_message(prefix))

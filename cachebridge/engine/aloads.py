@@ -1,0 +1,185 @@
+"""One call's load: what the steps of a load plan do, asynchronously.
+
+The twin of ``loads.py``; a test compares them, but for how refreshes are started and
+how a broken off load gives its lease back: a cancelled task should not wait.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any
+
+from cachebridge.core.entry import MISSING
+from cachebridge.core.lease import LoadReply, Look, LookState
+from cachebridge.core.loading import LoaderError, Result, refresh_plan
+from cachebridge.engine.arefresh import loaded_by, loader_for_thread
+from cachebridge.engine.drive import drive_async
+from cachebridge.engine.flights import begin_leading_nothing
+from cachebridge.engine.load import LOAD, Load
+from cachebridge.engine.loads import LoadRun
+from cachebridge.engine.slots import begin_elsewhere
+from cachebridge.errors import L2Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cachebridge.core.lease import LookTerms
+    from cachebridge.core.loading import LoadTerms
+    from cachebridge.engine.aio import AsyncOperations
+    from cachebridge.engine.flights import LoadFlight
+
+
+class AsyncLoadRun(Load):
+    """What the plan needs of the world around it."""
+
+    def __init__(
+        self,
+        operations: AsyncOperations,
+        key: str,
+        loader: Callable[[], Any],
+        *,
+        ttl_ms: int | None,
+        terms: LoadTerms,
+        flight: LoadFlight,
+    ) -> None:
+        super().__init__(
+            operations, key, loader, ttl_ms=ttl_ms, terms=terms, flight=flight
+        )
+        self._operations = operations
+
+    # -- L2 ------------------------------------------------------------------------
+
+    async def read_raw(self, key: str) -> bytes | None:
+        """Return the bytes of a value that can be decoded, from L2."""
+        self._begin_request()
+        return await self._operations.read_raw(key)
+
+    async def look(self, key: str, terms: LookTerms) -> Look | None:
+        """Read the key or take its lease; None for a value that was unreadable."""
+        operations = self._operations
+        token = self._begin_look()
+        if terms.is_refresh:
+            return self._looked(await operations.l2.look(key, token, terms))
+        operations.notice_read()
+        if self._flight.joins:
+            terms = terms._replace(joins=True)
+        with operations.open_fill((key,)) as fill:
+            look = self._looked(await operations.l2.look(key, token, terms))
+            value = self._take_look(fill, key, look)
+        if look.state is LookState.HIT and value is MISSING:
+            await operations.discard_unreadable([(key, look.raw)])
+            return None
+        return look if value is MISSING else look._replace(value=value)
+
+    async def wait(self, lease_s: float, attempt: int) -> None:
+        """Wait until the bus brings news of the key, or it is time to look again."""
+        await self._flight.news.wait_async(self._longest_wait_s(lease_s, attempt))
+
+    async def store_loaded(
+        self, key: str, result: Result, terms: LoadTerms, look: Look
+    ) -> LoadReply:
+        """Store what was loaded, if no write has come since the look."""
+        operations = self._operations
+        began = self._flight.tick()
+        with operations.open_write((key,)) as write:
+            message = operations.message(write)
+            if result.raw is None:
+                ttl_ms = operations.jittered(terms.negative_ms) or 0
+                operations.values.offer_absence(write, key, ttl_ms)
+                reply = await operations.l2.store_absent(key, ttl_ms, look, message)
+            else:
+                items, encoded = {key: result.value}, {key: result.raw}
+                operations.values.offer(write, items, encoded, result.ttl_ms)
+                reply = await operations.l2.store_loaded(
+                    key,
+                    result.raw,
+                    result.ttl_ms,
+                    look,
+                    keep_ms=terms.keep_ms,
+                    cost_ms=result.cost_ms if terms.early_refresh else 0,
+                    message=message,
+                )
+            self._settle(write, reply)
+        if self._engine.outage.refusals:
+            self._engine.outage.accepted(LOAD)
+        if reply.stored or reply.raw is not None:
+            self._flight.as_of = began
+        return reply
+
+    async def release(self, key: str, look: Look, keep_ms: int) -> bytes | None:
+        """Give the lease back, and return a copy to serve after an error, if any."""
+        copy = None
+        with suppress(L2Error):  # then it runs out by itself
+            news = self._engine.news_of(key)
+            copy = await self._operations.l2.release(key, look, keep_ms, news)
+        self._lease = None
+        if copy is not None:
+            self._operations.counters.stale_hits += 1
+        return copy
+
+    async def release_unshared(self, key: str, look: Look, lease_ms: int) -> None:
+        """Give the lease back, and let everybody load for a while."""
+        with suppress(L2Error):
+            news = self._engine.news_of(key)
+            await self._operations.l2.release_unshared(key, look, lease_ms, news)
+        self._lease = None
+
+    def _abandon(self, lease: Look) -> None:
+        """Give the lease of a load back that is broken off, without waiting for it."""
+        run = LoadRun(self._operations.sync, self._key, self._loader, **self._alone())
+        name = f"\0release {lease.token!r}"
+        self._engine.refresher.submit(name, lambda: run._abandon(lease))  # noqa: SLF001 its twin
+
+    # -- the loader ------------------------------------------------------------------
+
+    async def load(self) -> Result:
+        """Run the loader and encode what it returns; whatever it raises is in there."""
+        clock = self._engine.clock
+        try:
+            async with self._engine.load_slots.slot():
+                began = clock()
+                self._operations.counters.loads += 1
+                loaded = await loaded_by(self._loader)
+            cost_ms = max(1, int((clock() - began) * 1000))
+            return self._result_of(loaded, cost_ms)
+        except BaseException as exc:  # noqa: BLE001 the plan hands it to the caller
+            return self._failed(exc)
+
+    async def load_away(self, key: str) -> Result:
+        """Load without L2; what was loaded serves this process until L2 is back."""
+        with self._operations.open_fill((key,)) as fill:
+            generation = fill.generation_of(key)
+            result = await self.load()
+            self._store_away(fill, key, result, generation)
+        return result
+
+    # -- refreshing --------------------------------------------------------------------
+
+    async def consider_refresh(self, key: str, look: Look, terms: LoadTerms) -> None:
+        """Start a refresh behind the caller if the value is stale, or will be soon."""
+        if not self._is_refresh_due(look, terms):
+            return
+        seen_ttl_ms = max(look.ttl_ms, 0)
+        if iscoroutinefunction(self._loader):
+            run = AsyncLoadRun(self._operations, key, self._loader, **self._alone())
+            self._engine.task_refresher.submit(key, lambda: run.refresh(seen_ttl_ms))
+        else:
+            loader = self._operations.behind(loader_for_thread(self._loader))
+            behind = LoadRun(self._operations.sync, key, loader, **self._alone())
+            self._engine.refresher.submit(key, lambda: behind.refresh(seen_ttl_ms))
+
+    async def refresh(self, seen_ttl_ms: int) -> None:
+        """Load the value anew, in the background."""
+        begin_elsewhere()
+        begin_leading_nothing()
+        self._operations.counters.refreshes += 1
+        try:
+            with suppress(L2Error), self.to_the_end():
+                plan = refresh_plan(self._key, self._terms, seen_ttl_ms)
+                await drive_async(plan, self)
+        except LoaderError as exc:
+            error = exc.error
+        else:
+            return
+        raise error

@@ -1,0 +1,154 @@
+"""The pool of connections as tasks use it: waiting suspends, opening blocks nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from contextlib import suppress
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from cachebridge.waiting import Slots, running_loop
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+    from cachebridge.l2.pool import Link, Pool
+
+CHECK_S: Final = 0.1
+PATIENCE_CHECKS: Final = 50
+"""How long an opened connection waits for the loop that wanted it, before others."""
+MOST_AT_ONCE: Final = 64
+"""Connections that tasks use at a time: there may be thousands of tasks."""
+
+
+class AsyncPool:
+    """See ``Pool``, whose connections these are.  For tasks of any event loop."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._turns = Slots(MOST_AT_ONCE)
+        # Nobody else may hold a task whose loop has been closed; as garbage it would
+        # end, and take locks, in the middle of anything.
+        self._waiting: set[asyncio.Task[Any] | None] = set()
+        self._busy: dict[Link, asyncio.Task[Any] | None] = {}
+        self._loop: weakref.ref[AbstractEventLoop] | None = None
+
+    async def take(self, *, fresh: bool = False) -> Link:
+        """Return a connected connection; see ``Pool.take``."""
+        loop = running_loop()
+        if self._loop is None or self._loop() is not loop:
+            self._loop = weakref.ref(loop)
+            self._end_lost_calls()
+        task = asyncio.current_task()
+        self._waiting.add(task)
+        try:
+            await self._turns.acquire_async()
+            link = await self._take_in_turn(loop, fresh=fresh)
+            self._busy[link] = task
+        finally:
+            self._waiting.discard(task)
+        return link
+
+    async def _take_in_turn(self, loop: AbstractEventLoop, *, fresh: bool) -> Link:
+        pool = self._pool
+        try:
+            if pool.slots is not None:
+                await self._take_slot(pool.slots)
+            try:
+                link = None if fresh else pool.pop_idle()
+                return link or await _Opening(loop, pool).done
+            except BaseException:
+                pool.free_slot()
+                raise
+        except BaseException:
+            self._turns.release()
+            raise
+
+    async def _take_slot(self, slots: Slots) -> None:
+        if not await slots.acquire_async(self._pool.wait_s):
+            raise self._pool.all_busy()
+
+    def give_back(self, link: Link) -> None:
+        """Return a connection whose replies have all been read."""
+        self._busy.pop(link, None)
+        self._pool.give_back(link)
+        self._turns.release()
+
+    def discard(self, link: Link) -> None:
+        """Close a connection that was interrupted, whatever interrupted it."""
+        self._busy.pop(link, None)
+        try:
+            self._pool.discard(link)
+        finally:
+            self._turns.release()
+
+    def _end_lost_calls(self) -> None:
+        """End the calls of loops that were closed under them: nobody else will."""
+        for task in [*self._waiting, *self._busy.values()]:
+            if task is not None and task.get_loop().is_closed():
+                coroutine = task.get_coro()
+                if iscoroutine(coroutine):
+                    with suppress(RuntimeError):  # it goes on awaiting all the same
+                        coroutine.close()
+
+
+class _Opening:
+    """Opens a connection in a thread of its own: finding the address needs one anyway.
+
+    So it is opened, authenticated and encrypted by the same code as for threads.  If
+    nobody waits for it any more, it is kept for the next caller.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, pool: Pool) -> None:
+        self._loop = loop
+        self._pool = pool
+        self.done: Future[Link] = loop.create_future()
+        self._lock = threading.Lock()
+        self._arrived = threading.Event()
+        self._link: Link | None = None
+        self._error: BaseException | None = None
+        thread = threading.Thread(
+            target=self._open, name="cachebridge-connect", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as exc:  # the interpreter ends, or is at its limit
+            raise ConnectionError(f"no thread to connect in: {exc}") from exc
+
+    def _open(self) -> None:
+        link, error = None, None
+        try:
+            link = self._pool.open()
+        except BaseException as exc:  # noqa: BLE001 it is the caller's
+            error = exc
+        self._link, self._error = link, error
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._deliver)
+            for _ in range(PATIENCE_CHECKS):
+                if self._arrived.wait(CHECK_S) or self._loop.is_closed():
+                    break
+        self._keep_unwanted()
+
+    def _deliver(self) -> None:
+        """Hand the connection to the task that waits for it, if it still does."""
+        link, error = self._claim(), self._error
+        self._arrived.set()
+        if self.done.done():
+            if link is not None:
+                self._pool.keep(link)
+        elif link is not None:
+            self.done.set_result(link)
+        else:
+            self.done.set_exception(error or TimeoutError("the event loop is too busy"))
+
+    def _keep_unwanted(self) -> None:
+        link = self._claim()
+        if link is not None:
+            self._pool.keep(link)
+
+    def _claim(self) -> Link | None:
+        with self._lock:
+            link, self._link = self._link, None
+            return link

@@ -1,0 +1,201 @@
+"""The Redis store, asynchronous: the twin of ``redis.py``; a test compares them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from cachebridge.core.lease import LoadReply, Look, LookState
+from cachebridge.errors import L2Error
+from cachebridge.l2 import commands, load_scripts
+from cachebridge.l2.base import NOT_AN_INTEGER, Read
+from cachebridge.l2.commands import encode_key
+from cachebridge.l2.server import ScriptsRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cachebridge.core.lease import LookTerms
+    from cachebridge.l2.aclient import AsyncClient
+    from cachebridge.l2.base import Ttl
+
+READ_BATCH = 1000
+
+
+class AsyncRedisStore:
+    """See ``AsyncL2Store``.  For tasks of any event loop."""
+
+    def __init__(self, client: AsyncClient, *, channel: str) -> None:
+        self._client = client
+        self._channel = channel.encode()
+
+    async def get(self, key: str) -> Read:
+        """Read one key."""
+        raw, ttl_ms = await self._client.run(commands.get(encode_key(key)))
+        return raw, ttl_ms
+
+    async def get_many(self, keys: Sequence[str]) -> list[Read]:
+        """Read several keys, a thousand per round trip."""
+        reads: list[Read] = []
+        for start in range(0, len(keys), READ_BATCH):
+            batch = tuple([encode_key(key) for key in keys[start : start + READ_BATCH]])
+            reply = await self._client.run(commands.get_many(batch))
+            reads += zip(reply[: len(batch)], reply[len(batch) :], strict=True)
+        return reads
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether the key exists."""
+        return bool(await self._client.run(commands.exists(encode_key(key))))
+
+    async def store(
+        self,
+        items: Sequence[tuple[str, bytes]],
+        ttl_ms: Ttl,
+        message: bytes | None,
+    ) -> None:
+        """Set all items."""
+        encoded = [(encode_key(key), raw) for key, raw in items]
+        await self._client.run(commands.store(encoded, ttl_ms, self._channel, message))
+
+    async def add(
+        self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
+    ) -> bool:
+        """Set the key if it does not exist."""
+        request = commands.add(encode_key(key), raw, ttl_ms, self._channel, message)
+        return bool(await self._client.run(request))
+
+    async def touch(self, key: str, ttl_ms: int | None, message: bytes | None) -> bool:
+        """Give an existing key a new TTL."""
+        request = commands.touch(encode_key(key), ttl_ms, self._channel, message)
+        return bool(await self._client.run(request))
+
+    async def delete(self, keys: Sequence[str], message: bytes | None) -> int:
+        """Delete the keys; publish in any case."""
+        encoded = tuple([encode_key(key) for key in keys])
+        return int(
+            await self._client.run(commands.delete(encoded, self._channel, message))
+        )
+
+    async def incr(
+        self, key: str, delta: int, message: bytes | None
+    ) -> int | str | None:
+        """Add to an integer.  Without scripts the caller has to compare and set."""
+        if not self._client.has_scripts:
+            return NOT_AN_INTEGER
+        try:
+            digits: bytes | None = await self._client.run(
+                commands.incr(encode_key(key), delta, self._channel, message)
+            )
+        except ScriptsRefusedError:
+            return NOT_AN_INTEGER
+        except L2Error as exc:
+            text = str(exc.__cause__)
+            if "not an integer" in text or "would overflow" in text:
+                return NOT_AN_INTEGER
+            raise
+        return None if digits is None else int(digits)
+
+    async def replace(
+        self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
+    ) -> bool:
+        """Compare and set, or compare and delete."""
+        request = commands.replace(
+            encode_key(key), expected, raw, self._channel, message
+        )
+        return bool(await self._client.run(request))
+
+    # -- loading -----------------------------------------------------------------
+
+    async def look(self, key: str, token: bytes, terms: LookTerms) -> Look:
+        """Read the key, or take the right to load it.
+
+        Without scripts the right is everybody's.
+        """
+        encoded = encode_key(key)
+        if self._client.has_scripts:
+            with suppress(ScriptsRefusedError):
+                reply = await self._client.run(load_scripts.look(encoded, token, terms))
+                return load_scripts.read_look(reply, token)
+        raw, ttl_ms = await self.get(key)
+        state = LookState.LEASE if raw is None else LookState.HIT
+        return Look(state, raw, ttl_ms, token=token)
+
+    async def store_loaded(
+        self,
+        key: str,
+        raw: bytes,
+        ttl_ms: int | None,
+        look: Look,
+        *,
+        keep_ms: int,
+        cost_ms: int,
+        message: bytes | None,
+    ) -> LoadReply:
+        """Set a loaded value; without a generation it is added if there is none."""
+        if look.generation and self._client.has_scripts:
+            request = load_scripts.store_loaded(
+                encode_key(key),
+                raw,
+                ttl_ms,
+                look,
+                keep_ms=keep_ms,
+                cost_ms=cost_ms,
+                channel=self._channel,
+                message=message,
+            )
+            with suppress(ScriptsRefusedError):
+                return load_scripts.read_load_reply(await self._client.run(request))
+        if await self.add(key, raw, ttl_ms, message):
+            return LoadReply(stored=True)
+        return LoadReply(False, *(await self.get(key)))
+
+    async def store_absent(
+        self, key: str, ttl_ms: int, look: Look, message: bytes | None
+    ) -> LoadReply:
+        """Note that there is no such thing; without a generation, nothing is noted."""
+        if not look.generation:
+            return LoadReply(stored=True)
+        request = load_scripts.store_absent(
+            encode_key(key), ttl_ms, look, self._channel, message
+        )
+        return load_scripts.read_load_reply(await self._client.run(request))
+
+    async def release(
+        self, key: str, look: Look, keep_ms: int, message: bytes | None
+    ) -> bytes | None:
+        """End the lease without a value."""
+        if not look.generation:
+            return None
+        request = load_scripts.release(
+            encode_key(key), look, keep_ms, self._channel, message
+        )
+        copy: bytes | None = await self._client.run(request)
+        return copy
+
+    async def release_unshared(
+        self, key: str, look: Look, lease_ms: int, message: bytes | None
+    ) -> None:
+        """End the lease, and let everybody load for a while."""
+        if look.generation:
+            await self._client.run(
+                load_scripts.release_unshared(
+                    encode_key(key), look, lease_ms, self._channel, message
+                )
+            )
+
+    # -- everything ---------------------------------------------------------------
+
+    async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
+        """Make one step of a SCAN."""
+        following, keys = await self._client.run(
+            commands.scan(encode_key(pattern), cursor)
+        )
+        return int(following), [commands.decode_key(key) for key in keys]
+
+    async def flush_db(self, message: bytes) -> None:
+        """Delete every key of the database."""
+        await self._client.run(commands.flush_db(self._channel, message))
+
+    async def publish(self, message: bytes) -> None:
+        """Publish alone."""
+        await self._client.run(commands.publish(self._channel, message))

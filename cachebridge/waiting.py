@@ -1,0 +1,190 @@
+"""Waiting that suits threads and tasks alike: signals and slots.
+
+A thread that waits blocks; a task that waits suspends, and leaves its event loop free.
+Whoever ends the wait may be either, of any loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cachebridge.errors import UnsupportedOperationError
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+    from collections.abc import Callable
+
+
+def running_loop() -> AbstractEventLoop:
+    """Return the running event loop; UnsupportedOperationError if it is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise UnsupportedOperationError(
+            "no asyncio event loop is running: cachebridge's async methods need one "
+            "(asyncio or uvloop; trio and curio are not supported)."
+        ) from None
+
+
+def is_on_loop() -> bool:
+    """Tell whether this thread runs an event loop, which a wait would block."""
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 documented for this
+
+
+class Signal:
+    """Something that happens, for threads and tasks to wait for.  Thread safe."""
+
+    __slots__ = ("_is_set", "_lock", "_waiting")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[Callable[[], bool]] = []
+        self._is_set = False
+
+    def set(self) -> bool:
+        """Let everybody go on; tell whether anybody could be told."""
+        with self._lock:
+            self._is_set = True
+            waiting, self._waiting = self._waiting, []
+        told = False
+        for wake in waiting:
+            told |= wake()
+        return told
+
+    def clear(self) -> None:
+        """Let those who come from now on wait again."""
+        self._is_set = False
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Block this thread until the signal is set; tell whether it was, in time."""
+        closed = threading.Lock()
+        closed.acquire()
+        wake = partial(_open, closed)
+        if not self._enter(wake):
+            return True
+        try:
+            return closed.acquire(timeout=-1 if timeout_s is None else timeout_s)
+        finally:
+            self._leave(wake)
+
+    async def wait_async(self, timeout_s: float | None = None) -> bool:
+        """Suspend this task until the signal is set; tell whether it was, in time."""
+        loop = running_loop()
+        future: Future[bool] = loop.create_future()
+        wake = partial(_resolve_soon, loop, future)
+        if not self._enter(wake):
+            return True
+        timer = None
+        if timeout_s is not None:
+            timer = loop.call_later(timeout_s, _resolve, future, False)
+        try:
+            return await future
+        finally:
+            self._leave(wake)
+            if timer is not None:
+                timer.cancel()
+
+    def _enter(self, wake: Callable[[], bool]) -> bool:
+        """Join those who wait; False if there is nothing to wait for."""
+        with self._lock:
+            if self._is_set:
+                return False
+            self._waiting.append(wake)
+            return True
+
+    def _leave(self, wake: Callable[[], bool]) -> None:
+        with self._lock:
+            if wake in self._waiting:
+                self._waiting.remove(wake)
+
+
+def _open(closed: threading.Lock) -> bool:
+    closed.release()
+    return True
+
+
+def _resolve(future: Future[bool], result: bool) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _resolve_soon(loop: AbstractEventLoop, future: Future[bool]) -> bool:
+    try:
+        loop.call_soon_threadsafe(_resolve, future, True)
+    except RuntimeError:  # the loop is closed: its tasks are no more
+        return False
+    return True
+
+
+class Slots:
+    """A bounded number of slots, handed over in the order of asking.  Thread safe."""
+
+    def __init__(self, limit: int) -> None:
+        self._lock = threading.Lock()
+        self._queue: deque[Signal] = deque()
+        self._handed: set[Signal] = set()
+        """Turns that have come, and whose owners have not noticed yet."""
+        self.free = limit
+
+    def acquire(self, timeout_s: float | None = None) -> bool:
+        """Take a slot, or block this thread for one; tell whether there was one."""
+        turn = self._queue_up()
+        if turn is None:
+            return True
+        has_come = False
+        try:
+            has_come = turn.wait(timeout_s)
+        finally:
+            self._settle(turn, has_come=has_come)
+        return has_come
+
+    async def acquire_async(self, timeout_s: float | None = None) -> bool:
+        """Take a slot, or suspend this task for one; tell whether there was one."""
+        turn = self._queue_up()
+        if turn is None:
+            return True
+        has_come = False
+        try:
+            has_come = await turn.wait_async(timeout_s)
+        finally:
+            self._settle(turn, has_come=has_come)
+        return has_come
+
+    def release(self) -> None:
+        """Give a slot back, to whoever has waited longest."""
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self.free += 1
+                    return
+                turn = self._queue.popleft()
+                self._handed.add(turn)
+            if turn.set():
+                return
+            with self._lock:
+                if turn not in self._handed:
+                    return
+                self._handed.remove(turn)
+
+    def _queue_up(self) -> Signal | None:
+        with self._lock:
+            if self.free:
+                self.free -= 1
+                return None
+            turn = Signal()
+            self._queue.append(turn)
+            return turn
+
+    def _settle(self, turn: Signal, *, has_come: bool) -> None:
+        """End the wait; a slot that came too late goes to the next."""
+        with self._lock:
+            was_handed = turn in self._handed
+            self._handed.discard(turn)
+            if turn in self._queue:
+                self._queue.remove(turn)
+        if was_handed and not has_come:
+            self.release()

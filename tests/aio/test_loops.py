@@ -1,0 +1,246 @@
+"""Event loops come and go; connections, threads and memory stay what they are."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from cachebridge import UnsupportedOperationError
+from tests.aio.conftest import is_idle
+from tests.rig import engine_of, eventually, listening, lone_cache
+
+
+def descriptors():
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+async def some_calls(cache, number):
+    await cache.aset("k", number)
+    assert await cache.aget("k") == number
+    assert await cache.aget_or_load(f"l{number % 10}", lambda: 1) == 1
+    await asyncio.gather(*(cache.aget(f"absent{n}") for n in range(5)))
+
+
+def test_a_thousand_short_loops(redis_cache, run):
+    """They share the pool's connections and leave nothing of their own."""
+    for number in range(100):
+        run(some_calls(redis_cache, number))
+    gc.collect()
+    before = descriptors(), threading.active_count()
+    tracemalloc.start()
+    first = tracemalloc.get_traced_memory()[0]
+    for number in range(1000):
+        run(some_calls(redis_cache, number))
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - first
+    tracemalloc.stop()
+    eventually(lambda: threading.active_count() <= before[1])
+    assert descriptors() <= before[0] + 3  # a few more may have been busy at a time
+    assert grown < 300_000
+    assert is_idle(redis_cache)
+
+
+def test_loops_of_many_threads(redis_cache, run):
+    """Connections go from loop to loop, and no reply goes astray."""
+
+    async def main(thread):
+        for number in range(50):
+            await redis_cache.aset(f"k{thread}", number)
+            assert await redis_cache.aget(f"k{thread}") == number
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(run, main(thread)) for thread in range(4)]:
+            future.result(30)
+    assert is_idle(redis_cache)
+
+
+def test_threads_and_tasks_share_connections(redis_cache, run):
+    """What a task has used, a thread uses next, and the other way round."""
+    pool = engine_of(redis_cache).l2._client._pool
+    for number in range(5):
+        run(redis_cache.aset("k", number))
+        assert redis_cache.get("k") == number
+    assert len(pool._idle) == 1
+
+
+def test_loops_that_are_closed_in_the_middle(redis_cache, run):
+    """A loop closed while calls wait for Redis: no warning, nothing stuck."""
+    redis_cache.set("k", 1)
+    for _ in range(20):
+        loop = asyncio.new_event_loop()
+        tasks = [loop.create_task(redis_cache.aget("k")) for _ in range(3)]
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        for task in tasks:
+            task._log_destroy_pending = False
+        del tasks, task
+        gc.collect()
+        assert run(redis_cache.aget("k")) == 1
+    gc.collect()
+    assert is_idle(redis_cache)
+    assert engine_of(redis_cache).async_l2._client._pool._turns.free == 64
+
+
+def test_hits_do_not_suspend(redis_url):
+    """A hit is a coroutine that is over after its first step, without any loop."""
+    cache = listening(lone_cache(redis_url))
+    cache.set_many({"k": "v", "l": "w"})
+    for coroutine, value in (
+        (cache.aget("k"), "v"),
+        (cache.aget_many(["k", "l"]), {"k": "v", "l": "w"}),
+        (cache.ahas_key("k"), True),
+        (cache.aget_or_load("k", None), "v"),
+    ):
+        with pytest.raises(StopIteration) as done:
+            coroutine.send(None)
+        assert done.value.value == value
+
+
+def test_one_round_trip(redis_url, shared_server, run):
+    """What is one round trip for threads is one for tasks."""
+    cache = lone_cache(redis_url, l1_max_entries=0)
+
+    async def main():
+        client = engine_of(cache).async_l2._client
+        trips = []
+        exchange_on = client._exchange_on
+
+        def count(link, request):
+            trips.append(request)
+            return exchange_on(link, request)
+
+        client._exchange_on = count
+        for call in (
+            lambda: cache.aget("k"),
+            lambda: cache.aset("k", 1),
+            lambda: cache.aget_many(["k", "l"]),
+            lambda: cache.aset_many({"k": 1, "l": 2}),
+            lambda: cache.aincr("k"),
+            lambda: cache.aadd("k", 1),
+            lambda: cache.atouch("k", 1),
+            lambda: cache.adelete_many(["k", "l"]),
+        ):
+            await call()  # the script becomes known
+            trips.clear()
+            if call.__code__.co_names[0] == "aincr":
+                await cache.aset("k", 1)
+                trips.clear()
+            await call()
+            assert len(trips) == 1, call.__code__.co_names
+
+    run(cache.aset("k", 1))
+    run(main())
+
+
+def test_a_large_value_over_a_narrow_socket(redis_cache, run):
+    """What does not fit into the socket's buffer is sent as there is room for it."""
+    large = os.urandom(20_000_000)
+
+    async def main():
+        ticks = []
+        ticker = asyncio.create_task(tick(ticks))
+        await redis_cache.aset("k", large)
+        assert await redis_cache.aget("k") == large
+        ticker.cancel()
+        return len(ticks)
+
+    async def tick(ticks):
+        while True:
+            ticks.append(1)
+            await asyncio.sleep(0)
+
+    assert run(main()) > 2
+
+
+def test_without_asyncio(redis_url):
+    """Other libraries' loops are refused by name; a hit needs no loop."""
+    cache = lone_cache(redis_url)
+    with pytest.raises(UnsupportedOperationError, match=r"asyncio.*trio"):
+        cache.aget("k").send(None)
+    assert is_idle(cache)
+    if find_spec("trio") is not None:
+        import trio
+
+        for call in (cache.aget, cache.adelete, lambda key: cache.aset(key, 1)):
+            with pytest.raises(UnsupportedOperationError, match="asyncio"):
+                trio.run(call, "k")
+    assert is_idle(cache)
+
+
+PROGRAM = """
+import asyncio, sys
+import cachebridge
+
+async def slow():
+    await asyncio.sleep(60)
+
+async def main(cache):
+    await cache.aset("k", 1)
+    await asyncio.gather(*(cache.aget(f"k{n}") for n in range(20)))
+    assert await cache.aget_or_load("s", lambda: 1, 0.01) == 1
+    await asyncio.sleep(0.05)
+    assert await cache.aget_or_load("s", slow, 60) == 1  # a refresh that never ends
+    task = asyncio.create_task(cache.aget_or_load("never", slow))
+    await asyncio.sleep(0.01)
+
+cache = cachebridge.Cache(sys.argv[1], stale_ttl=60)
+for number in range(3):
+    asyncio.run(main(cache))
+    cache.delete("s")
+cache.get("k")
+"""
+
+
+def test_nothing_is_left_at_exit(redis_url):
+    """No ResourceWarning, un-awaited coroutine or pending task: -X dev -W error."""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM, redis_url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+FORKING = """
+import asyncio, os, sys
+import cachebridge
+
+cache = cachebridge.Cache(sys.argv[1], l1_max_entries=0)
+
+async def both(who):
+    for number in range(200):
+        await cache.aset(who, number)
+        assert await cache.aget(who) == number
+
+asyncio.run(both("before"))
+pid = os.fork()
+asyncio.run(both("child" if pid == 0 else "parent"))
+if pid:
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    print("fine")
+"""
+
+
+def test_fork(redis_url):
+    """A child opens connections of its own: no reply goes to the other process."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, redis_url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "fine\n", done.stderr

@@ -1,0 +1,170 @@
+"""Django's asynchronous methods: native, all sixteen, with Django's own semantics."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+
+from cachebridge import ABSENT
+from tests.aio.conftest import until
+from tests.django.support import hits_of
+
+SIXTEEN = {name for name in vars(BaseCache) if name.startswith("a") and name != "add"}
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    """Fail on any hop into a thread."""
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("a thread was asked for")
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "run_in_executor", refuse)
+    monkeypatch.setattr("asgiref.sync.SyncToAsync.__call__", refuse)
+
+
+def test_there_are_sixteen():
+    """What Django's base class has is what is tested here."""
+    assert len(SIXTEEN) == 16
+
+
+def test_every_method_is_native(cache, no_threads):
+    """Every one does what its plain twin does, and none goes through a thread."""
+
+    async def main():
+        await cache.aset("k", 1)
+        assert await cache.aget("k") == 1
+        assert await cache.aget("absent", "default") == "default"
+        assert await cache.aadd("a", 1)
+        assert not await cache.aadd("a", 2)
+        assert await cache.atouch("k", 50)
+        assert not await cache.atouch("absent", 50)
+        assert await cache.ahas_key("k")
+        assert await cache.aincr("k", 4) == 5
+        assert await cache.adecr("k", 2) == 3
+        assert await cache.aset_many({"m": 1, "n": 2}) == []
+        assert await cache.aget_many(["m", "absent", "n"]) == {"m": 1, "n": 2}
+        assert await cache.aget_or_set("o", lambda: 7) == 7
+        assert await cache.aget_or_set("o", 8) == 7
+        assert await cache.aincr_version("m") == 2
+        assert await cache.aget("m", version=2) == 1
+        assert await cache.adecr_version("m", version=2) == 1
+        assert await cache.aget("m") == 1
+        assert await cache.adelete("k") is True
+        assert await cache.adelete("k") is False
+        assert await cache.adelete_many(["m", "n"]) is None
+        with pytest.raises(ValueError, match="absent"):
+            await cache.aincr("absent")
+        with pytest.raises(ValueError, match="absent"):
+            await cache.aincr_version("absent")
+        assert await cache.aclear() is None
+        assert await cache.aget_many(["a", "o"]) == {}
+        await cache.aclose()
+
+    asyncio.run(main())
+
+
+def test_all_are_coroutine_functions(cache):
+    """Code that asks learns that they have to be awaited."""
+    for name in SIXTEEN | {"aget_or_load"}:
+        assert inspect.iscoroutinefunction(getattr(cache, name)), name
+
+
+def test_get_or_set_awaits(cache):
+    """The default may be a value, a callable, or a coroutine function; called once."""
+    calls = []
+
+    async def load():
+        calls.append(1)
+        await asyncio.sleep(0.01)
+        return {"loaded": [len(calls)]}
+
+    async def main():
+        values = await asyncio.gather(
+            *(cache.aget_or_set("k", load) for _ in range(20))
+        )
+        assert values == [{"loaded": [1]}] * 20
+        assert await cache.aget_or_set("none", None) is None
+        assert await cache.aget_or_load("absent", lambda: ABSENT, default=7) == 7
+
+    asyncio.run(main())
+    assert len(calls) == 1
+    assert cache.get("k") == {"loaded": [1]}
+
+
+def test_a_hit_does_not_suspend(cache):
+    """It is over after its first step, without any event loop."""
+    cache.set("k", "v")
+    cache.get("k")
+    for coroutine in (cache.aget("k"), cache.aget_or_set("k", None)):
+        with pytest.raises(StopIteration) as done:
+            coroutine.send(None)
+        assert done.value.value == "v"
+    assert hits_of(cache, lambda: asyncio.run(cache.aget("k"))) == 1
+
+
+def test_no_increment_is_lost(cache):
+    """Fifty at once count to fifty, and the lifetime stays what it was."""
+    cache.set("n", 0, timeout=None)
+
+    async def count():
+        await asyncio.gather(*(cache.aincr("n") for _ in range(50)))
+        await asyncio.gather(*(cache.adecr("n") for _ in range(8)))
+
+    asyncio.run(count())
+    assert cache.get("n") == 42
+
+
+def test_under_wsgi(cache):
+    """``async_to_sync`` makes a loop per call: connections and threads stay few."""
+    cache.set("k", 1)
+    with cache.bypass_l1():
+        for _ in range(20):
+            assert async_to_sync(cache.aget)("k") == 1
+        before = threading.active_count()
+        for _ in range(200):
+            assert async_to_sync(cache.aget)("k") == 1
+    assert threading.active_count() <= before
+    assert len(cache._binding.engine.l2._client._pool._idle) <= 2
+
+
+def test_plain_and_async_views_share_everything(cache):
+    """A write of the one is read by the other, in whatever thread or loop it runs."""
+
+    async def main():
+        for number in range(50):
+            await cache.aset("k", number)
+            assert await sync_to_async(caches["default"].get)("k") == number
+            await sync_to_async(caches["default"].set)("k", -number)
+            assert await cache.aget("k") == -number
+
+    asyncio.run(main())
+
+
+def test_one_load_for_plain_and_async_views(cache):
+    """get_or_set and aget_or_set of one key wait for each other."""
+    calls, started = [], threading.Event()
+
+    def load():
+        calls.append(1)
+        started.wait(5)
+        return "plain"
+
+    async def main():
+        plain = asyncio.create_task(
+            sync_to_async(cache.get_or_set, thread_sensitive=False)("k", load)
+        )
+        await until(lambda: calls)
+        task = asyncio.create_task(cache.aget_or_set("k", lambda: "async"))
+        await asyncio.sleep(0.02)
+        started.set()
+        assert await plain == await task == "plain"
+
+    asyncio.run(main())
+    assert calls == [1]
