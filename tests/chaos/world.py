@@ -68,19 +68,13 @@ class ChaosEngine(Engine):
 
     def __init__(self, world: World, number: int) -> None:
         self._world = world
-        self._number = number
         super().__init__(
             LOCATION, OPTIONS, clock=world.clock, memory_server=world.server
         )
-        self._random.seed(f"{world.seed}/{number}")
-        self.refresher = Behind()
-        self.listen()
-
-    def _open_l2(self) -> ChaosL2:
-        return ChaosL2(
-            MemoryStore(self._world.server),
-            seed=f"{self._world.seed}/{self._number}",
-            clock=self._world.clock,
+        self.l2 = ChaosL2(
+            MemoryStore(world.server),
+            seed=f"{world.seed}/{number}",
+            clock=world.clock,
             breaker=self.breaker,
             fail_before=0.03,
             fail_after=0.03,
@@ -88,6 +82,9 @@ class ChaosEngine(Engine):
             delay_s=0.01,
             timeout_s=TIMEOUT_S,
         )
+        self._random.seed(f"{world.seed}/{number}")
+        self.refresher = Behind()
+        self.listen()
 
     def _make_bus(self) -> ChaosLink:
         return self._world.bus.link(self.receiver)
