@@ -36,6 +36,8 @@ NO_TOKEN: Final = -1
 ORIGIN_BYTES: Final = 8
 STORES_PER_SWEEP: Final = 64
 SLICE: Final = 4096
+OUTAGE_KEYS: Final = 65_536
+"""As many keys are remembered of an outage; if there are more, its end is a flush."""
 NEVER: Final = 0.0
 FOREVER: Final = float("inf")
 
@@ -60,6 +62,27 @@ class L1(Protocol):
 
     def all_keys(self) -> list[str]:
         """Return all keys."""
+
+
+class Doubts(Protocol):
+    """Which keys L2 has old values of, that nobody may take for new."""
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any such key."""
+
+    def concern(self, keys: Iterable[str]) -> bool:
+        """Tell whether one of the keys is one of them."""
+
+
+class NoDoubts:
+    """L2 is right about everything."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def concern(self, _keys: Iterable[str]) -> bool:
+        """Tell that no key is concerned."""
+        return False
 
 
 class Flight:
@@ -94,6 +117,8 @@ class Coherence:
         outage_ttl_s: float = 0.0,
     ) -> None:
         self.outage_ttl_s = outage_ttl_s
+        self.doubts: Doubts = NoDoubts()
+        """Deletes that L2 is owed: what it answers for these keys is old."""
         self.l1 = l1
         self.clock = clock
         self.counters = counters
@@ -118,6 +143,8 @@ class Coherence:
         self._bypassing = 0
         self._stores = 0
         self.in_outage = False
+        self._outage_keys: set[str] = set()
+        """Keys of what L1 has taken during the outage."""
         self._vouched_until = self._outage_until = NEVER
         self.trusted_until = self.gate.until = self.outage_gate.until = NEVER
         while self.l1.discard_some(SLICE):
@@ -259,14 +286,24 @@ class Coherence:
         self.prolong_outage()
 
     def end_outage(self) -> None:
-        """L2 is about to answer: nothing may remain that it does not vouch for."""
-        with self.lock:
-            if not self.in_outage:
-                return
-            self.in_outage = False
-            self._outage_until = NEVER
-            self._update_gate()
-        self.flush("outage")
+        """L2 is about to answer: nothing may remain that it does not vouch for.
+
+        What the bus vouches for may: entries of before the outage are trusted, or rest.
+        """
+        if not self.in_outage:
+            return
+        with self._at_rest():
+            with self.lock:
+                self.in_outage = False
+                self._outage_until = NEVER
+                keys = list(self._outage_keys)
+                self._outage_keys.clear()
+            if len(keys) >= OUTAGE_KEYS:
+                self.flush("outage")
+            for start in range(0, len(keys), SLICE):
+                with self.lock:
+                    for key in keys[start : start + SLICE]:
+                        self.drop(key)
 
     def prolong_outage(self) -> None:
         """When the entries of before are too old, go on with those made since."""
@@ -277,6 +314,18 @@ class Coherence:
                 over, self._outage_until = self._outage_until, FOREVER
             if over != FOREVER:  # nobody else was quicker
                 self.flush("outage")
+
+    def distrust(self, keys: Iterable[str]) -> None:
+        """L2 has old values of these keys: nothing read from it may stay or come in.
+
+        What this process wrote itself during the outage may.
+        """
+        with self.lock:
+            for key in keys:
+                entry = self.l1.peek(key)
+                if entry is not None and not entry[WRITE_ID]:
+                    self.l1.pop(key)
+                self.bump(key)
 
     def may_serve_past_trust(self, now: float) -> bool:
         """Tell whether L1 may answer a read that L2 has just failed to answer."""
@@ -301,7 +350,8 @@ class Coherence:
         usable = self.enabled and not self._resting and not self._bypassing
         trusted_until = self.trusted_until if usable and self.connected else NEVER
         outage_until = self._outage_until if usable and self.in_outage else NEVER
-        self.gate.until = trusted_until
+        # What L1 takes during an outage is not for caches that raise.
+        self.gate.until = NEVER if self.in_outage else trusted_until
         self.outage_gate.until = max(trusted_until, outage_until)
 
     def join(self, key: str) -> Flight:
@@ -340,6 +390,8 @@ class Coherence:
 
     def store(self, key: str, entry: Entry) -> None:
         """Store; whoever has to leave takes its open fills along (I4)."""
+        if self.in_outage and len(self._outage_keys) < OUTAGE_KEYS:
+            self._outage_keys.add(key)
         evicted = self.l1.put(key, entry)
         if evicted:
             self.bump_all(evicted)
