@@ -9,7 +9,10 @@ ARGS ?=
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install check fix test demo serve bench docs dist clean
+SECONDS ?= 300
+SEED ?=
+
+.PHONY: help install check fix test soak demo serve bench docs dist clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +38,10 @@ fix: $(READY) ## format, and repair what the linter can
 test: $(READY) ## run all tests with coverage; ARGS="-k name" for some
 	@tools/ensure_redis.sh $(VENV)
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered $(ARGS)
+
+soak: $(READY) ## random load and faults over 4 processes; SECONDS=300 SEED=7
+	@tools/ensure_redis.sh $(VENV)
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 demo: $(READY) ## drive the example shop over HTTP and print what was measured
 	@tools/ensure_redis.sh --no-root $(VENV)

@@ -24,6 +24,7 @@ from cachebridge.core.entry import make_entry
 from cachebridge.engine import registry
 from cachebridge.l1.store import LruStore
 from cachebridge.stats import Counters
+from cachebridge.testing import FakeClock as FakeClock  # noqa: PLC0414 shared here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,19 +34,6 @@ if TYPE_CHECKING:
 STRANGER = b"stranger"
 _marks = itertools.count(1)
 _made: list[Engine] = []
-
-
-class FakeClock:
-    """A clock that stands still until told otherwise."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:

@@ -52,6 +52,16 @@ PUBLIC = {
         "function_namespace",
         "make_template_fragment_key",
     ],
+    "cachebridge.testing": [
+        "ChaosBus",
+        "ChaosL2",
+        "FakeClock",
+        "FaultProxy",
+        "RedisServer",
+        "ServerNotFoundError",
+        "ServerStartError",
+        "redis_server",
+    ],
     "cachebridge.testing.contracts": ["L2StoreContract"],
 }
 INTERNAL = ["bus", "codec", "core", "engine", "l1", "l2"]

@@ -1,7 +1,8 @@
-"""Tools for tests and demos: private Redis servers, and faults on the way to them."""
+"""Tools for tests and demos: private Redis servers, faults, and doubles with faults."""
 
 from __future__ import annotations
 
+from cachebridge.testing.chaos import ChaosBus, ChaosL2, FakeClock
 from cachebridge.testing.proxy import FaultProxy
 from cachebridge.testing.servers import (
     RedisServer,
@@ -11,6 +12,9 @@ from cachebridge.testing.servers import (
 )
 
 __all__ = [
+    "ChaosBus",
+    "ChaosL2",
+    "FakeClock",
     "FaultProxy",
     "RedisServer",
     "ServerNotFoundError",

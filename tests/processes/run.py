@@ -107,7 +107,7 @@ class Outcome:
         yield (
             f"seed {self.seed}: {self.load_s:.0f} s of load, "
             f"{sum(self.calls.values())} calls, {sum(self.errors.values())} of them "
-            f"L2Error, {self.reads} reads judged"
+            f"failed, {self.reads} reads judged"
         )
         yield "calls: " + _counts(self.calls)
         yield "errors: " + _counts(self.errors)

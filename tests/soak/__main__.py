@@ -16,7 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
-    parser.add_argument("--mutant", choices=sorted(mutants.MUTANTS), default="")
+    parser.add_argument("--mutant", choices=["", *sorted(mutants.MUTANTS)], default="")
     parser.add_argument("--only", nargs="*", default=(), help="leave other faults out")
     chosen = parser.parse_args()
     outcome = run(

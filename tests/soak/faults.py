@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.processes.faults import ServerLane
+from tests.processes.faults import BUS_TRUST_S, SOCKET_TIMEOUT_S, ServerLane
 from tests.processes.timeline import SERVER
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class SoakServerLane(ServerLane):
     def __init__(self, timeline: Timeline, seed: str, server: RedisServer) -> None:
         super().__init__(timeline, seed, server)
         self.faults |= {
+            "pause_server_within_trust": self._pause_within_trust,
             "full": self._full,
             "read_only": self._read_only,
             "locked_out": self._locked_out,
@@ -38,6 +39,11 @@ class SoakServerLane(ServerLane):
             "loading": self._loading,
         }
         self.twice = ("restart_server_empty",)
+
+    def _pause_within_trust(self) -> bool:
+        """Calls fail and the breaker opens, while the bus sees nothing of it."""
+        seconds = self.random.uniform(SOCKET_TIMEOUT_S + 0.1, BUS_TRUST_S - 0.1)
+        return self._pause("pause_server_within_trust", seconds)
 
     @contextmanager
     def _admin(self, name: str, *, holds_back: bool = False) -> Iterator[redis.Redis]:

@@ -31,6 +31,7 @@ from tests.soak.worker import (
     FRESH,
     FRESH_LIFE_S,
     FRESH_TTL_S,
+    LOADED_AWAY,
     MADE_UP,
     SOAK_KEYS,
 )
@@ -81,13 +82,15 @@ def judge(outcome: Outcome, timeline: Timeline, ops: list[Op], started: float) -
     rest = [op for op in ops if not (op.items and op.items[0][0] in FRESH)]
     answered = [op for op in rest if not op.kind.endswith(MADE_UP)]
     made_up = [op for op in rest if op.kind.endswith(MADE_UP)]
-    outcome.degraded = len(made_up) + sum(op.error == DEGRADED for op in rest)
+    outcome.degraded = len(made_up)
+    outcome.degraded += sum(op.error.startswith(DEGRADED) for op in rest)
     histories = by_key(answered)
     timeline.add_losses(histories, SOAK_KEYS, started)
     timeline.settle(histories)
     outages = by_key(made_up)
     for key, history in histories.items():
         history.writes = [_as_of_its_loader(write) for write in history.writes]
+        accuse(outcome, timeline, _served_afterwards(key, history))
         _sort(history, outages[key], _unanswered(history))
     verdict = check(
         histories,
@@ -113,6 +116,28 @@ def _as_of_its_loader(write: Write) -> Write:
     if isinstance(write.op, Op) and write.op.kind == "load" and not write.op.error:
         return replace(write, end=write.begin)
     return write
+
+
+def _served_afterwards(key: str, history: KeyHistory) -> list[Violation]:
+    """While the server is in use nobody reads what it never had.
+
+    Except whoever waited for the load of somebody that it did not answer.
+    """
+    made_up = {
+        write.value: write
+        for write in history.writes
+        if isinstance(write.op, Op) and write.op.error == LOADED_AWAY
+    }
+    return [
+        Violation(
+            "made-up",
+            key,
+            f"{read.seen!r} was never sent to the server, which was in use",
+            (made_up[read.seen].op, read.op),
+        )
+        for read in history.reads
+        if read.seen in made_up and read.op.kind != "load"
+    ]
 
 
 def _unanswered(history: KeyHistory) -> set[Seen]:
@@ -159,7 +184,7 @@ SOAK: Final = Setup(
     options={
         **OPTIONS,
         "ON_ERROR": "degrade",
-        "BREAKER_FAILURES": 3,
+        "BREAKER_FAILURES": 2,
         "BREAKER_RETRY": 0.2,
         "OUTAGE_TTL": OUTAGE_TTL_S,
     },

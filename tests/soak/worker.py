@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachebridge import ABSENT as NO_SUCH_THING
 from cachebridge import Cache, CounterUnavailableError, L2Error, MissingKeyError
 from cachebridge.engine.debts import Debts
+from cachebridge.engine.loads import LoadRun
 from cachebridge.engine.outage import Outage
 from tests.processes.history import ABSENT, Items, Log
 from tests.processes.values import KEYS, make_value
@@ -42,6 +43,7 @@ FRESH_TERMS: Final[tuple[dict[str, float], ...]] = (
 FRESH_LIFE_S: Final = 0.4 + 0.5
 """The longest TTL and the longest time that a value is served past it."""
 DEGRADED: Final = "degraded"
+LOADED_AWAY: Final = "degraded: loaded without the server, and never sent to it"
 MADE_UP: Final = "~"
 NOTHING: Final = "nothing"
 FIRST_EXTRA_THREAD: Final = 100
@@ -59,20 +61,24 @@ class Watch:
     def __init__(self, cache: Cache) -> None:
         engine = cache._binding.engine
         self._rules, self._counters = engine.rules, engine.counters
+        self._breaker = engine.breaker
 
     @contextmanager
     def calls(self) -> Iterator[Watch]:
         """Watch the calls within the context."""
-        _here.degraded = False
-        self._outages, self._before = self._counters.outages, self._rules.in_outage
+        _here.degraded = _here.loaded_away = False
+        outages, was_away = self._counters.outages, self._is_away()
         yield self
         self.was_refused = _here.degraded
         self.was_away = (
             self.was_refused
-            or self._before
-            or self._rules.in_outage
-            or self._outages != self._counters.outages
+            or was_away
+            or self._is_away()
+            or outages != self._counters.outages
         )
+
+    def _is_away(self) -> bool:
+        return self._breaker.is_open or self._rules.in_outage
 
 
 _note = Outage.note
@@ -81,6 +87,14 @@ _note = Outage.note
 def _noting(self: Outage, exc: L2Error, kind: str) -> None:
     _here.degraded = True
     _note(self, exc, kind)
+
+
+_load_away = LoadRun.load_away
+
+
+def _load_away_noting(self: LoadRun, key: str) -> Any:
+    _here.loaded_away = True
+    return _load_away(self, key)
 
 
 class PaymentLog:
@@ -182,7 +196,8 @@ class SoakLoad(Load):
             self._log.answer(end, result)
 
     def _load(self, key: str = "") -> None:
-        key = key or self._key_to_write()
+        if not key:  # as readers do: also what hardly anybody writes
+            key = self._random.choice((self._key_to_read(), self._key_to_write()))
         called = time.monotonic()
         loaded = False
 
@@ -199,7 +214,7 @@ class SoakLoad(Load):
         end = time.monotonic()
         seen = self._seen(key, value)
         if loaded and watch.was_refused:
-            self._log.fail(end, DEGRADED)
+            self._log.fail(end, LOADED_AWAY if _here.loaded_away else DEGRADED)
         elif loaded:
             self._log.answer(end, seen)
         else:
@@ -281,6 +296,7 @@ class SoakWorker(Worker):
 
     def __init__(self, settings: Settings) -> None:
         Outage.note = _noting
+        LoadRun.load_away = _load_away_noting
         PaymentLog(Path(settings.directory), settings.writer)
         super().__init__(settings)
 

@@ -1,0 +1,1 @@
+"""Schedules of several engines without sockets, by seed: doubles and invariants."""

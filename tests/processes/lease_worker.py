@@ -1,0 +1,105 @@
+"""A process that loads on demand: ``tests.processes.lease_worker <url> <lease ttl>``.
+
+Each line on its standard input is a JSON list, a command and its arguments; it answers
+each with a line of JSON.  Loaders count themselves in Redis, past the library, and say
+there when they begin.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import redis
+
+from cachebridge import Cache
+from cachebridge.core import loading
+
+
+class Worker:
+    """One cache, and a client of its own for what the tests want to know."""
+
+    def __init__(self, url: str, lease_ttl: float) -> None:
+        self._cache = Cache(url, lease_ttl=lease_ttl)
+        self._raw = redis.Redis.from_url(url)
+
+    def ready(self) -> bool:
+        """Listen, and wait until L1 is in use."""
+        while not self._cache.stats().trusted:
+            self._cache.get("nobody-sets-this")
+            time.sleep(0.01)
+        return True
+
+    def poll_every(self, seconds: float) -> None:
+        """Look this seldom for what the bus should tell."""
+        loading.POLL_WITH_BUS_S = seconds
+
+    def _loader(self, key: str, value: Any, seconds: float) -> Any:
+        def load() -> Any:
+            self._raw.incr(f"loads:{key}")
+            self._raw.rpush(f"began:{key}", value)
+            time.sleep(seconds)
+            return value
+
+        return load
+
+    def load(self, key: str, value: Any, seconds: float, threads: int) -> Any:
+        """Ask with many threads at once; return what they got and how long it took."""
+        start = threading.Barrier(threads)
+
+        def ask() -> tuple[Any, float]:
+            start.wait()
+            began = time.monotonic()
+            got = self._cache.get_or_load(key, self._loader(key, value, seconds))
+            return got, time.monotonic() - began
+
+        with ThreadPoolExecutor(threads) as pool:
+            return [
+                each.result() for each in [pool.submit(ask) for _ in range(threads)]
+            ]
+
+    def load_hot(self, keys: int, callers: int) -> int:
+        """Let every caller go through the same keys, each from another one on."""
+
+        def go(first: int) -> int:
+            wrong = 0
+            for number in range(keys):
+                at = (first + number) % keys
+                load = self._loader(f"hot{at}", at, 0.001)
+                wrong += self._cache.get_or_load(f"hot{at}", load) != at
+            return wrong
+
+        with ThreadPoolExecutor(callers) as pool:
+            return sum(pool.map(go, range(0, keys, max(1, keys // callers))))
+
+    def get(self, key: str) -> Any:
+        """Read."""
+        return self._cache.get(key)
+
+    def set(self, key: str, value: Any) -> bool:
+        """Write."""
+        return self._cache.set(key, value)
+
+    def delete(self, key: str) -> bool:
+        """Delete."""
+        return self._cache.delete(key)
+
+    def waits(self) -> int:
+        """Return how often a load of another process was waited for."""
+        return self._cache.stats().lease_waits
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    worker = Worker(sys.argv[1], float(sys.argv[2]))
+    for line in sys.stdin:
+        name, *args = json.loads(line)
+        print(json.dumps(getattr(worker, name)(*args)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
