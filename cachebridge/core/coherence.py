@@ -21,68 +21,29 @@ import itertools
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from cachebridge.core.entry import WRITE_ID
+from cachebridge.core.outage import (
+    NEVER,
+    OUTAGE_KEYS,
+    SLICE,
+    Doubts,
+    NoDoubts,
+    OutageRules,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from cachebridge.core.entry import Entry
+    from cachebridge.core.l1 import L1
     from cachebridge.stats import Counters
 
 NO_TOKEN: Final = -1
 """The token of a fill that may not store whatever happens."""
 ORIGIN_BYTES: Final = 8
 STORES_PER_SWEEP: Final = 64
-SLICE: Final = 4096
-OUTAGE_KEYS: Final = 65_536
-"""As many keys are remembered of an outage; if there are more, its end is a flush."""
-NEVER: Final = 0.0
-FOREVER: Final = float("inf")
-
-
-class L1(Protocol):
-    """What the rules need of the in-process store; each call is made under the lock."""
-
-    def peek(self, key: str) -> Entry | None:
-        """Return the entry, usable or not."""
-
-    def put(self, key: str, entry: Entry) -> Sequence[str]:
-        """Store the entry; return the keys that had to leave for it."""
-
-    def pop(self, key: str) -> None:
-        """Remove the entry if there is one."""
-
-    def sweep(self, now: float, limit: int) -> Iterable[str]:
-        """Remove up to ``limit`` expired entries; return their keys."""
-
-    def discard_some(self, limit: int) -> bool:
-        """Remove up to ``limit`` entries; return True while some remain."""
-
-    def all_keys(self) -> list[str]:
-        """Return all keys."""
-
-
-class Doubts(Protocol):
-    """Which keys L2 has old values of, that nobody may take for new."""
-
-    def __bool__(self) -> bool:
-        """Tell whether there is any such key."""
-
-    def concern(self, keys: Iterable[str]) -> bool:
-        """Tell whether one of the keys is one of them."""
-
-
-class NoDoubts:
-    """L2 is right about everything."""
-
-    def __bool__(self) -> bool:
-        return False
-
-    def concern(self, _keys: Iterable[str]) -> bool:
-        """Tell that no key is concerned."""
-        return False
 
 
 class Flight:
@@ -105,7 +66,7 @@ class Gate:
         self.until = NEVER
 
 
-class Coherence:
+class Coherence(OutageRules):
     """State and rules of one engine's L1.  Thread safe; never blocks on I/O."""
 
     def __init__(
@@ -274,74 +235,6 @@ class Coherence:
         """Let up to ``limit`` expired entries go without having been read."""
         with self.lock:
             self.bump_all(self.l1.sweep(self.clock(), limit))
-
-    # -- outage --------------------------------------------------------------------
-
-    def begin_outage(self) -> None:
-        """L2 is away: what L1 was vouched for may serve for ``outage_ttl_s`` more."""
-        with self.lock:
-            self.in_outage = self.outage_ttl_s > 0
-            self._outage_until = self._past_trust_until()
-            self._update_gate()
-        self.prolong_outage()
-
-    def end_outage(self) -> None:
-        """L2 is about to answer: nothing may remain that it does not vouch for.
-
-        What the bus vouches for may: entries of before the outage are trusted, or rest.
-        """
-        if not self.in_outage:
-            return
-        with self._at_rest():
-            with self.lock:
-                self.in_outage = False
-                self._outage_until = NEVER
-                keys = list(self._outage_keys)
-                self._outage_keys.clear()
-            if len(keys) >= OUTAGE_KEYS:
-                self.flush("outage")
-            for start in range(0, len(keys), SLICE):
-                with self.lock:
-                    for key in keys[start : start + SLICE]:
-                        self.drop(key)
-
-    def prolong_outage(self) -> None:
-        """When the entries of before are too old, go on with those made since."""
-        if not self.in_outage or self.clock() < self._outage_until:
-            return
-        with self._at_rest():
-            with self.lock:
-                over, self._outage_until = self._outage_until, FOREVER
-            if over != FOREVER:  # nobody else was quicker
-                self.flush("outage")
-
-    def distrust(self, keys: Iterable[str]) -> None:
-        """L2 has old values of these keys: nothing read from it may stay or come in.
-
-        What this process wrote itself during the outage may.
-        """
-        with self.lock:
-            for key in keys:
-                entry = self.l1.peek(key)
-                if entry is not None and not entry[WRITE_ID]:
-                    self.l1.pop(key)
-                self.bump(key)
-
-    def may_serve_past_trust(self, now: float) -> bool:
-        """Tell whether L1 may answer a read that L2 has just failed to answer."""
-        if not self.enabled or self._resting:
-            return False
-        until = self._outage_until if self.in_outage else self._past_trust_until()
-        return now < until
-
-    def takes_outage_entry(self) -> bool:
-        """Tell whether L1 takes what only this process knows; under the lock."""
-        return self.in_outage and self.enabled and not self._resting
-
-    def _past_trust_until(self) -> float:
-        if self.outage_ttl_s <= 0:
-            return NEVER
-        return min(self._vouched_until, self.clock()) + self.outage_ttl_s
 
     # -- single rules, under the lock --------------------------------------------
 

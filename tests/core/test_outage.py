@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from cachebridge.core import coherence
+from cachebridge.core import coherence, outage
 from cachebridge.core.coherence import Coherence
 from cachebridge.core.direct import Direct, DirectWrite
 from cachebridge.core.entry import EXPIRES
@@ -163,6 +163,7 @@ def test_the_end_takes_what_came_during_the_outage(bench):
 
 def test_an_outage_of_very_many_keys_ends_with_a_flush(bench, monkeypatch):
     """More keys than are remembered: everything goes."""
+    monkeypatch.setattr(outage, "OUTAGE_KEYS", 3)
     monkeypatch.setattr(coherence, "OUTAGE_KEYS", 3)
     bench.rules.begin_outage()
     for key in "abcd":
