@@ -42,6 +42,9 @@ class ConfigError(CacheBridgeError, ValueError):
 class L2Error(CacheBridgeError):
     """The shared store could not do what was asked; the cause is chained."""
 
+    is_permanent: bool = False
+    """Whether it will refuse this for as long as the account lacks the right."""
+
 
 class L2UnavailableError(L2Error):
     """The shared store cannot be reached, not in time, or not asked for a while.

@@ -46,11 +46,11 @@ class Signal:
         self._is_set = False
 
     def set(self) -> bool:
-        """Let everybody go on; tell whether anybody could be told."""
+        """Let everybody go on; False if all who wait are tasks of closed loops."""
         with self._lock:
             self._is_set = True
             waiting, self._waiting = self._waiting, []
-        told = False
+        told = not waiting  # whoever is about to wait will find it set
         for wake in waiting:
             told |= wake()
         return told

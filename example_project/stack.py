@@ -76,6 +76,8 @@ class Service:
         # The server inherits a socket that listens already: nobody else can take the
         # port in between. Ours is closed, so that its end is seen as a refusal.
         with socket.create_server((_LOOPBACK, 0), backlog=512) as listener:
+            # Connections inherit it; uvicorn takes a descriptor for no TCP socket.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.port: int = listener.getsockname()[1]
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(

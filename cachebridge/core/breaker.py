@@ -1,8 +1,9 @@
 """The circuit breaker: a shared store that is away costs microseconds, not timeouts.
 
 Closed, every call goes through.  After some failures in a row it opens: calls fail at
-once, save for one probe now and then.  The first answer of any kind closes it again,
-that of the bus's heartbeat included, so that mostly no caller has to be the probe.
+once, save for one probe now and then.  The first answer to any command closes it again.
+The bus's heartbeat is none, it comes over connections of its own; but it has one sent
+behind the callers, so that mostly none of them has to be the probe.
 
 Source: M. Nygard, Release It!, 2007, "Circuit Breaker".
 """
@@ -21,12 +22,15 @@ RETRY_MAX_S: Final = 10.0
 
 
 class BreakerWatcher(Protocol):
-    """Told of each change of state, in the thread that causes it, one at a time."""
+    """Told of each change of state, in the thread that causes it, one at a time.
 
-    def on_open(self, reason: str) -> None:
+    What it returns, if anything, is called when nothing is locked any more.
+    """
+
+    def on_open(self, reason: str) -> Callable[[], None] | None:
         """The store is away from now on."""
 
-    def on_close(self) -> None:
+    def on_close(self) -> Callable[[], None] | None:
         """The store has answered; the caller has not seen the answer yet."""
 
 
@@ -92,15 +96,21 @@ class Breaker:
             self._retry_s = self._first_retry_s
             self._schedule()
             self.is_open = True
-            self._watcher.on_open(reason)
+            report = self._watcher.on_open(reason)
+        if report is not None:
+            report()
 
     def succeed(self) -> None:
         """Note that the store has answered."""
+        report = None
         with self._lock:
-            self.failures = 0
             if self.is_open:
-                self._watcher.on_close()
+                report = self._watcher.on_close()
                 self.is_open = False
+            # Last: whoever sees 0 does not come here, and must find all this done.
+            self.failures = 0
+        if report is not None:
+            report()
 
     def _schedule(self) -> None:
         """Set the time of the next probe, later each time."""

@@ -21,45 +21,29 @@ import itertools
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from cachebridge.core.entry import WRITE_ID
+from cachebridge.core.outage import (
+    NEVER,
+    OUTAGE_KEYS,
+    SLICE,
+    Doubts,
+    NoDoubts,
+    OutageRules,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from cachebridge.core.entry import Entry
+    from cachebridge.core.l1 import L1
     from cachebridge.stats import Counters
 
 NO_TOKEN: Final = -1
 """The token of a fill that may not store whatever happens."""
 ORIGIN_BYTES: Final = 8
 STORES_PER_SWEEP: Final = 64
-SLICE: Final = 4096
-NEVER: Final = 0.0
-FOREVER: Final = float("inf")
-
-
-class L1(Protocol):
-    """What the rules need of the in-process store; each call is made under the lock."""
-
-    def peek(self, key: str) -> Entry | None:
-        """Return the entry, usable or not."""
-
-    def put(self, key: str, entry: Entry) -> Sequence[str]:
-        """Store the entry; return the keys that had to leave for it."""
-
-    def pop(self, key: str) -> None:
-        """Remove the entry if there is one."""
-
-    def sweep(self, now: float, limit: int) -> Iterable[str]:
-        """Remove up to ``limit`` expired entries; return their keys."""
-
-    def discard_some(self, limit: int) -> bool:
-        """Remove up to ``limit`` entries; return True while some remain."""
-
-    def all_keys(self) -> list[str]:
-        """Return all keys."""
 
 
 class Flight:
@@ -82,7 +66,7 @@ class Gate:
         self.until = NEVER
 
 
-class Coherence:
+class Coherence(OutageRules):
     """State and rules of one engine's L1.  Thread safe; never blocks on I/O."""
 
     def __init__(
@@ -94,6 +78,8 @@ class Coherence:
         outage_ttl_s: float = 0.0,
     ) -> None:
         self.outage_ttl_s = outage_ttl_s
+        self.doubts: Doubts = NoDoubts()
+        """Deletes that L2 is owed: what it answers for these keys is old."""
         self.l1 = l1
         self.clock = clock
         self.counters = counters
@@ -118,6 +104,8 @@ class Coherence:
         self._bypassing = 0
         self._stores = 0
         self.in_outage = False
+        self._outage_keys: set[str] = set()
+        """Keys of what L1 has taken during the outage."""
         self._vouched_until = self._outage_until = NEVER
         self.trusted_until = self.gate.until = self.outage_gate.until = NEVER
         while self.l1.discard_some(SLICE):
@@ -248,52 +236,6 @@ class Coherence:
         with self.lock:
             self.bump_all(self.l1.sweep(self.clock(), limit))
 
-    # -- outage --------------------------------------------------------------------
-
-    def begin_outage(self) -> None:
-        """L2 is away: what L1 was vouched for may serve for ``outage_ttl_s`` more."""
-        with self.lock:
-            self.in_outage = self.outage_ttl_s > 0
-            self._outage_until = self._past_trust_until()
-            self._update_gate()
-        self.prolong_outage()
-
-    def end_outage(self) -> None:
-        """L2 is about to answer: nothing may remain that it does not vouch for."""
-        with self.lock:
-            if not self.in_outage:
-                return
-            self.in_outage = False
-            self._outage_until = NEVER
-            self._update_gate()
-        self.flush("outage")
-
-    def prolong_outage(self) -> None:
-        """When the entries of before are too old, go on with those made since."""
-        if not self.in_outage or self.clock() < self._outage_until:
-            return
-        with self._at_rest():
-            with self.lock:
-                over, self._outage_until = self._outage_until, FOREVER
-            if over != FOREVER:  # nobody else was quicker
-                self.flush("outage")
-
-    def may_serve_past_trust(self, now: float) -> bool:
-        """Tell whether L1 may answer a read that L2 has just failed to answer."""
-        if not self.enabled or self._resting:
-            return False
-        until = self._outage_until if self.in_outage else self._past_trust_until()
-        return now < until
-
-    def takes_outage_entry(self) -> bool:
-        """Tell whether L1 takes what only this process knows; under the lock."""
-        return self.in_outage and self.enabled and not self._resting
-
-    def _past_trust_until(self) -> float:
-        if self.outage_ttl_s <= 0:
-            return NEVER
-        return min(self._vouched_until, self.clock()) + self.outage_ttl_s
-
     # -- single rules, under the lock --------------------------------------------
 
     def _update_gate(self) -> None:
@@ -301,7 +243,8 @@ class Coherence:
         usable = self.enabled and not self._resting and not self._bypassing
         trusted_until = self.trusted_until if usable and self.connected else NEVER
         outage_until = self._outage_until if usable and self.in_outage else NEVER
-        self.gate.until = trusted_until
+        # What L1 takes during an outage is not for caches that raise.
+        self.gate.until = NEVER if self.in_outage else trusted_until
         self.outage_gate.until = max(trusted_until, outage_until)
 
     def join(self, key: str) -> Flight:
@@ -340,6 +283,8 @@ class Coherence:
 
     def store(self, key: str, entry: Entry) -> None:
         """Store; whoever has to leave takes its open fills along (I4)."""
+        if self.in_outage and len(self._outage_keys) < OUTAGE_KEYS:
+            self._outage_keys.add(key)
         evicted = self.l1.put(key, entry)
         if evicted:
             self.bump_all(evicted)

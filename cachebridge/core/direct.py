@@ -1,4 +1,4 @@
-"""Fills and writes of keys that never enter L1: the same shape, no rule to keep.
+"""Fills and writes of keys that never enter L1: the same shape, hardly a rule to keep.
 
 Their writes publish nothing, because no process holds a copy that could be stale.
 """
@@ -12,6 +12,7 @@ from cachebridge.core.fill import differs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from cachebridge.core.coherence import Coherence
     from cachebridge.core.entry import Entry
 
 
@@ -20,7 +21,8 @@ class Direct:
 
     sent_at = 0.0
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, rules: Coherence, keys: Iterable[str]) -> None:
+        self._rules = rules
         self.keys = list(keys)
 
     def __enter__(self) -> Self:
@@ -39,12 +41,26 @@ class Direct:
     def withdraw(self) -> None:
         """Nothing was offered."""
 
-    def generation_of(self, _key: str) -> int:
-        """Nothing is known to happen to a key."""
-        return 0
+    def forgo_outage(self) -> None:
+        """Nothing would be left anyway."""
 
     def refuse(self, key: str) -> None:
         """Note nothing."""
 
     def __exit__(self, *_exc: object) -> None:
         pass
+
+
+class DirectWrite(Direct):
+    """A write of such keys: whoever is loading one has to know (``core/watch.py``)."""
+
+    def __enter__(self) -> Self:
+        self._disturb()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._disturb()
+
+    def _disturb(self) -> None:
+        with self._rules.lock:
+            self._rules.bump_all(self.keys)

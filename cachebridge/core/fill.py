@@ -72,6 +72,11 @@ class Fill:
         rules = self._rules
         return rules.is_on(now) or (self._serves_outage and rules.takes_outage_entry())
 
+    def _is_doubted(self, key: str) -> bool:
+        """Tell whether L2 is owed a delete of the key: what it answers is old."""
+        doubts = self._rules.doubts
+        return bool(doubts) and doubts.concern((key,))
+
     def store(
         self, key: str, entry: Entry, same: Callable[[Entry], bool] = differs
     ) -> None:
@@ -86,7 +91,7 @@ class Fill:
             now = rules.clock()
             if not rules.is_on(now):
                 entry = capped(entry, self.sent_at + rules.outage_ttl_s)
-            if not self._is_open(now) or token == NO_TOKEN:
+            if token == NO_TOKEN or not self._is_open(now) or self._is_doubted(key):
                 rules.close_straggler(key, same)
                 rules.counters.fills_refused_off += 1
             elif not rules.token_holds(flight, self._epoch, token):
@@ -110,16 +115,6 @@ class Fill:
             self.store(key, entry, same)
         else:
             self.refuse(key)
-
-    def generation_of(self, key: str) -> int:
-        """Return a number that changes when something happens to the key.
-
-        NO_TOKEN while an own write of it is in flight, which will change it.
-        """
-        rules = self._rules
-        flight, _ = self._joined[key]
-        with rules.lock:
-            return rules.fill_token(flight)
 
     def refuse(self, key: str) -> None:
         """Note that L2 gave nothing to store: what was known before may be older."""

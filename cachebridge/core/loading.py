@@ -55,6 +55,22 @@ class Loaded:
     store: bool = True
 
 
+def checked_ttl(ttl_ms: Any) -> int | None:
+    """Return what ``Loaded`` was given as a TTL; raises TypeError or ValueError."""
+    if ttl_ms is None:
+        return None
+    if type(ttl_ms) is not int:
+        raise TypeError(f"Loaded.ttl_ms must be an int or None, not {ttl_ms!r}")
+    if ttl_ms < 0:
+        raise ValueError(f"Loaded.ttl_ms must not be negative: {ttl_ms}")
+    return ttl_ms
+
+
+def bare(value: Any) -> Any:
+    """Return the value that a loader returned, without what it said about it."""
+    return value.value if type(value) is Loaded else value
+
+
 class Result(NamedTuple):
     """The end of one run of a loader."""
 

@@ -67,6 +67,10 @@ class Write:
         """
         self._entries[key] = entry
 
+    def forgo_outage(self) -> None:
+        """If L2 fails, leave nothing: another write may be newer than this."""
+        self._serves_outage = False
+
     def withdraw(self) -> None:
         """Take back what was offered: it has not been written."""
         self._entries.clear()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cachebridge.core.entry import Absent
     from cachebridge.core.loading import LoadTerms
+    from cachebridge.engine.answers import Payers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,9 +35,10 @@ def guarded(
         try:
             if self._engine.breaker.is_open:
                 self._refuse(kind)
-            if outage.debts:
-                await self._pay_first(args, kind)
-            result = await operation(self._operations, *args, **kwargs)
+            operations = self._operations
+            if outage.debts and (unpaid := await self._unpaid(args)) is not None:
+                operations = operations.without_l2(unpaid)
+            result = await operation(operations, *args, **kwargs)
         except L2Error as exc:
             if not self._degrades:
                 raise
@@ -54,14 +56,14 @@ def guarded(
 class AsyncGuarded(Answers):
     """See ``Guarded``.  For tasks of any event loop."""
 
-    def __init__(self, operations: AsyncOperations, *, degrades: bool) -> None:
-        super().__init__(operations.sync, degrades=degrades)
+    def __init__(
+        self, operations: AsyncOperations, *, degrades: bool, payers: Payers
+    ) -> None:
+        super().__init__(operations.sync, degrades=degrades, payers=payers)
         self._operations = operations
 
-    async def _pay_first(self, args: tuple[Any, ...], kind: str) -> None:
-        concerns = self._must_pay(args, kind)
-        if concerns is not None:
-            await asyncio.to_thread(self._pay, concerns)
+    async def _unpaid(self, args: tuple[Any, ...]) -> L2Error | None:
+        return await asyncio.to_thread(self._pay) if self._is_owed(args) else None
 
     get = guarded(AsyncOperations.get, Answers.no_get, READ)
     get_many = guarded(AsyncOperations.get_many, Answers.no_get_many, READ)
@@ -85,13 +87,10 @@ class AsyncGuarded(Answers):
     ) -> Any | Absent:
         """Return the value, loading it if need be; an outage costs only the cache."""
         failure: L2Error | None = None
-        try:
-            if self._outage.debts:
-                await self._pay_first((key,), READ)
-        except L2Error as exc:
-            if not self._degrades:
-                raise
-            failure = exc
+        if self._outage.debts:
+            failure = await self._unpaid((key,))
+            if failure is not None and not self._degrades:
+                raise failure
         return await self._operations.get_or_load(
             key, loader, ttl_ms, terms, failure=failure
         )

@@ -5,16 +5,18 @@ Line for line; a test compares them.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.messages import MAX_KEYS, batches
 from cachebridge.core.entry import ABSENT, KIND, MISSING, Absent, Missing
-from cachebridge.core.loading import LoaderError, LoadTerms, load_plan
+from cachebridge.core.loading import LoaderError, LoadTerms, bare, load_plan
 from cachebridge.core.plans import clear_plan, incr_plan
 from cachebridge.engine.aloads import AsyncLoadRun
 from cachebridge.engine.arefresh import loaded_by
 from cachebridge.engine.drive import drive_async
 from cachebridge.engine.operations import INT64, Means
+from cachebridge.engine.refusing import AsyncRefusing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -45,6 +47,12 @@ class AsyncOperations(Means):
         self.l2 = sync.engine.async_l2
         self.sync = sync
         """The same for threads, for what a task leaves behind to be done."""
+
+    def without_l2(self, failure: L2Error) -> AsyncOperations:
+        """Return the same operations, for which L2 fails so: it is not asked."""
+        refused = copy(self)
+        refused.l2 = AsyncRefusing(failure)
+        return refused
 
     # -- reading ---------------------------------------------------------------------
 
@@ -255,7 +263,7 @@ class AsyncOperations(Means):
         if outcome.raw is None:
             return outcome.value
         value = self.values.decode(key, outcome.raw)
-        return await loaded_by(loader) if value is MISSING else value
+        return bare(await loaded_by(loader)) if value is MISSING else value
 
     async def read_raw(self, key: str) -> bytes | None:
         """Return the bytes of a value that can be decoded, from L2."""

@@ -83,6 +83,7 @@ class AsyncLoadRun(Load):
         operations = self._operations
         began = self._flight.tick()
         with operations.open_write((key,)) as write:
+            self._guard(write)
             message = operations.message(write)
             if result.raw is None:
                 ttl_ms = operations.jittered(terms.negative_ms) or 0
@@ -103,7 +104,7 @@ class AsyncLoadRun(Load):
             self._settle(write, reply)
         if self._engine.outage.refusals:
             self._engine.outage.accepted(LOAD)
-        if reply.stored or reply.raw is not None:
+        if reply.raw is not None or (reply.stored and look.generation):
             self._flight.as_of = began
         return reply
 
@@ -139,6 +140,7 @@ class AsyncLoadRun(Load):
         try:
             async with self._engine.load_slots.slot():
                 began = clock()
+                self._watch.begin()
                 self._operations.counters.loads += 1
                 loaded = await loaded_by(self._loader)
             cost_ms = max(1, int((clock() - began) * 1000))
@@ -149,9 +151,8 @@ class AsyncLoadRun(Load):
     async def load_away(self, key: str) -> Result:
         """Load without L2; what was loaded serves this process until L2 is back."""
         with self._operations.open_fill((key,)) as fill:
-            generation = fill.generation_of(key)
             result = await self.load()
-            self._store_away(fill, key, result, generation)
+            self._store_away(fill, key, result)
         return result
 
     # -- refreshing --------------------------------------------------------------------

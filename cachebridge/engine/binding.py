@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachebridge.config import override_load_options
 from cachebridge.core.keys import fits_message
+from cachebridge.engine.answers import Payers
 from cachebridge.engine.guarded import Guarded
 from cachebridge.engine.operations import load_terms
 from cachebridge.engine.sync import make_operations
@@ -48,14 +49,17 @@ class Binding:
         self.terms = load_terms(options)
         values = engine.values_for(serializer or options.serializer)
         degrades = options.on_error == "degrade"
-        self.coherent, self.direct = (
-            Guarded(
+        payers = Payers(
+            *(
                 make_operations(
                     engine, values, options, enters_l1=enters_l1, behind=behind
-                ),
-                degrades=degrades,
+                )
+                for enters_l1 in (True, False)
             )
-            for enters_l1 in (True, False)
+        )
+        self.coherent, self.direct = (
+            Guarded(operations, degrades=degrades, payers=payers)
+            for operations in payers
         )
         self.is_clearable = False
         self._exclude = options.l1_exclude

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cachebridge.codec.messages import batches
@@ -46,6 +47,10 @@ class Debts:
         self._failure: L2Error | None = None
         self.payer: Callable[[], None] | None = None
         """Pays all debts, of whichever cache; does not raise."""
+        self.refusal: L2Error | None = None
+        """With what a server that answers has refused to be paid."""
+        self.next_try = float("-inf")
+        """When it is worth trying again."""
         self.lost = 0
         """Keys that could not be kept: their old values live on until they expire."""
 
@@ -57,6 +62,7 @@ class Debts:
 
     def owe(self, keys: Iterable[str], pattern: KeyPattern | None) -> None:
         """Delete these keys later; ``pattern`` matches all keys of their cache."""
+        lost = []
         with self._lock:
             for key in keys:
                 if len(self._keys) < self._limit or key in self._keys:
@@ -64,17 +70,18 @@ class Debts:
                 elif pattern is not None:
                     self._patterns[pattern] = self._stamp()
                 else:
-                    self._lose(key)
-
-    def _lose(self, key: str) -> None:
-        if not self.lost:
-            _log.error(
-                "over %d deletes wait for the shared store and this cache has no "
-                "pattern to clear by: %.80s and later ones may keep their old values",
-                self._limit,
-                key,
+                    lost.append(key)
+        if lost:
+            self._lose(
+                lost,
+                f"over {self._limit} deletes wait for the shared store, and this cache "
+                "has no pattern to clear by",
             )
-        self.lost += 1
+
+    def _lose(self, names: Sequence[str], why: str) -> None:
+        if not self.lost:
+            _log.error("%.80s may keep its old value: %s", names[0], why)
+        self.lost += len(names)
 
     def owe_clear(self, pattern: KeyPattern) -> None:
         """Clear a cache later."""
@@ -88,8 +95,12 @@ class Debts:
 
     def concern(self, keys: Iterable[str]) -> bool:
         """Tell whether one of the keys may still have an old value in L2."""
-        if self._patterns or self._everything:
+        if self._everything:
             return True
+        if prefixes := tuple([pattern.prefix for pattern in self._patterns.copy()]):
+            keys = list(keys)
+            if any(key.startswith(prefixes) for key in keys):
+                return True
         return not self._keys.keys().isdisjoint(keys)
 
     def pay(
@@ -125,18 +136,33 @@ class Debts:
         flush: Callable[[], object],
     ) -> None:
         if everything := self._everything:
-            flush()
+            self._try(flush, "the database")
             with self._lock:
                 if self._everything == everything:
                     self._everything = 0
         for pattern, stamp in list(self._patterns.items()):
-            clear(pattern)
+            self._try(partial(clear, pattern), pattern.glob)
             self._settle(self._patterns, pattern, stamp)
         owed = self._keys.copy()
         for batch in batches(list(owed)) if owed else []:
-            delete(batch)
+            try:
+                delete(batch)
+            except L2Error as exc:
+                if not exc.is_permanent:
+                    raise
+                for key in batch:  # one of them may be all that is forbidden
+                    self._try(partial(delete, (key,)), key)
             for key in batch:
                 self._settle(self._keys, key, owed[key])
+
+    def _try(self, payment: Callable[[], object], name: str) -> None:
+        """Pay; what the account has no right to can never be paid, and is lost."""
+        try:
+            payment()
+        except L2Error as exc:
+            if not exc.is_permanent:
+                raise
+            self._lose((name,), str(exc))
 
     def _settle(self, owed: dict[K, int], key: K, stamp: int) -> None:
         with self._lock:

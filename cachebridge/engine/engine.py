@@ -31,6 +31,7 @@ from cachebridge.engine.refresh import Refresher
 from cachebridge.engine.slots import make_slots
 from cachebridge.engine.stores import Stores
 from cachebridge.engine.values import Values
+from cachebridge.errors import L2Error
 from cachebridge.l1.store import LruStore
 from cachebridge.l2.memory import MemoryServer
 from cachebridge.stats import Counters
@@ -49,8 +50,8 @@ _log = logging.getLogger("cachebridge.engine")
 READS_BEFORE_LISTENING: Final = 3
 """L1-worthy reads before a process starts to listen: a short command never does."""
 
-PAYMENT: Final = "\0payment"
-"""The name under which owed deletes are carried out in the background."""
+CATCHING_UP: Final = "\0catching up"
+"""The name under which an outage is ended in the background."""
 
 UNUSED_S: Final = 60.0
 """Seconds without any adapter after which an engine stops listening."""
@@ -218,12 +219,19 @@ class Engine:
         return self._bus
 
     def _notice_answer(self) -> None:
-        """A heartbeat has come back: L2 answers, so that no caller has to try."""
-        if self.breaker.failures:
-            self.breaker.succeed()
-        debts = self.outage.debts
-        if debts and debts.payer is not None:
-            self.refresher.submit(PAYMENT, debts.payer)
+        """A heartbeat has come back: find out whether commands are answered, too.
+
+        Behind everybody, so that no caller has to be the probe.
+        """
+        if self.breaker.is_open or self.outage.debts:
+            self.refresher.submit(CATCHING_UP, self._catch_up)
+
+    def _catch_up(self) -> None:
+        with suppress(L2Error):  # then it is not over yet
+            if self.breaker.is_open:
+                self.l2.ping()
+            if (payer := self.outage.debts.payer) is not None:
+                payer()
 
     def _retire_if_unused(self) -> None:
         """Stop listening when no adapter has existed for a while."""
@@ -278,9 +286,11 @@ class Engine:
         now = self.clock()
         rules = self.rules
         # Before the entry: one read while L1 was off must not become usable meanwhile.
-        if not rules.is_on(now) and not (
-            in_outage and rules.in_outage and rules.may_serve_past_trust(now)
-        ):
+        if rules.in_outage:
+            usable = in_outage and (rules.is_on(now) or rules.may_serve_past_trust(now))
+        else:
+            usable = rules.is_on(now)
+        if not usable:
             return None
         return self._entry_within_ttl(key, now)
 

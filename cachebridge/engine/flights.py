@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from cachebridge.engine.slots import give_up_slot
 from cachebridge.waiting import Signal, is_on_loop
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ class Flights:
     def _following(self, flight: LoadFlight) -> Iterator[None]:
         """Leave the flight in the end, whatever ends the wait."""
         leading = _leading.get()
+        give_up_slot()
         try:
             yield
         finally:

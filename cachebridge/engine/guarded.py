@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cachebridge.core.entry import Absent
     from cachebridge.core.loading import LoadTerms
+    from cachebridge.engine.answers import Payers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,9 +36,10 @@ def guarded(
         try:
             if self._engine.breaker.is_open:
                 self._refuse(kind)
-            if outage.debts:
-                self._pay_first(args, kind)
-            result = operation(self._operations, *args, **kwargs)
+            operations = self._operations
+            if outage.debts and (unpaid := self._unpaid(args)) is not None:
+                operations = operations.without_l2(unpaid)
+            result = operation(operations, *args, **kwargs)
         except L2Error as exc:
             if not self._degrades:
                 raise
@@ -55,16 +57,18 @@ def guarded(
 class Guarded(Answers):
     """The operations of one cache, with an answer for every outage.  Thread safe."""
 
-    def __init__(self, operations: Operations, *, degrades: bool) -> None:
-        super().__init__(operations, degrades=degrades)
+    def __init__(
+        self, operations: Operations, *, degrades: bool, payers: Payers
+    ) -> None:
+        super().__init__(operations, degrades=degrades, payers=payers)
         self._operations = operations
-        self.aio = AsyncGuarded(AsyncOperations(operations), degrades=degrades)
+        self.aio = AsyncGuarded(
+            AsyncOperations(operations), degrades=degrades, payers=payers
+        )
         """The same for tasks."""
 
-    def _pay_first(self, args: tuple[Any, ...], kind: str) -> None:
-        concerns = self._must_pay(args, kind)
-        if concerns is not None:
-            self._pay(concerns)
+    def _unpaid(self, args: tuple[Any, ...]) -> L2Error | None:
+        return self._pay() if self._is_owed(args) else None
 
     get = guarded(Operations.get, Answers.no_get, READ)
     get_many = guarded(Operations.get_many, Answers.no_get_many, READ)
@@ -88,11 +92,8 @@ class Guarded(Answers):
     ) -> Any | Absent:
         """Return the value, loading it if need be; an outage costs only the cache."""
         failure: L2Error | None = None
-        try:
-            if self._outage.debts:
-                self._pay_first((key,), READ)
-        except L2Error as exc:
-            if not self._degrades:
-                raise
-            failure = exc
+        if self._outage.debts:
+            failure = self._unpaid((key,))
+            if failure is not None and not self._degrades:
+                raise failure
         return self._operations.get_or_load(key, loader, ttl_ms, terms, failure=failure)

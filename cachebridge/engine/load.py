@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.core.entry import ABSENT, MISSING
 from cachebridge.core.lease import Look, LookState
-from cachebridge.core.loading import Loaded, Result, is_interruption, poll_s
+from cachebridge.core.loading import (
+    Loaded,
+    Result,
+    checked_ttl,
+    is_interruption,
+    poll_s,
+)
 from cachebridge.core.ttl import refreshes_early
+from cachebridge.core.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +55,8 @@ class Load:
         self._flight = flight
         self._lease: Look | None = None
         """What may have to be given back."""
+        self._watch = Watch(means.engine.rules, key)
+        """What has happened here to the key since the loader began."""
 
     def _begin_request(self) -> None:
         """Note that what L2 answers now is as good as of now."""
@@ -98,6 +107,8 @@ class Load:
             if self._lease is not None and is_interruption(exc):
                 self._abandon(self._lease)
             raise
+        finally:
+            self._watch.end()
 
     def _abandon(self, lease: Look) -> None:
         raise NotImplementedError
@@ -108,6 +119,11 @@ class Load:
         return min(lease_s + _GRACE_S, longest_s)
 
     # -- the value ---------------------------------------------------------------------
+
+    def _guard(self, write: Write | Direct) -> None:
+        """Keep for an outage only what nothing has happened to since the load began."""
+        if not self._watch.is_undisturbed(own_writes=1):
+            write.forgo_outage()
 
     def _settle(self, write: Write | Direct, reply: LoadReply) -> None:
         """Note whether L2 has taken what was loaded."""
@@ -127,11 +143,9 @@ class Load:
             counters.stale_hits += look.raw is not None
             counters.lease_waits += look.raw is None
 
-    def _store_away(
-        self, fill: Fill | Direct, key: str, result: Result, generation: int
-    ) -> None:
+    def _store_away(self, fill: Fill | Direct, key: str, result: Result) -> None:
         """Let L1 have what was loaded without L2, until that is back."""
-        if fill.generation_of(key) == generation:
+        if self._watch.is_undisturbed():
             self._begin_request()
         values = self._means.values
         if result.raw is not None and result.ttl_ms != 0:
@@ -146,7 +160,7 @@ class Load:
     def _result_of(self, loaded: Any, cost_ms: int) -> Result:
         ttl_ms = self._ttl_ms
         if type(loaded) is Loaded:
-            ttl_ms = ttl_ms if loaded.ttl_ms is ... else loaded.ttl_ms
+            ttl_ms = ttl_ms if loaded.ttl_ms is ... else checked_ttl(loaded.ttl_ms)
             if not loaded.store or (ttl_ms == 0 and self._ttl_ms != 0):
                 return Result(loaded.value, is_shared=False)
             loaded = loaded.value

@@ -6,7 +6,8 @@ What callers get meanwhile stands in ``engine/guarded.py``.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from cachebridge.engine.debts import Debts
 from cachebridge.errors import L2UnavailableError
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from cachebridge.core.coherence import Coherence
     from cachebridge.errors import L2Error
     from cachebridge.stats import Counters
+
+RECENT_S: Final = 60.0
+"""For so many seconds a refusal counts as the state of things."""
 
 _log = logging.getLogger("cachebridge.engine")
 
@@ -36,38 +40,35 @@ class Outage:
         self._counters = counters
         self._clock = clock
         self._label = label
-        self.debts = Debts()
+        self.debts = rules.doubts = Debts()
         self.began_at: float | None = None
         """When the breaker opened; None while it is closed."""
-        self.refusals: dict[str, str] = {}
-        """What L2 refuses although it is there, by kind of operation."""
+        self.refusals: dict[str, tuple[str, float]] = {}
+        """What L2 refuses although it is there, by kind, and when it last did so."""
 
     def reset(self) -> None:
         """Begin anew in the child of a fork: the parent pays its own debts."""
-        self.debts = Debts()
+        self.debts = self._rules.doubts = Debts()
         self.began_at = None
         self.refusals = {}
 
     # -- what the breaker reports ------------------------------------------------------
 
-    def on_open(self, reason: str) -> None:
+    def on_open(self, reason: str) -> Callable[[], None]:
         """L2 is away."""
         self.began_at = self._clock()
         self._counters.outages += 1
         self._rules.begin_outage()
-        _log.warning("the shared store is away, answers are degraded: %s", reason)
+        text = "the shared store is away, answers are degraded: %s"
+        return partial(_log.warning, text, reason)
 
-    def on_close(self) -> None:
+    def on_close(self) -> Callable[[], None]:
         """L2 is back: before its answer is used, what it does not know must go."""
         self._rules.end_outage()
         lasted_s = self._clock() - (self.began_at or self._clock())
         self.began_at = None
-        _log.warning(
-            "the shared store is back after %.1f s: %s (%d deletes to catch up on)",
-            lasted_s,
-            self._label,
-            len(self.debts),
-        )
+        text = "the shared store is back after %.1f s: %s (%d deletes to catch up on)"
+        return partial(_log.warning, text, lasted_s, self._label, len(self.debts))
 
     # -- what operations report ----------------------------------------------------
 
@@ -78,9 +79,19 @@ class Outage:
         if isinstance(exc, L2UnavailableError):
             return  # the breaker tells of it
         reason = str(exc.__cause__ or exc)
-        if self.refusals.get(kind) != reason:
-            self.refusals[kind] = reason
+        known, _ = self.refusals.get(kind, ("", 0.0))
+        self.refusals[kind] = (reason, self._clock())
+        if known != reason:
             _log.warning("the shared store refuses to %s: %s", kind, exc)
+
+    def recent_refusals(self) -> tuple[str, ...]:
+        """Return the kinds of operations that were refused of late, and why."""
+        since = self._clock() - RECENT_S
+        return tuple(
+            f"{kind}: {reason}"
+            for kind, (reason, at) in self.refusals.copy().items()
+            if at >= since
+        )
 
     def accepted(self, kind: str) -> None:
         """An operation of this kind has succeeded."""

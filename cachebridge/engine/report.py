@@ -79,8 +79,6 @@ def health_of(engine: Engine) -> Health:
         outage_s=lasted_s,
         deletes_owed=len(outage.debts),
         deletes_lost=outage.debts.lost,
-        refused=tuple(
-            f"{kind}: {reason}" for kind, reason in outage.refusals.copy().items()
-        ),
+        refused=outage.recent_refusals(),
         error=error,
     )

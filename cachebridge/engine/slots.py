@@ -11,14 +11,15 @@ from cachebridge.waiting import Slots, is_on_loop
 if TYPE_CHECKING:
     from contextvars import Token
 
-_has_slot: ContextVar[bool] = ContextVar("cachebridge_has_slot", default=False)
+_slot: ContextVar[Slot | None] = ContextVar("cachebridge_slot", default=None)
 
 
 class LoadSlots:
     """A bounded number of slots, one for each running loader of threads and tasks.
 
     Thread safe.  A loader that loads another key in the same context shares the slot of
-    the outer one: it would wait for itself otherwise.
+    the outer one: it would wait for itself otherwise.  One that waits for another's
+    load gives its slot up for good: that load may be waiting for it.
     """
 
     def __init__(self, limit: int) -> None:
@@ -41,23 +42,28 @@ class Slot:
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._is_taken = False
-        self._token: Token[bool] | None = None
+        self._token: Token[Slot | None] | None = None
 
     def __enter__(self) -> None:
-        if not _has_slot.get():
+        if _slot.get() is None:
             self._is_taken = self._slots.acquire(0 if is_on_loop() else None)
-            self._token = _has_slot.set(True)
+            self._token = _slot.set(self)
 
     async def __aenter__(self) -> None:
-        if not _has_slot.get():
+        if _slot.get() is None:
             self._is_taken = await self._slots.acquire_async()
-            self._token = _has_slot.set(True)
+            self._token = _slot.set(self)
 
     def __exit__(self, *_exc: object) -> None:
         if self._token is not None:
             with suppress(ValueError):  # a coroutine that is closed somewhere else
-                _has_slot.reset(self._token)
+                _slot.reset(self._token)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Let another loader have the slot; once."""
         if self._is_taken:
+            self._is_taken = False
             self._slots.release()
 
     async def __aexit__(self, *exc: object) -> None:
@@ -66,7 +72,13 @@ class Slot:
 
 def begin_elsewhere() -> None:
     """Forget the slot of the context that this one is a copy of."""
-    _has_slot.set(False)
+    _slot.set(None)
+
+
+def give_up_slot() -> None:
+    """Go on without a slot, if this context has one: it is about to wait."""
+    if (slot := _slot.get()) is not None:
+        slot.give_up()
 
 
 class NoSlots:

@@ -7,19 +7,21 @@ of this file is ``aio.py``; a test compares them.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.messages import MAX_KEYS, batches
-from cachebridge.core.direct import Direct
+from cachebridge.core.direct import Direct, DirectWrite
 from cachebridge.core.entry import ABSENT, KIND, MISSING, Absent, Missing
 from cachebridge.core.fill import Fill
-from cachebridge.core.loading import LoaderError, LoadTerms, load_plan
+from cachebridge.core.loading import LoaderError, LoadTerms, bare, load_plan
 from cachebridge.core.plans import clear_plan, incr_plan
 from cachebridge.core.write import Write
 from cachebridge.engine.drive import drive
 from cachebridge.engine.loads import LoadRun
 from cachebridge.engine.operations import INT64, Means, load_terms
+from cachebridge.engine.refusing import Refusing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -44,6 +46,12 @@ class Operations(Means):
     def __init__(self, engine: Engine, values: Values, **means: Any) -> None:
         super().__init__(engine, values, **means)
         self.l2 = engine.l2
+
+    def without_l2(self, failure: L2Error) -> Operations:
+        """Return the same operations, for which L2 fails so: it is not asked."""
+        refused = copy(self)
+        refused.l2 = Refusing(failure)
+        return refused
 
     # -- reading ---------------------------------------------------------------------
 
@@ -246,7 +254,7 @@ class Operations(Means):
         if outcome.raw is None:
             return outcome.value
         value = self.values.decode(key, outcome.raw)
-        return loader() if value is MISSING else value
+        return bare(loader()) if value is MISSING else value
 
     def read_raw(self, key: str) -> bytes | None:
         """Return the bytes of a value that can be decoded, from L2."""
@@ -296,8 +304,16 @@ def make_operations(
     return Operations(
         engine,
         values,
-        fill=partial(Fill, rules, serves_outage=degrades) if enters_l1 else Direct,
-        write=partial(Write, rules, serves_outage=degrades) if enters_l1 else Direct,
+        fill=(
+            partial(Fill, rules, serves_outage=degrades)
+            if enters_l1
+            else partial(Direct, rules)
+        ),
+        write=(
+            partial(Write, rules, serves_outage=degrades)
+            if enters_l1
+            else partial(DirectWrite, rules)
+        ),
         notice_read=engine.notice_read if enters_l1 else lambda: None,
         publishes=enters_l1,
         degrades=degrades,

@@ -153,12 +153,13 @@ class AsyncRedisStore:
         self, key: str, ttl_ms: int, look: Look, message: bytes | None
     ) -> LoadReply:
         """Note that there is no such thing; without a generation, nothing is noted."""
-        if not look.generation:
-            return LoadReply(stored=True)
-        request = load_scripts.store_absent(
-            encode_key(key), ttl_ms, look, self._channel, message
-        )
-        return load_scripts.read_load_reply(await self._client.run(request))
+        if look.generation:
+            request = load_scripts.store_absent(
+                encode_key(key), ttl_ms, look, self._channel, message
+            )
+            with suppress(ScriptsRefusedError):
+                return load_scripts.read_load_reply(await self._client.run(request))
+        return LoadReply(stored=False)
 
     async def release(
         self, key: str, look: Look, keep_ms: int, message: bytes | None
@@ -169,7 +170,9 @@ class AsyncRedisStore:
         request = load_scripts.release(
             encode_key(key), look, keep_ms, self._channel, message
         )
-        copy: bytes | None = await self._client.run(request)
+        copy: bytes | None = None
+        with suppress(ScriptsRefusedError):
+            copy = await self._client.run(request)
         return copy
 
     async def release_unshared(
@@ -177,11 +180,11 @@ class AsyncRedisStore:
     ) -> None:
         """End the lease, and let everybody load for a while."""
         if look.generation:
-            await self._client.run(
-                load_scripts.release_unshared(
-                    encode_key(key), look, lease_ms, self._channel, message
-                )
+            request = load_scripts.release_unshared(
+                encode_key(key), look, lease_ms, self._channel, message
             )
+            with suppress(ScriptsRefusedError):
+                await self._client.run(request)
 
     # -- everything ---------------------------------------------------------------
 

@@ -72,7 +72,7 @@ class LoadRecords:
         """Judge what was read, and take the lease if there is nothing to serve."""
         now = self._clock()
         record = self._find(key)
-        cost_ms = record.cost_ms if record else 0
+        cost_ms = record.cost_ms if record and raw is not None else 0
         if raw is not None and not terms.is_refresh:
             return Look(LookState.HIT, raw, ttl_ms, cost_ms, token=token)
         if record is not None and raw is None:
@@ -109,7 +109,7 @@ class LoadRecords:
         copy = self._copy_of(record, terms.stale_ms, now)
         if copy is None or terms.is_refresh:
             return None
-        return Look(LookState.STALE, copy, 0, record.cost_ms, token=token)
+        return Look(LookState.STALE, copy, 0, token=token)
 
     @staticmethod
     def _copy_of(record: LoadRecord, max_age_ms: int, now: float) -> bytes | None:
@@ -141,7 +141,7 @@ class LoadRecords:
         copy = self._copy_of(record, keep_ms, self._clock()) if keep_ms else None
         if copy is not None:
             record.has_failed = True
-        elif record.copy is None:
+        elif record.copy is None and not record.cost_ms:
             del self._records[key]
         else:
             record.owner, record.leased_until = b"", _NO_LEASE

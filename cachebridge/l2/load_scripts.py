@@ -5,6 +5,7 @@ The load record is a hash beside the key::
     g  generation: the token of the first load, kept by whoever takes over
     o  owner: the token of the load that has the lease
     d  deadline of the lease         (milliseconds of the server's clock)
+    l  length of the lease, lest a clock that is set back make it longer
     f  set if the owner's load has failed: its lease only keeps others from trying
     u  set if what was loaded can serve nobody else: everybody may load
     s  stale copy of the value
@@ -128,7 +129,7 @@ if raw then
   cost = tonumber(redis.call('HGET', record, 'c') or 0)
   if ARGV[5] ~= 'refresh' then return {'hit', raw, left, cost, 0, ''} end
 end
-local r = redis.call('HMGET', record, 'g', 'o', 'd', 'f', 'u', 'e', 'a')
+local r = redis.call('HMGET', record, 'g', 'o', 'd', 'f', 'u', 'e', 'a', 'l')
 if r[7] and not raw then
   return {'absent', false, redis.call('PTTL', record), 0, 0, ''}
 end
@@ -139,6 +140,7 @@ if age and not raw and ARGV[5] ~= 'refresh' and age <= tonumber(ARGV[3]) then
   return {'stale', redis.call('HGET', record, 's'), 0, cost, 0, ''}
 end
 local wait = r[3] and r[3] - now or 0
+if wait > tonumber(r[8] or 0) then wait = 0 end
 if wait > 0 and r[2] ~= ARGV[1] and not r[5] and ARGV[5] ~= 'join' then
   local copy = false
   if r[4] and age and not raw and age <= tonumber(ARGV[4]) then
@@ -147,7 +149,8 @@ if wait > 0 and r[2] ~= ARGV[1] and not r[5] and ARGV[5] ~= 'join' then
   return {'busy', copy, 0, cost, wait, ''}
 end
 local generation = r[1] or ARGV[1]
-redis.call('HSET', record, 'g', generation, 'o', ARGV[1], 'd', now + ARGV[2])
+redis.call('HSET', record, 'g', generation, 'o', ARGV[1], 'd', now + ARGV[2],
+  'l', ARGV[2])
 if r[4] then redis.call('HDEL', record, 'f') end
 if not r[1] and (not age or redis.call('PTTL', record) < record_ms) then
   redis.call('PEXPIRE', record, record_ms)
@@ -201,14 +204,17 @@ return {1}"""
 RELEASE: Final[Script] = make_script(
     _RECORD
     + _NOW
-    + """local r = redis.call('HMGET', record, 'o', 'e', 's')
+    + """local r = redis.call('HMGET', record, 'o', 'e', 's', 'c')
 if r[1] ~= ARGV[3] then return false end
 if r[3] and now - r[2] <= tonumber(ARGV[4]) and tonumber(ARGV[4]) > 0 then
   redis.call('HSET', record, 'f', '1')
   return r[3]
 end
-if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
-if r[3] then redis.call('HDEL', record, 'o', 'd') else redis.call('UNLINK', record) end
+if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('PUBLISH', ARGV[1], ARGV[2])
+end
+if r[3] or r[4] then redis.call('HDEL', record, 'o', 'd')
+else redis.call('UNLINK', record) end
 return false"""
 )
 

@@ -237,7 +237,7 @@ class MemoryStore:
             if not loads.is_owner(key, look.token):
                 return None
             copy = loads.release(key, keep_ms)
-            if copy is None:
+            if copy is None and not self.exists(key):
                 self._server.publish(message)
             return copy
 

@@ -152,12 +152,13 @@ class RedisStore:
         self, key: str, ttl_ms: int, look: Look, message: bytes | None
     ) -> LoadReply:
         """Note that there is no such thing; without a generation, nothing is noted."""
-        if not look.generation:
-            return LoadReply(stored=True)
-        request = load_scripts.store_absent(
-            encode_key(key), ttl_ms, look, self._channel, message
-        )
-        return load_scripts.read_load_reply(self._client.run(request))
+        if look.generation:
+            request = load_scripts.store_absent(
+                encode_key(key), ttl_ms, look, self._channel, message
+            )
+            with suppress(ScriptsRefusedError):
+                return load_scripts.read_load_reply(self._client.run(request))
+        return LoadReply(stored=False)
 
     def release(
         self, key: str, look: Look, keep_ms: int, message: bytes | None
@@ -168,7 +169,9 @@ class RedisStore:
         request = load_scripts.release(
             encode_key(key), look, keep_ms, self._channel, message
         )
-        copy: bytes | None = self._client.run(request)
+        copy: bytes | None = None
+        with suppress(ScriptsRefusedError):
+            copy = self._client.run(request)
         return copy
 
     def release_unshared(
@@ -176,11 +179,11 @@ class RedisStore:
     ) -> None:
         """End the lease, and let everybody load for a while."""
         if look.generation:
-            self._client.run(
-                load_scripts.release_unshared(
-                    encode_key(key), look, lease_ms, self._channel, message
-                )
+            request = load_scripts.release_unshared(
+                encode_key(key), look, lease_ms, self._channel, message
             )
+            with suppress(ScriptsRefusedError):
+                self._client.run(request)
 
     # -- everything ---------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from cachebridge.errors import L2Error, L2UnavailableError
 from cachebridge.l2 import commands
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("cachebridge.l2")
 _PAIR: Final = 2
+_NO_RIGHT: Final = "can't run this command"
+"""What a script says of a command that the account has no right to."""
 
 
 class ScriptsRefusedError(Exception):
@@ -47,7 +49,9 @@ class Server:
             return L2UnavailableError(text)
         if self.breaker.failures:
             self.breaker.succeed()
-        return L2Error(text)
+        error = L2Error(text)
+        error.is_permanent = isinstance(exc, NoPermissionError) or _NO_RIGHT in text
+        return error
 
     def note_refusal(self, failure: ResponseError) -> None:
         """Note that the server refuses scripts."""

@@ -275,7 +275,8 @@ class L2LoadContract:
     def test_absence(self, store: L2Store, published: Published) -> None:
         """The mark says so for its time; to everything else the key does not exist."""
         look = store.look("k", b"a", _TERMS)
-        assert store.store_absent("k", _SHORT_MS, look, MESSAGE).stored
+        stored = store.store_absent("k", _SHORT_MS, look, MESSAGE).stored
+        assert stored is self.gives_leases
         if not self.gives_leases:
             return
         assert published() == [MESSAGE]

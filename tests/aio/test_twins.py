@@ -16,6 +16,7 @@ RENAMED = {
     "AsyncOperations": "Operations",
     "AsyncGuarded": "Guarded",
     "AsyncLoadRun": "LoadRun",
+    "AsyncRefusing": "Refusing",
     "AsyncRedisStore": "RedisStore",
     "AsyncClient": "Client",
     "drive_async": "drive",
@@ -100,7 +101,7 @@ def compare(one, other, what):
 PAIRS = {
     "engine/sync.py engine/aio.py": {"__init__", "make_operations"},
     "engine/loads.py engine/aloads.py": {"__init__", "_abandon", "consider_refresh"},
-    "engine/guarded.py engine/aguarded.py": {"__init__", "_pay_first"},
+    "engine/guarded.py engine/aguarded.py": {"__init__", "_unpaid"},
     "l2/redis.py l2/aredis.py": {"ping", "close", "forget"},
     "l2/client.py l2/aclient.py": {"__init__", "close", "forget", "has_scripts"},
 }

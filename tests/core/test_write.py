@@ -197,7 +197,7 @@ def test_ids_and_origin(rules):
 
 def test_direct_touches_nothing(rules, store):
     """Keys that never enter L1 take the same steps without any effect."""
-    with Direct(iter(["k"])) as direct:
+    with Direct(rules, iter(["k"])) as direct:
         direct.store("k", entry_of("x"))
         direct.refuse("k")
         assert rules.is_idle()

@@ -114,6 +114,7 @@ class Fleet:
         seed: int,
         mutant: str,
         gevent_slots: Collection[int],
+        task_slots: Collection[int] = (),
         options: dict[str, Any],
         worker: str = "tests.processes.worker",
     ) -> None:
@@ -121,7 +122,9 @@ class Fleet:
         self._directory = directory
         self._seed = seed
         self._mutant = mutant
-        self._gevent_slots = gevent_slots
+        gevent, tasks = "tests.processes.gevent_worker", "tests.processes.task_worker"
+        self._modules = dict.fromkeys(gevent_slots, gevent)
+        self._modules |= dict.fromkeys(task_slots, tasks)
         self._options = options
         self._worker = worker
         self._next_writer = itertools.count(1).__next__
@@ -146,13 +149,12 @@ class Fleet:
             started=self.started,
             directory=str(self._directory),
         )
-        gevent = "tests.processes.gevent_worker"
         return Process(
             slot,
             settings,
             proxy,
             mutant=self._mutant,
-            module=gevent if slot in self._gevent_slots else self._worker,
+            module=self._modules.get(slot, self._worker),
         )
 
     def replace(self, process: Process) -> None:

@@ -149,11 +149,13 @@ def run(
     only: Collection[str] = (),
     processes: int = 4,
     gevent_slots: Collection[int] = (),
+    task_slots: Collection[int] = (),
     setup: Setup | None = None,
 ) -> Outcome:
     """Run once, with ``only`` these faults if any are named.
 
-    The processes of ``gevent_slots`` are patched by gevent.
+    The processes of ``gevent_slots`` are patched by gevent, those of ``task_slots`` use
+    the asynchronous methods.
     What it finds is in the outcome; it raises only if it cannot run.
     """
     setup = setup or Setup()
@@ -169,6 +171,7 @@ def run(
             seed=seed,
             mutant=mutant,
             gevent_slots=gevent_slots,
+            task_slots=task_slots,
             options=setup.options,
             worker=setup.worker,
         )

@@ -68,3 +68,9 @@ def test_a_gevent_process_beside_plain_ones():
     """A process that gevent has patched keeps to the same rules as the others."""
     outcome = run(seed=SEED, seconds=8.0, only=BREAKS, processes=3, gevent_slots=(1,))
     assert outcome.is_good, shown(outcome)
+
+
+def test_tasks_beside_threads():
+    """A process that awaits its cache keeps to the same rules as the others."""
+    outcome = run(seed=SEED, seconds=8.0, only=BREAKS, processes=3, task_slots=(1,))
+    assert outcome.is_good, shown(outcome)
