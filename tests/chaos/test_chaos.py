@@ -89,7 +89,7 @@ def _subscribe_without_flush(self):
 
 MUTANTS = {
     "outage entries stay": (Coherence, "end_outage", _end_without_flush),
-    "debts are not paid first": (Guarded, "_pay_first", lambda *_args: None),
+    "debts are not paid first": (Guarded, "_is_owed", lambda *_args: False),
     "debts are forgotten": (Guarded, "_owe", lambda *_args: None),
     "generations are not checked": (LoadRecords, "holds", lambda *_args: True),
     "no flush on the acknowledgement": (

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-CONNECT_TIMEOUT_S: Final = 0.25
-SOCKET_TIMEOUT_S: Final = 0.25
-TOO_LATE_S: Final = 0.6
-PAUSE_S: Final = 6.0
+CONNECT_TIMEOUT_S: Final = 0.4
+SOCKET_TIMEOUT_S: Final = 0.4
+TOO_LATE_S: Final = 1.0
+PAUSE_S: Final = 9.0
 """CLIENT PAUSE holds CLIENT UNPAUSE back, too: it has to be over by itself."""
 FILLERS: Final = 20_000
 USER: Final = "app on >pw ~* &* +@all"
@@ -125,7 +125,7 @@ def _paused(site: Site) -> Iterator[None]:
 def _loading(site: Site) -> Iterator[None]:
     admin = site.admin
     site.client(9).mset({f"filler{number}": "x" * 100 for number in range(FILLERS)})
-    admin.config_set("key-load-delay", 500)  # microseconds
+    admin.config_set("key-load-delay", 800)  # microseconds
     with ThreadPoolExecutor(1) as reloading:
         reloaded = reloading.submit(admin.execute_command, "DEBUG", "RELOAD")
         watcher = site.client(8)
