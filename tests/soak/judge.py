@@ -78,8 +78,8 @@ class OutageChecker(KeyChecker):
 
 def judge(outcome: Outcome, timeline: Timeline, ops: list[Op], started: float) -> None:
     """Check the whole history."""
-    fresh = [op for op in ops if op.items and op.items[0][0] in FRESH]
-    rest = [op for op in ops if not (op.items and op.items[0][0] in FRESH)]
+    fresh = [op for op in ops if op.kind.startswith("fresh")]
+    rest = [op for op in ops if not op.kind.startswith("fresh")]
     answered = [op for op in rest if not op.kind.endswith(MADE_UP)]
     made_up = [op for op in rest if op.kind.endswith(MADE_UP)]
     outcome.degraded = len(made_up)
