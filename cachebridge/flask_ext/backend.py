@@ -25,6 +25,7 @@ from cachebridge.errors import (
     MissingKeyError,
     UnsupportedOperationError,
 )
+from cachebridge.flask_ext.abackend import INC_ATTEMPTS, AsyncMethods
 from cachebridge.flask_ext.background import in_app
 from cachebridge.flask_ext.config import (
     REDIS,
@@ -46,17 +47,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
 
+    from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.engine import Engine
     from cachebridge.engine.guarded import Guarded
 
 register_immutable(Markup)
 
 _MOST_KEPT_ALIVE: Final = 10_000
-_INC_ATTEMPTS: Final = 3
-"""Rounds of finding no number and finding one; during an outage there is no end."""
 
 
-class CacheBridgeBackend(Operated, BaseCache):
+class CacheBridgeBackend(AsyncMethods, Operated, BaseCache):
     """The two-level cache behind cachelib's interface.  Thread safe.
 
     ``CacheBridgeBackend("redis://host/0", key_prefix="...", options={...})``, the
@@ -64,7 +64,7 @@ class CacheBridgeBackend(Operated, BaseCache):
     ``CACHE_TYPE`` is this class's path; Flask-Session takes one as its cachelib store.
 
     A timeout of 0 is without expiry, None is the default timeout, less than 0 is over
-    at once.
+    at once.  The methods that begin with ``a`` are the same for tasks.
     """
 
     def __init__(
@@ -279,7 +279,8 @@ class CacheBridgeBackend(Operated, BaseCache):
         failed: set[Any] = set()
         for operations, names in self._binding.group(mapping, self._locate):
             values = {full_key: mapping[key] for full_key, key in names.items()}
-            failed.update(names[each] for each in operations.set_many(values, ttl_ms))
+            refused = operations.set_many(values, ttl_ms)
+            failed.update(names[each] for each in refused)
         return [key for key in mapping if key not in failed]
 
     def touch(self, key: str, timeout: int | timedelta | None = None) -> bool:
@@ -294,15 +295,20 @@ class CacheBridgeBackend(Operated, BaseCache):
 
         Not while Redis is away: what L1 has of the key would only be lost.
         """
+        is_due = self._must_prolong(key, slack_s)
+        if is_due and (not is_new or self._options.ttl_jitter):
+            self.touch(key, timeout)
+
+    def _must_prolong(self, key: str, slack_s: float) -> bool:
+        """Tell whether it is time to, and that it is being done."""
         now = self._engine.clock()
         is_away = self._engine.outage.began_at is not None
         if is_away or now < self._alive_until.get(key, 0.0):
-            return
+            return False
         if len(self._alive_until) >= _MOST_KEPT_ALIVE:
             self._alive_until.clear()
         self._alive_until[key] = now + slack_s
-        if not is_new or self._options.ttl_jitter:
-            self.touch(key, timeout)
+        return True
 
     def delete(self, key: str) -> bool:
         """Delete the key everywhere; tell whether it existed."""
@@ -326,8 +332,10 @@ class CacheBridgeBackend(Operated, BaseCache):
     def unlink(self, *keys: str) -> int:
         """Delete all keys in one round trip; return how many existed."""
         return sum(
-            operations.delete_many(names)
-            for operations, names in self._binding.group(keys, self._locate)
+            [
+                operations.delete_many(names)
+                for operations, names in self._binding.group(keys, self._locate)
+            ]
         )
 
     def inc(self, key: str, delta: int = 1) -> int | None:
@@ -336,7 +344,7 @@ class CacheBridgeBackend(Operated, BaseCache):
         Atomic.  Such a new number has no expiry.  None while Redis is away.
         """
         operations, full_key = self._locate(key)
-        for _ in range(_INC_ATTEMPTS):
+        for _ in range(INC_ATTEMPTS):
             try:
                 return int(operations.incr(full_key, delta))
             except CounterUnavailableError:
@@ -356,15 +364,18 @@ class CacheBridgeBackend(Operated, BaseCache):
         Without a prefix every key of the database would match: then it raises
         UnsupportedOperationError unless CLEAR_FLUSHES_DB is set.
         """
-        prefix = self._prefix()
         if self._options.clear_flushes_db:
             return self._binding.coherent.flush_db()
+        return self._binding.coherent.clear(self._pattern_to_clear())
+
+    def _pattern_to_clear(self) -> KeyPattern:
+        prefix = self._prefix()
         if not prefix:
             raise UnsupportedOperationError(
                 "clear() would delete every key of the database: set CACHE_KEY_PREFIX, "
                 "or CLEAR_FLUSHES_DB in CACHE_BRIDGE to allow it."
             )
-        return self._binding.coherent.clear(pattern_of_prefix(prefix))
+        return pattern_of_prefix(prefix)
 
     # -- keys and timeouts -------------------------------------------------------------
 

@@ -14,22 +14,21 @@ from flask import (
     g,
     has_request_context,
     request,
-    session,
     url_for,
 )
-from werkzeug.datastructures import Headers, MultiDict
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
-from werkzeug.wrappers import Response as BaseResponse
 
 from cachebridge.core.entry import MISSING
 from cachebridge.errors import UncacheableError
+from cachebridge.flask_ext.exchanges import SessionCookie, exchange_of, shown_by
 from cachebridge.flask_ext.lookup import Run, find, renew
 from cachebridge.flask_ext.naming import positional_names
-from cachebridge.flask_ext.sharing import Exchange, obstacle_to_sharing
+from cachebridge.flask_ext.sharing import obstacle_to_sharing
 from cachebridge.flask_ext.signals import cache_view_hit, cache_view_miss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from flask import Response
 
@@ -37,10 +36,10 @@ if TYPE_CHECKING:
     from cachebridge.flask_ext.extension import Cache
     from cachebridge.flask_ext.responses import Timeout
 
-_log = logging.getLogger("cachebridge.flask")
+log = logging.getLogger("cachebridge.flask")
 _PATH_MARK: Final = "%s"
 _HIT_MARK: Final = "flask_caching_hit_cache"
-_CACHED_METHODS: Final = frozenset({"GET", "HEAD"})
+CACHED_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
 class CachedFunction:
@@ -84,12 +83,7 @@ class CachedFunction:
 
     def wrapper(self) -> Any:
         """Return the function that takes the decorated one's place."""
-
-        def decorated(*args: Any, **kwargs: Any) -> Any:
-            return self._call(args, kwargs)
-
-        update_wrapper(decorated, self._function)
-        wrapper: Any = decorated
+        wrapper: Any = update_wrapper(self._decorated(), self._function)
         wrapper.uncached = self._function
         wrapper.cache_timeout = self._timeout
         wrapper.make_cache_key = self.make_key
@@ -98,13 +92,22 @@ class CachedFunction:
 
     # -- one call ------------------------------------------------------------------
 
+    def _decorated(self) -> Callable[..., Any]:
+        def decorated(*args: Any, **kwargs: Any) -> Any:
+            return self._call(args, kwargs)
+
+        return decorated
+
+    def _run_function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._cache.run(self._function, args, kwargs)
+
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         cache, callbacks = self._cache, self._callbacks
-        run_function = partial(cache.run, self._function, args, kwargs)
+        run_function = partial(self._run_function, args, kwargs)
         if callbacks.before and callbacks.bypasses(self._function, args, kwargs):
             return run_function()
         acting_as = self._acting_method()
-        if acting_as not in _CACHED_METHODS:
+        if acting_as not in CACHED_METHODS:
             return run_function()
         try:
             key = self._key(args, kwargs)
@@ -112,31 +115,39 @@ class CachedFunction:
         except Exception:
             if cache.app.debug:
                 raise
-            _log.exception("no key for %s: it runs uncached", self._function)
+            log.exception("no key for %s: it runs uncached", self._function)
             return run_function()
         value = MISSING
         if not forced and not callbacks.on_hit:
             value = cache.cache.probe(key)
         if value is MISSING or value is None:
-            cookies = _SessionCookie()
-            run = Run(
-                function=partial(cookies.watch, run_function),
-                timeout=self._wrapper.cache_timeout,
-                cache_none=self._cache_none,
-                keeps=partial(self._keeps, cookies),
-                before=partial(self._tell, cache_view_miss, key, args, kwargs),
-                heeds_response=True,
-            )
+            cookies = SessionCookie()
+            run = self._new_run(key, args, kwargs)
+            run.function = partial(cookies.watch, run_function)
+            run.keeps = partial(self._keeps, cookies)
             is_unwanted = partial(self._is_unwanted, args=args, kwargs=kwargs)
             if acting_as == "HEAD":
                 value = self._read_only(key, run, forced, is_unwanted)
             else:
                 value = self._answer(key, run, forced, is_unwanted)
             if run.has_run:
-                return _returned(value)
-        if self._shows_hits or cache.enable_signals:
+                return returned(value)
+        return self._found(value, key, args, kwargs)
+
+    def _new_run(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        return Run(
+            timeout=self._wrapper.cache_timeout,
+            cache_none=self._cache_none,
+            before=partial(self._tell, cache_view_miss, key, args, kwargs),
+            heeds_response=True,
+        )
+
+    def _found(
+        self, value: Any, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self._shows_hits or self._cache.enable_signals:
             self._tell(cache_view_hit, key, args, kwargs)
-        return _returned(value)
+        return returned(value)
 
     def _acting_method(self) -> str:
         """Return GET to ask the cache and fill it, HEAD only to ask it, or neither."""
@@ -159,7 +170,7 @@ class CachedFunction:
         except UncacheableError:
             if run.result is MISSING or self._cache.app.debug:
                 raise
-            _log.exception("the result of %s is not kept", self._function)
+            log.exception("the result of %s is not kept", self._function)
             return run.result
         return value
 
@@ -168,7 +179,9 @@ class CachedFunction:
     ) -> Any:
         """Return what is kept, else what the function returns for this caller alone."""
         value = MISSING if forced else self._cache.cache.lookup(key)
-        return run()[0] if value is MISSING or is_unwanted(value) else value
+        if value is MISSING or is_unwanted(value):
+            return run.carry_out()[0]
+        return value
 
     def _is_unwanted(self, value: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
         if value is None and not self._cache_none:
@@ -186,30 +199,22 @@ class CachedFunction:
 
     # -- what may be kept ------------------------------------------------------------
 
-    def _keeps(self, cookies: _SessionCookie, result: Any) -> bool:
-        shown = result.get_response() if isinstance(result, HTTPException) else result
-        if not self._callbacks.keeps(shown):
-            return False
+    def _keeps(self, cookies: SessionCookie, result: Any) -> bool:
+        shown = shown_by(result)
+        return self._callbacks.keeps(shown) and self._may_be_shared(cookies, shown)
+
+    def _may_be_shared(self, cookies: SessionCookie, shown: Any) -> bool:
         if self._store_unshareable:
             return True
-        status, headers = _status_and_headers(shown)
-        in_view = has_request_context() and self._is_view()
-        obstacle = obstacle_to_sharing(
-            Exchange(
-                method=request.method if in_view else "GET",
-                has_authorization=in_view and "Authorization" in request.headers,
-                request_cache_control=(
-                    request.headers.get("Cache-Control", "") if in_view else ""
-                ),
-                status=status,
-                cache_control=", ".join(headers.getlist("Cache-Control")),
-                vary=", ".join(headers.getlist("Vary")),
-                sets_cookie="Set-Cookie" in headers or cookies.is_due,
-                own_key=self._has_own_keys,
-            )
+        exchange = exchange_of(
+            shown,
+            in_view=has_request_context() and self._is_view(),
+            sets_cookie=cookies.is_due,
+            own_key=self._has_own_keys,
         )
+        obstacle = obstacle_to_sharing(exchange)
         if obstacle is not None:
-            _log.debug("the result of %s is not kept: %s", self._function, obstacle)
+            log.debug("the result of %s is not kept: %s", self._function, obstacle)
         return obstacle is None
 
     def _is_view(self) -> bool:
@@ -236,10 +241,11 @@ class CachedFunction:
             return str(self._make_cache_key(*args, **kwargs))
         return str(self._wrapper.make_cache_key(*args, use_request=True, **kwargs))
 
-    def make_key(self, *args: Any, **kwargs: Any) -> str:
+    def make_key(self, *args: Any, **kwargs: Any) -> Any:
         """Return the key of a call with these arguments.
 
-        ``path`` and ``query_args`` stand for a request that there is not.
+        ``path`` and ``query_args`` stand for a request that there is not.  With a
+        ``key_prefix`` that is a coroutine function the key is to be awaited.
         """
         kwargs.update(zip(self._names, args, strict=False))
         path = query_args = None
@@ -247,7 +253,19 @@ class CachedFunction:
         if not use_request:
             path = kwargs.pop("path", None)
             query_args = kwargs.pop("query_args", None)
-        key = self._start_of_key(path, kwargs, use_request=use_request)
+        if inspect.iscoroutinefunction(self._key_prefix):
+            return self._whole_key_later(self._key_prefix, query_args)
+        start = self._start_of_key(path, kwargs, use_request=use_request)
+        if inspect.isawaitable(start):
+            return self._whole_key_later(lambda: start, query_args)
+        return self._whole_key(start, query_args)
+
+    async def _whole_key_later(
+        self, start: Callable[[], Awaitable[str]], query_args: Any
+    ) -> str:
+        return self._whole_key(await start(), query_args)
+
+    def _whole_key(self, start: str, query_args: Any) -> str:
         digest = None
         if self._query_string:
             pairs = (
@@ -261,11 +279,11 @@ class CachedFunction:
                 digest = self._new_hash(self._source_bytes())
             else:
                 digest.update(self._source_bytes())
-        return key if digest is None else f"{key}{digest.hexdigest()}"
+        return start if digest is None else f"{start}{digest.hexdigest()}"
 
     def _start_of_key(
         self, path: str | None, kwargs: dict[str, Any], *, use_request: bool
-    ) -> str:
+    ) -> Any:
         prefix = self._key_prefix
         if callable(prefix):
             return prefix()
@@ -303,56 +321,11 @@ def query_pairs(query_args: Any) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in items]
 
 
-class _SessionCookie:
-    """Tells whether a function changed the session, so that its response sets a cookie.
-
-    Flask adds the cookie to the response after the view has returned.
-    """
-
-    is_due = False
-
-    def watch(self, run_function: Callable[[], Any]) -> Any:
-        """Run a view; an HTTPException is returned, being an answer, too."""
-        was_due = self._session_is_modified()
-        try:
-            return run_function()
-        except HTTPException as exc:
-            return exc
-        finally:
-            self.is_due = not was_due and self._session_is_modified()
-
-    @staticmethod
-    def _session_is_modified() -> bool:
-        return has_request_context() and bool(getattr(session, "modified", False))
-
-
-def _returned(value: Any) -> Any:
+def returned(value: Any) -> Any:
     """Return a result, and raise the exception that is one."""
     if isinstance(value, HTTPException):
         raise value
     return value
-
-
-def _status_and_headers(result: Any) -> tuple[int, Headers]:
-    """Return what a view's result says about itself, in all the forms Flask takes."""
-    if isinstance(result, BaseResponse):
-        return result.status_code, result.headers
-    status: Any = 200
-    headers = Headers()
-    if isinstance(result, tuple) and result:
-        body, *rest = result
-        if isinstance(body, BaseResponse):
-            status, headers = body.status_code, Headers(body.headers)
-        for part in rest:
-            if isinstance(part, (int, str)):
-                status = part
-            elif isinstance(part, (Headers, dict, tuple, list)):
-                headers.update(part)
-    try:
-        code = int(status if isinstance(status, int) else status.split()[0])
-    except (ValueError, IndexError):
-        code = 200  # no view's result
-    return code, headers
 
 
 def _indicate(*, hit: bool) -> None:

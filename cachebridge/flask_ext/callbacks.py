@@ -14,7 +14,11 @@ _ONE: Final = 1
 
 
 class Callbacks:
-    """The conditions of one decorated function; each is asked for ``True`` itself."""
+    """The conditions of one decorated function; each is asked for ``True`` itself.
+
+    Those of a coroutine function are asked by the methods that begin with ``a``, and
+    may be coroutine functions.
+    """
 
     def __init__(
         self,
@@ -39,34 +43,80 @@ class Callbacks:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
     ) -> bool:
         """Tell whether the cache is to be left out of this call."""
+        return self._ask_unless(function, args, kwargs) is True
+
+    async def abypasses(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+    ) -> bool:
+        """See ``bypasses``."""
+        return await awaited(self._ask_unless(function, args, kwargs)) is True
+
+    def _ask_unless(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+    ) -> Any:
         unless = self._unless
         if not callable(unless):
             return False
-        if self._unless_takes:
-            return unless(function, *args, **kwargs) is True
-        return unless() is True
+        return unless(function, *args, **kwargs) if self._unless_takes else unless()
 
     def forces(self, args: tuple[Any, ...], kwargs: Any) -> bool:
         """Tell whether the function must run and its result replace what is kept."""
+        return self._ask_forced_update(args, kwargs) is True
+
+    async def aforces(self, args: tuple[Any, ...], kwargs: Any) -> bool:
+        """See ``forces``."""
+        return await awaited(self._ask_forced_update(args, kwargs)) is True
+
+    def _ask_forced_update(self, args: tuple[Any, ...], kwargs: Any) -> Any:
         forced_update = self._forced_update
         if not callable(forced_update):
             return False
         if self._forced_update_takes:
-            return forced_update(*args, **kwargs) is True
-        return forced_update() is True
+            return forced_update(*args, **kwargs)
+        return forced_update()
 
     def refuses(self, value: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
         """Tell whether the value that was found is stale."""
+        return self._ask_is_stale(value, args, kwargs) is True
+
+    async def arefuses(self, value: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
+        """See ``refuses``."""
+        return await awaited(self._ask_is_stale(value, args, kwargs)) is True
+
+    def _ask_is_stale(self, value: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         is_stale = self._is_stale
         if not callable(is_stale):
             return False
         if self._is_stale_takes > _ONE:
-            return is_stale(value, *args, **kwargs) is True
-        return is_stale(value) is True
+            return is_stale(value, *args, **kwargs)
+        return is_stale(value)
 
     def keeps(self, result: Any) -> bool:
         """Tell whether a result may be kept."""
         return self._response_filter is None or bool(self._response_filter(result))
+
+    async def akeeps(self, result: Any) -> bool:
+        """See ``keeps``."""
+        return self._response_filter is None or bool(
+            await awaited(self._response_filter(result))
+        )
+
+
+async def awaited(answer: Any) -> Any:
+    """Return an answer, that of a coroutine function once there is one."""
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def require_plain(function: Callable[..., Any], **callbacks: Any) -> None:
+    """Raise TypeError for a callback that a plain function could not await."""
+    if inspect.iscoroutinefunction(function):
+        return
+    for name, callback in callbacks.items():
+        if inspect.iscoroutinefunction(callback):
+            raise TypeError(
+                f"{name} is a coroutine function: only those of coroutine functions "
+                f"may be, and {function!r} is none"
+            )
 
 
 def _positional_count(function: Callable[..., Any] | None) -> int:

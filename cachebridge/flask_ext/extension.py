@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from flask import Flask, current_app, has_app_context
 
 from cachebridge.errors import ConfigError
+from cachebridge.flask_ext.acached import AsyncCachedFunction
+from cachebridge.flask_ext.aextension import (
+    AsyncMethods,
+    plain_key,
+    require_function,
+    with_owner,
+)
+from cachebridge.flask_ext.amemoize import AsyncMemoizedFunction
 from cachebridge.flask_ext.backend import CacheBridgeBackend
 from cachebridge.flask_ext.cached import CachedFunction
-from cachebridge.flask_ext.callbacks import Callbacks
+from cachebridge.flask_ext.callbacks import Callbacks, require_plain
 from cachebridge.flask_ext.config import (
     NOTHING,
     backend_settings,
@@ -21,8 +30,7 @@ from cachebridge.flask_ext.config import (
     merged,
 )
 from cachebridge.flask_ext.jinja import CACHE_ATTRIBUTE, CacheExtension
-from cachebridge.flask_ext.memoize import MemoizedFunction, forget_version
-from cachebridge.flask_ext.naming import positional_names
+from cachebridge.flask_ext.memoize import forget_version
 from cachebridge.flask_ext.null_backend import NullBackend
 from cachebridge.flask_ext.serializers import configured_serializer
 
@@ -41,12 +49,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Cache:
+class Cache(AsyncMethods):
     """A two-level cache for Flask; ``init_app`` may be called for several apps.
 
     The configuration is that of the app, then that of ``Cache``, then that of
     ``init_app``; the last one that has a key decides.  What is wrong with it raises
     ConfigError, a ValueError, naming the key and the valid ones.
+
+    The methods that begin with ``a`` are the same for tasks: ``docs/flask.md``.
     """
 
     app: Flask
@@ -226,7 +236,18 @@ class Cache:
         """
 
         def decorate(function: Callable[P, R]) -> Cached[P, R]:
-            decorated: Cached[P, R] = CachedFunction(
+            require_plain(
+                function,
+                unless=unless,
+                forced_update=forced_update,
+                is_stale=is_stale,
+                response_filter=response_filter,
+                make_cache_key=make_cache_key,
+                key_prefix=key_prefix,
+            )
+            is_async = inspect.iscoroutinefunction(function)
+            kind = AsyncCachedFunction if is_async else CachedFunction
+            decorated: Cached[P, R] = kind(
                 self,
                 function,
                 timeout=timeout,
@@ -260,7 +281,15 @@ class Cache:
         """Keep the results of a function by its arguments; see ``docs/flask.md``."""
 
         def decorate(function: Callable[P, R]) -> Memoized[P, R]:
-            decorated: Memoized[P, R] = MemoizedFunction(
+            require_plain(
+                function,
+                unless=unless,
+                forced_update=forced_update,
+                is_stale=is_stale,
+                response_filter=response_filter,
+                make_name=make_name,
+            )
+            decorated: Memoized[P, R] = AsyncMemoizedFunction(
                 self,
                 function,
                 timeout=timeout,
@@ -282,23 +311,24 @@ class Cache:
 
         Without ``path``, ``kwargs`` are the view's arguments.
         """
-        return self.delete(f.make_cache_key(path=path, query_args=query_args, **kwargs))
+        key = f.make_cache_key(path=path, query_args=query_args, **kwargs)
+        return self.delete(plain_key(key))
 
     def delete_memoized(self, f: Any, *args: Any, **kwargs: Any) -> None:
         """Delete what ``memoize`` keeps of one call; without arguments, of all calls.
 
         Of a bound method: of its object.
         """
-        _require_function(f)
+        require_function(f)
         if args or kwargs:
-            args = _with_owner(f, args)
+            args = with_owner(f, args)
             self.delete(f.make_cache_key(f.uncached, *args, **kwargs))
         else:
             forget_version(self.cache, f)
 
     def delete_memoized_verhash(self, f: Any, *_args: Any) -> None:
         """Delete what ``memoize`` keeps of all calls."""
-        _require_function(f)
+        require_function(f)
         forget_version(self.cache, f)
 
     # -- the state of the cache --------------------------------------------------------
@@ -346,19 +376,3 @@ def _warn_of_nothing(config: dict[str, Any]) -> None:
         warnings.warn(
             "CACHE_SERIALIZER has no effect with CACHE_TYPE NullCache.", stacklevel=3
         )
-
-
-def _require_function(f: object) -> None:
-    if not callable(f):
-        raise TypeError(f"a memoized function is needed, not {f!r}")
-
-
-def _with_owner(f: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Add the object of a bound method, unless the caller has given it."""
-    owner = getattr(f, "__self__", None)
-    if owner is None or isinstance(owner, type):
-        return args
-    names = positional_names(f.uncached)
-    if names[:1] != ["self"] or (args and args[0] is owner):
-        return args
-    return (owner, *args)

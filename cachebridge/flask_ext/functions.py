@@ -18,7 +18,7 @@ from typing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from cachebridge.flask_ext.responses import Timeout
 
@@ -47,6 +47,8 @@ class BoundMemoized(BoundCached[BoundP, R_co], Protocol[BoundP, R_co]):
     """A method under ``memoize``, of an object."""
 
     delete_memoized: Callable[[], None]
+    adelete_memoized: Callable[[], Coroutine[Any, Any, None]]
+    amake_cache_key: Callable[..., Coroutine[Any, Any, str]]
 
 
 class Cached(Protocol[P, R]):
@@ -81,6 +83,8 @@ class Memoized(Protocol[P, R]):
     cache_timeout: Timeout | None
     make_cache_key: Callable[..., str]
     delete_memoized: Callable[[], None]
+    adelete_memoized: Callable[[], Coroutine[Any, Any, None]]
+    amake_cache_key: Callable[..., Coroutine[Any, Any, str]]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return what is kept, else what the function returns."""

@@ -13,7 +13,7 @@ import logging
 import math
 import uuid
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cachebridge.core.entry import MISSING
 from cachebridge.errors import L2Error, UncacheableError
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
     Backend = CacheBridgeBackend | NullBackend
 
-_log = logging.getLogger("cachebridge.flask")
+log = logging.getLogger("cachebridge.flask")
 
 VERSION_MARK: Final = "_memver"
 _VERSION_CHARS: Final = 6
 _DIGEST_CHARS: Final = 16
-_SLACK: Final = 64
+SLACK: Final = 64
 """A version outlives its latest entry by this part of the timeout, at least a second:
 so seldom is its own timeout renewed, which drops the version from every L1."""
 
@@ -59,11 +59,20 @@ def forget_version(backend: Backend, function: Callable[..., Any]) -> None:
 
     By deleting the version: the next call makes a new one.
     """
+    backend.delete(_version_key_of(function))
+
+
+async def aforget_version(backend: Backend, function: Callable[..., Any]) -> None:
+    """See ``forget_version``."""
+    await backend.adelete(_version_key_of(function))
+
+
+def _version_key_of(function: Callable[..., Any]) -> str:
     memoized: MemoizedFunction | None = getattr(function, "__cachebridge__", None)
     whole, of_owner = function_namespace(function)
     if memoized is not None and memoized.ignores_owner:
         of_owner = None
-    backend.delete((of_owner or whole) + VERSION_MARK)
+    return (of_owner or whole) + VERSION_MARK
 
 
 class MemoizedFunction:
@@ -104,6 +113,19 @@ class MemoizedFunction:
 
     def wrapper(self) -> Any:
         """Return the function that takes the decorated one's place."""
+        wrapper: Any = update_wrapper(self._decorated(), self._function)
+        wrapper.uncached = self._function
+        wrapper.cache_timeout = self._timeout
+        wrapper.make_cache_key = self.make_key
+        wrapper.delete_memoized = partial(self._cache.delete_memoized, wrapper)
+        wrapper.adelete_memoized = partial(self._cache.adelete_memoized, wrapper)
+        wrapper.__cachebridge__ = self
+        self._wrapper = wrapper
+        return wrapper
+
+    # -- one call ------------------------------------------------------------------
+
+    def _decorated(self) -> Callable[..., Any]:
         cache, key_of = self._cache, self._key
         asks = self._callbacks.before or self._callbacks.on_hit
 
@@ -120,23 +142,16 @@ class MemoizedFunction:
                 return self._find(backend, key, args, kwargs)
             return value
 
-        update_wrapper(decorated, self._function)
-        wrapper: Any = decorated
-        wrapper.uncached = self._function
-        wrapper.cache_timeout = self._timeout
-        wrapper.make_cache_key = self.make_key
-        wrapper.delete_memoized = partial(cache.delete_memoized, wrapper)
-        wrapper.__cachebridge__ = self
-        self._wrapper = wrapper
-        return wrapper
+        return decorated
 
-    # -- one call ------------------------------------------------------------------
+    def _run_function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._cache.run(self._function, args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry a call out in full; an unsound one is the function's to refuse."""
         sound = self._shape.admits(args, kwargs)
         if not sound or self._callbacks.bypasses(self._function, args, kwargs):
-            return self._cache.run(self._function, args, kwargs)
+            return self._run_function(args, kwargs)
         backend = self._cache.cache
         try:
             forced = self._callbacks.forces(args, kwargs)
@@ -144,7 +159,7 @@ class MemoizedFunction:
         except Exception as exc:  # noqa: BLE001 it is raised, or logged
             return self._run_without_key(exc, args, kwargs)
         if forced:
-            run = self._run(key, args, kwargs)
+            run = self._new_run(key, args, kwargs)
             return self._done(backend, renew(backend, key, run), args)
         return self._find(backend, key, args, kwargs)
 
@@ -152,15 +167,18 @@ class MemoizedFunction:
         self, exc: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Run the function if what failed is a callable that the application gave."""
+        self._raise_or_log(exc)
+        return self._run_function(args, kwargs)
+
+    def _raise_or_log(self, exc: Exception) -> None:
         if self._cache.app.debug or isinstance(exc, (UncacheableError, L2Error)):
             raise exc
-        _log.error("no key for %s: it runs uncached", self._function, exc_info=exc)
-        return self._cache.run(self._function, args, kwargs)
+        log.error("no key for %s: it runs uncached", self._function, exc_info=exc)
 
     def _find(
         self, backend: Backend, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        run = self._run(key, args, kwargs)
+        run = self._new_run(key, args, kwargs)
         value = find(backend, key, run)
         if not run.has_run and self._is_unwanted(value, args, kwargs):
             value = renew(backend, key, run)
@@ -169,9 +187,9 @@ class MemoizedFunction:
         self._tell(cache_memoize_hit, key, args, kwargs)
         return value
 
-    def _run(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+    def _new_run(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
         return Run(
-            function=partial(self._cache.run, self._function, args, kwargs),
+            function=partial(self._run_function, args, kwargs),
             timeout=self._wrapper.cache_timeout,
             cache_none=self._cache_none,
             keeps=self._callbacks.keeps,
@@ -188,7 +206,7 @@ class MemoizedFunction:
         timeout = self._version_timeout(backend)
         if timeout > 0:
             for key in self._version_keys(args):
-                backend.keep_alive(key, timeout, timeout / (_SLACK + 1))
+                backend.keep_alive(key, timeout, timeout / (SLACK + 1))
         return value
 
     def _tell(
@@ -204,9 +222,15 @@ class MemoizedFunction:
 
     def make_key(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
         """Return the key of a call; ``f`` is the undecorated function."""
+        if inspect.iscoroutinefunction(self._make_name):
+            raise TypeError("make_name is a coroutine function: await the key")
+        return self._of(f)._key(self._cache.cache, args, kwargs)  # noqa: SLF001 its own
+
+    def _of(self, f: Callable[..., Any]) -> Self:
+        """Return what is known about a function that is decorated the same way."""
         if f is self._function:
-            return self._key(self._cache.cache, args, kwargs)
-        other = MemoizedFunction(
+            return self
+        return type(self)(
             self._cache,
             f,
             timeout=self._timeout,
@@ -217,20 +241,27 @@ class MemoizedFunction:
             source_check=self._source_check,
             args_to_ignore=self._args_to_ignore,
         )
-        return other.make_key(f, *args, **kwargs)
 
     def _key(
         self, backend: Backend, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> str:
-        if self._shape.owner:
-            self._require_owner(args)
-        version = MISSING if self._has_owner else backend.probe(self._version_key)
+        version = self._version_at_hand(backend, args)
         if version is MISSING:
             version = self._versions(backend, args)
-        namespace = self._namespace
+        name = self._namespace
         if self._make_name is not None:
-            namespace = self._make_name(namespace)
-        text = f"{namespace}{self._shape.text(args, kwargs)}"
+            name = self._make_name(name)
+        return self._key_of(name, version, args, kwargs)
+
+    def _version_at_hand(self, backend: Backend, args: tuple[Any, ...]) -> Any:
+        if self._shape.owner:
+            self._require_owner(args)
+        return MISSING if self._has_owner else backend.probe(self._version_key)
+
+    def _key_of(
+        self, name: str, version: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str:
+        text = f"{name}{self._shape.text(args, kwargs)}"
         return f"{self._digest(text)}{version}"
 
     def _require_owner(self, args: tuple[Any, ...]) -> None:
@@ -261,13 +292,13 @@ class MemoizedFunction:
     def _versions(self, backend: Backend, args: tuple[Any, ...]) -> str:
         """Return the versions, made if there are none; all processes agree on them."""
         keys = self._version_keys(args)
-        found = [backend.probe(key) for key in keys]
+        found: list[Any] = [backend.probe(key) for key in keys]
         if MISSING in found:
             found = backend.get_many(*keys)
-        return "".join(
-            version if type(version) is str else self._new_version(backend, key)
-            for key, version in zip(keys, found, strict=True)
-        )
+        for position, version in enumerate(found):
+            if type(version) is not str:
+                found[position] = self._new_version(backend, keys[position])
+        return "".join(found)
 
     def _new_version(self, backend: Backend, key: str) -> str:
         """Make a version, or take that of whoever was faster."""
@@ -275,14 +306,14 @@ class MemoizedFunction:
         version = new_version()
         kept = backend.load_here(key, lambda: version, timeout)
         if kept == version and timeout > 0:
-            backend.keep_alive(key, timeout, timeout / (_SLACK + 1), is_new=True)
+            backend.keep_alive(key, timeout, timeout / (SLACK + 1), is_new=True)
         return str(kept)
 
     def _version_timeout(self, backend: Backend) -> int:
         """Return the timeout of a version, in whole seconds as cachelib has them."""
         own = whole_seconds(self._wrapper_timeout())
         seconds = backend.default_timeout if own is None else own
-        return math.ceil(seconds * (_SLACK + 1) / _SLACK)
+        return math.ceil(seconds * (SLACK + 1) / SLACK)
 
     def _wrapper_timeout(self) -> Timeout | None:
         wrapper = getattr(self, "_wrapper", None)

@@ -70,6 +70,8 @@ class Plain(ast.NodeTransformer):
             link, *rest = node.args
             method = ast.Attribute(value=link, attr=name, ctx=ast.Load())
             return ast.Call(func=method, args=rest, keywords=node.keywords)
+        if name == "awaited":
+            return node.args[0]
         if name == "loaded_by":
             return ast.Call(func=node.args[0], args=[], keywords=[])
         return node
@@ -140,6 +142,55 @@ def test_adapters(plain, tasks, class_name):
     plain = functions_of(plain, class_name)
     for name in names.values():
         compare(plain[name, False], tasks[name, True], name)
+
+
+FLASK = {
+    "backend.py abackend.py": set(),
+    "extension.py aextension.py": {"delete_cached"},
+    "cached.py acached.py": {"_run_function"},
+    "memoize.py amemoize.py": {"_run_function", "_new_run", "make_key"},
+    "memoize.py memoize.py": set(),
+    "lookup.py lookup.py": set(),
+    "callbacks.py callbacks.py": set(),
+    "exchanges.py exchanges.py": set(),
+}
+"""Modules of the Flask adapter, and what of them is not the same in both."""
+
+
+def plain_name(name):
+    """Return ``get`` for ``aget`` and ``_call`` for ``_acall``."""
+    return name[1:] if name.startswith("a") else f"_{name[2:]}"
+
+
+def flask_pairs(pair):
+    """Return the plain functions of a pair of modules by the names of their twins."""
+    plain, tasks = ({name for name, _ in functions_of(path)} for path in pair)
+    return {
+        name: plain_name(name)
+        for name in tasks
+        if name.startswith(("a", "_a")) and plain_name(name) in plain
+    }
+
+
+def test_the_flask_adapter():
+    """What begins with ``a`` is what stands without it, in the decorators, too."""
+    pairs = {
+        tuple(f"flask_ext/{name}" for name in pair.split()): apart
+        for pair, apart in FLASK.items()
+    }
+    renamed = {"amake_cache_key": "make_cache_key"}
+    for pair in pairs:
+        renamed |= flask_pairs(pair)
+    compared = 0
+    for pair, apart in pairs.items():
+        names = set(flask_pairs(pair).values()) - apart
+        plain, tasks = functions_of(pair[0]), functions_of(pair[1], None, renamed)
+        for name in names:
+            one = plain[name, False]
+            other = tasks.get((name, True)) or tasks[name, False]
+            compare(one, other, f"{name} of {pair[1]}")
+            compared += 1
+    assert compared >= 45
 
 
 def test_within_one_class():

@@ -22,6 +22,25 @@ def everything() -> list[int]:
     return []
 
 
+@cache.memoize(60)
+async def weight(product: int) -> float:
+    return float(product)
+
+
+@cache.cached(timeout=60, key_prefix="later")
+async def later() -> list[int]:
+    return []
+
+
+async def use() -> None:
+    assert_type(await weight(1), float)
+    assert_type(await later(), list[int])
+    await weight.adelete_memoized()
+    await cache.adelete_memoized(weight, 1)
+    await Shop().stock.adelete_memoized()
+    await weight("1")  # type: ignore[arg-type]
+
+
 class Shop:
     @cache.memoize(60)
     def stock(self, product: int) -> int:
