@@ -235,7 +235,10 @@ class Bench:
         wrong: list[str] = []
 
         def all_agree() -> bool:
-            wrong[:] = self._disagreements()
+            try:
+                wrong[:] = self._disagreements()
+            except L2Error as exc:  # a slow machine: asked again, not forgiven
+                wrong[:] = [f"not answered: {exc}"]
             return not wrong
 
         with suppress(AssertionError):
