@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 LOAD: Final = "load"
 _GRACE_S: Final = 0.002
+NEVER: Final = -1
+"""As good as of no time: nobody can follow."""
 
 
 class Load:
@@ -59,8 +61,13 @@ class Load:
         """What has happened here to the key since the loader began."""
 
     def _begin_request(self) -> None:
-        """Note that what L2 answers now is as good as of now."""
-        self._flight.as_of = self._flight.tick()
+        """Note that what L2 answers now is as good as of now.
+
+        Unless it is owed a delete of the key: then its answer is for nobody else.
+        """
+        debts = self._engine.outage.debts
+        doubted = bool(debts) and debts.concern((self._key,))
+        self._flight.as_of = NEVER if doubted else self._flight.tick()
 
     def _alone(self) -> dict[str, Any]:
         """Return the terms of this load for another that nobody can follow."""
@@ -128,6 +135,8 @@ class Load:
     def _settle(self, write: Write | Direct, reply: LoadReply) -> None:
         """Note whether L2 has taken what was loaded."""
         self._lease = None
+        if not self._watch.is_undisturbed(own_writes=1):
+            write.withdraw()  # a write that L2 knows nothing of has overtaken it
         if not reply.stored:
             write.withdraw()
             self._engine.retract_message(write)
@@ -146,7 +155,7 @@ class Load:
     def _store_away(self, fill: Fill | Direct, key: str, result: Result) -> None:
         """Let L1 have what was loaded without L2, until that is back."""
         if self._watch.is_undisturbed():
-            self._begin_request()
+            self._flight.as_of = self._flight.tick()
         values = self._means.values
         if result.raw is not None and result.ttl_ms != 0:
             values.take_loaded(fill, key, result.value, result.raw, result.ttl_ms)
