@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from itertools import count
+from typing import TypeVar
 
 import pytest
 from django.conf import settings
@@ -46,6 +47,32 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that parallel processes end at the same time."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
+    """With CI=true nothing is skipped: what a test needs is there, or it fails."""
+    return _unexcused((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[
+    None, pytest.CollectReport, pytest.CollectReport
+]:
+    """The same for modules that skip themselves."""
+    return _unexcused((yield))
+
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def _unexcused(report: Report) -> Report:
+    if report.skipped and os.environ.get("CI") == "true":
+        report.longrepr = f"skipped with CI=true: {report.longrepr}"
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(scope="session")

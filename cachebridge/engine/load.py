@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +36,7 @@ NEVER: Final = -1
 """As good as of no time: nobody can follow."""
 
 
-class Load:
+class Load(ABC):
     """A key, its loader, and what becomes of its lease."""
 
     def __init__(
@@ -117,8 +118,9 @@ class Load:
         finally:
             self._watch.end()
 
+    @abstractmethod
     def _abandon(self, lease: Look) -> None:
-        raise NotImplementedError
+        """Give the lease back of a load that is broken off."""
 
     def _longest_wait_s(self, lease_s: float, attempt: int) -> float:
         """Return how long to wait for another's load before looking again."""

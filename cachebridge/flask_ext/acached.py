@@ -54,9 +54,9 @@ class AsyncCachedFunction(CachedFunction):
             value = cache.cache.probe(key)
         if value is MISSING or value is None:
             cookies = SessionCookie()
-            run = self._new_run(key, args, kwargs)
-            run.function = partial(cookies.awatch, run_function)
-            run.keeps = partial(self._akeeps, cookies)
+            function = partial(cookies.awatch, run_function)
+            keeps = partial(self._akeeps, cookies)
+            run = self._new_run(function, keeps, key, args, kwargs)
             is_unwanted = partial(self._ais_unwanted, args=args, kwargs=kwargs)
             if acting_as == "HEAD":
                 value = await self._aread_only(key, run, forced, is_unwanted)

@@ -96,10 +96,8 @@ class AsyncMemoizedFunction(MemoizedFunction):
         return value
 
     def _anew_run(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-        run = self._new_run(key, args, kwargs)
-        run.function = partial(self._arun_function, args, kwargs)
-        run.keeps = self._callbacks.akeeps
-        return run
+        function = partial(self._arun_function, args, kwargs)
+        return self._run_of(function, self._callbacks.akeeps, key, args, kwargs)
 
     async def _ais_unwanted(
         self, value: Any, args: tuple[Any, ...], kwargs: Any

@@ -122,9 +122,9 @@ class CachedFunction:
             value = cache.cache.probe(key)
         if value is MISSING or value is None:
             cookies = SessionCookie()
-            run = self._new_run(key, args, kwargs)
-            run.function = partial(cookies.watch, run_function)
-            run.keeps = partial(self._keeps, cookies)
+            function = partial(cookies.watch, run_function)
+            keeps = partial(self._keeps, cookies)
+            run = self._new_run(function, keeps, key, args, kwargs)
             is_unwanted = partial(self._is_unwanted, args=args, kwargs=kwargs)
             if acting_as == "HEAD":
                 value = self._read_only(key, run, forced, is_unwanted)
@@ -134,8 +134,17 @@ class CachedFunction:
                 return returned(value)
         return self._found(value, key, args, kwargs)
 
-    def _new_run(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+    def _new_run(
+        self,
+        function: Callable[[], Any],
+        keeps: Callable[[Any], Any],
+        key: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Run:
         return Run(
+            function=function,
+            keeps=keeps,
             timeout=self._wrapper.cache_timeout,
             cache_none=self._cache_none,
             before=partial(self._tell, cache_view_miss, key, args, kwargs),

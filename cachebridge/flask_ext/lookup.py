@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     Backend = CacheBridgeBackend | NullBackend
 
 
-def _not_given(*_args: Any) -> Any:
-    raise NotImplementedError
-
-
 @dataclass(slots=True)
 class Run:
     """How to run a decorated function in one call, and what came of it.
@@ -35,13 +31,13 @@ class Run:
     ``function`` and ``keeps`` are coroutine functions for ``acarry_out``.
     """
 
+    function: Callable[[], Any]
+    keeps: Callable[[Any], Any]
+    """Whether a result may be kept."""
     timeout: Timeout | None
     cache_none: bool
     before: Callable[[], object]
     """Told that the function is about to run."""
-    function: Callable[[], Any] = _not_given
-    keeps: Callable[[Any], Any] = _not_given
-    """Whether a result may be kept."""
     heeds_response: bool = False
     """Whether a CachedResponse has a say in the timeout."""
     has_run: bool = False

@@ -188,11 +188,22 @@ class MemoizedFunction:
         return value
 
     def _new_run(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        function = partial(self._run_function, args, kwargs)
+        return self._run_of(function, self._callbacks.keeps, key, args, kwargs)
+
+    def _run_of(
+        self,
+        function: Callable[[], Any],
+        keeps: Callable[[Any], Any],
+        key: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Run:
         return Run(
-            function=partial(self._run_function, args, kwargs),
+            function=function,
+            keeps=keeps,
             timeout=self._wrapper.cache_timeout,
             cache_none=self._cache_none,
-            keeps=self._callbacks.keeps,
             before=partial(self._tell, cache_memoize_miss, key, args, kwargs),
         )
 

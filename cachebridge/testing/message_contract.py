@@ -65,12 +65,12 @@ class L2MessageContract:
     @pytest.fixture
     def store(self) -> L2Store:
         """Return the store under test, over an empty database."""
-        raise NotImplementedError("a subclass provides the fixture 'store'")
+        pytest.fail("a subclass provides the fixture 'store'")
 
     @pytest.fixture
     def published(self) -> Published:
         """Return a function that gives the messages published since its last call."""
-        raise NotImplementedError("a subclass provides the fixture 'published'")
+        pytest.fail("a subclass provides the fixture 'published'")
 
     # -- messages ----------------------------------------------------------------
 
