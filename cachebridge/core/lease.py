@@ -75,6 +75,18 @@ class Look(NamedTuple):
     """The decoded value, where the engine has needed it already."""
 
 
+class LoadedRaw(NamedTuple):
+    """A loaded value as a store takes it; milliseconds."""
+
+    raw: bytes
+    ttl_ms: int | None
+    """None is without expiry."""
+    keep_ms: int = 0
+    """How long a copy serves past the TTL."""
+    cost_ms: int = 0
+    """How long the load took; 0 if nobody will want to know."""
+
+
 class LoadReply(NamedTuple):
     """The answer to a loaded value: stored, or what was there instead."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from cachebridge.core.entry import ABSENT, MISSING
-from cachebridge.core.lease import Look, LookState, LookTerms
+from cachebridge.core.lease import LoadedRaw, Look, LookState, LookTerms
 from cachebridge.core.plans import Plan, Step
 from cachebridge.errors import L2Error
 
@@ -81,6 +81,14 @@ class Result(NamedTuple):
     cost_ms: int = 0
     is_shared: bool = True
     error: BaseException | None = None
+
+
+def loaded_raw(result: Result, terms: LoadTerms) -> LoadedRaw:
+    """Return what a store is to keep of a value that was loaded on these terms."""
+    if result.raw is None:
+        raise AssertionError("absence is stored by store_absent")
+    cost_ms = result.cost_ms if terms.early_refresh else 0
+    return LoadedRaw(result.raw, result.ttl_ms, terms.keep_ms, cost_ms)
 
 
 class Outcome(NamedTuple):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachebridge.core.entry import MISSING
 from cachebridge.core.lease import LoadReply, Look, LookState
-from cachebridge.core.loading import LoaderError, Result, refresh_plan
+from cachebridge.core.loading import LoaderError, Result, loaded_raw, refresh_plan
 from cachebridge.engine.arefresh import loaded_by, loader_for_thread
 from cachebridge.engine.drive import drive_async
 from cachebridge.engine.flights import begin_leading_nothing
@@ -92,15 +92,8 @@ class AsyncLoadRun(Load):
             else:
                 items, encoded = {key: result.value}, {key: result.raw}
                 operations.values.offer(write, items, encoded, result.ttl_ms)
-                reply = await operations.l2.store_loaded(
-                    key,
-                    result.raw,
-                    result.ttl_ms,
-                    look,
-                    keep_ms=terms.keep_ms,
-                    cost_ms=result.cost_ms if terms.early_refresh else 0,
-                    message=message,
-                )
+                loaded = loaded_raw(result, terms)
+                reply = await operations.l2.store_loaded(key, loaded, look, message)
             self._settle(write, reply)
         if self._engine.outage.refusals:
             self._engine.outage.accepted(LOAD)

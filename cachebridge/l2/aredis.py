@@ -15,7 +15,7 @@ from cachebridge.l2.server import ScriptsRefusedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cachebridge.core.lease import LookTerms
+    from cachebridge.core.lease import LoadedRaw, LookTerms
     from cachebridge.l2.aclient import AsyncClient
     from cachebridge.l2.base import Ttl
 
@@ -121,31 +121,16 @@ class AsyncRedisStore:
         return Look(state, raw, ttl_ms, token=token)
 
     async def store_loaded(
-        self,
-        key: str,
-        raw: bytes,
-        ttl_ms: int | None,
-        look: Look,
-        *,
-        keep_ms: int,
-        cost_ms: int,
-        message: bytes | None,
+        self, key: str, loaded: LoadedRaw, look: Look, message: bytes | None
     ) -> LoadReply:
         """Set a loaded value; without a generation it is added if there is none."""
         if look.generation and self._client.has_scripts:
             request = load_scripts.store_loaded(
-                encode_key(key),
-                raw,
-                ttl_ms,
-                look,
-                keep_ms=keep_ms,
-                cost_ms=cost_ms,
-                channel=self._channel,
-                message=message,
+                encode_key(key), loaded, look, self._channel, message
             )
             with suppress(ScriptsRefusedError):
                 return load_scripts.read_load_reply(await self._client.run(request))
-        if await self.add(key, raw, ttl_ms, message):
+        if await self.add(key, loaded.raw, loaded.ttl_ms, message):
             return LoadReply(stored=True)
         return LoadReply(False, *(await self.get(key)))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cachebridge.core.lease import LoadReply, Look, LookTerms
+    from cachebridge.core.lease import LoadedRaw, LoadReply, Look, LookTerms
 
 NOT_AN_INTEGER: Final = "not an integer"
 """Answer of ``incr`` when the stored value is not a 64-bit integer or would not be."""
@@ -76,20 +76,11 @@ class L2Store(Protocol):
         """
 
     def store_loaded(
-        self,
-        key: str,
-        raw: bytes,
-        ttl_ms: int | None,
-        look: Look,
-        *,
-        keep_ms: int,
-        cost_ms: int,
-        message: bytes | None,
+        self, key: str, loaded: LoadedRaw, look: Look, message: bytes | None
     ) -> LoadReply:
         """Set a loaded value if its generation still holds, and end the lease.
 
-        A value that appeared meanwhile (``look`` found none) stays.  With ``keep_ms`` a
-        copy serves for so long past the TTL.
+        A value that appeared meanwhile (``look`` found none) stays.
         """
 
     def store_absent(
@@ -177,15 +168,7 @@ class AsyncL2Store(Protocol):
         """See ``L2Store``."""
 
     async def store_loaded(
-        self,
-        key: str,
-        raw: bytes,
-        ttl_ms: int | None,
-        look: Look,
-        *,
-        keep_ms: int,
-        cost_ms: int,
-        message: bytes | None,
+        self, key: str, loaded: LoadedRaw, look: Look, message: bytes | None
     ) -> LoadReply:
         """See ``L2Store``."""
 

@@ -14,7 +14,7 @@ from cachebridge.core.lease import RECORD_MS, RECORD_SUFFIX, Look, LookState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cachebridge.core.lease import LookTerms
+    from cachebridge.core.lease import LoadedRaw, LookTerms
 
 SWEEP: Final = 4
 _NO_LEASE: Final = float("-inf")
@@ -117,10 +117,9 @@ class LoadRecords:
         age_s = now - record.copy_expired_at
         return record.copy if age_s * 1000 <= max_age_ms else None
 
-    def remember(
-        self, key: str, raw: bytes, ttl_ms: int | None, *, keep_ms: int, cost_ms: int
-    ) -> None:
+    def remember(self, key: str, loaded: LoadedRaw) -> None:
         """Keep what a stored value leaves: its cost, and a copy for later."""
+        raw, ttl_ms, keep_ms, cost_ms = loaded
         if ttl_ms is None or not (keep_ms or cost_ms):
             return
         expires = self._clock() + ttl_ms / 1000

@@ -30,7 +30,7 @@ from cachebridge.core.lease import (
 from cachebridge.l2.commands import Request, Script, call_script, make_script
 
 if TYPE_CHECKING:
-    from cachebridge.core.lease import LookTerms
+    from cachebridge.core.lease import LoadedRaw, LookTerms
 
 
 def look(key: bytes, token: bytes, terms: LookTerms) -> Request:
@@ -54,25 +54,17 @@ def read_look(reply: list[Any], token: bytes) -> Look:
 
 
 def store_loaded(
-    key: bytes,
-    raw: bytes,
-    ttl_ms: int | None,
-    look: Look,
-    *,
-    keep_ms: int,
-    cost_ms: int,
-    channel: bytes,
-    message: bytes | None,
+    key: bytes, loaded: LoadedRaw, look: Look, channel: bytes, message: bytes | None
 ) -> Request:
     """SET under the generation of ``look``.  Not sent twice: it would see itself."""
     args = (
         channel,
         message or b"",
         look.generation,
-        raw,
-        b"" if ttl_ms is None else b"%d" % ttl_ms,
-        b"%d" % keep_ms,
-        b"%d" % cost_ms,
+        loaded.raw,
+        b"" if loaded.ttl_ms is None else b"%d" % loaded.ttl_ms,
+        b"%d" % loaded.keep_ms,
+        b"%d" % loaded.cost_ms,
         b"" if look.raw is not None else b"1",
     )
     return call_script(STORE_LOADED, (key,), args, idempotent=False)

@@ -22,7 +22,7 @@ from cachebridge.l2.load_records import LoadRecords
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cachebridge.core.lease import Look, LookTerms
+    from cachebridge.core.lease import LoadedRaw, Look, LookTerms
     from cachebridge.l2.base import Ttl
 
 INT64: Final = range(-(2**63), 2**63)
@@ -194,23 +194,15 @@ class MemoryStore:
             return self._server.loads.look(key, *self.get(key), token, terms)
 
     def store_loaded(
-        self,
-        key: str,
-        raw: bytes,
-        ttl_ms: int | None,
-        look: Look,
-        *,
-        keep_ms: int,
-        cost_ms: int,
-        message: bytes | None,
+        self, key: str, loaded: LoadedRaw, look: Look, message: bytes | None
     ) -> LoadReply:
         """Set a loaded value under its generation."""
         server = self._server
         with server.lock:
             if self._is_refused(key, look):
                 return LoadReply(False, *self.get(key))
-            self.store([(key, raw)], ttl_ms, message)
-            server.loads.remember(key, raw, ttl_ms, keep_ms=keep_ms, cost_ms=cost_ms)
+            self.store([(key, loaded.raw)], loaded.ttl_ms, message)
+            server.loads.remember(key, loaded)
             return LoadReply(stored=True)
 
     def store_absent(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from cachebridge.core.lease import LoadReply, Look, LookState, LookTerms
+from cachebridge.core.lease import LoadedRaw, LoadReply, Look, LookState, LookTerms
 from cachebridge.testing.message_contract import MESSAGE, MINUTE_MS, Published
 
 if TYPE_CHECKING:
@@ -40,9 +40,8 @@ class L2LoadContract:
         cost_ms: int = 0,
         message: bytes | None = None,
     ) -> LoadReply:
-        return store.store_loaded(
-            "k", raw, ttl_ms, look, keep_ms=keep_ms, cost_ms=cost_ms, message=message
-        )
+        loaded = LoadedRaw(raw, ttl_ms, keep_ms, cost_ms)
+        return store.store_loaded("k", loaded, look, message)
 
     def _leave_copy(self, store: L2Store) -> None:
         """Let a loaded value expire and leave its copy."""
