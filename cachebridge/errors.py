@@ -19,6 +19,8 @@ missing right, a full or loading server.  What the server or the socket said is 
 
 from __future__ import annotations
 
+from typing import Self
+
 __all__ = [
     "CacheBridgeError",
     "ConfigError",
@@ -44,6 +46,13 @@ class L2Error(CacheBridgeError):
 
     is_permanent: bool = False
     """Whether it will refuse this for as long as the account lacks the right."""
+
+    def again(self) -> Self:
+        """Return the same error for another caller, who has a traceback of its own."""
+        twin = type(self)(*self.args)
+        twin.is_permanent = self.is_permanent
+        twin.__cause__ = self.__cause__
+        return twin
 
 
 class L2UnavailableError(L2Error):

@@ -120,8 +120,7 @@ class Debts:
                 return
             if self._failure is not None and self._failures != asked:
                 # Somebody else has tried since: all who wait would, one by one.
-                failure = self._failure
-                raise type(failure)(*failure.args) from failure.__cause__
+                raise self._failure.again()
             try:
                 self._pay(delete, clear, flush)
             except L2Error as exc:

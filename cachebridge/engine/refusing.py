@@ -23,8 +23,7 @@ class Refusing:
         return self._refuse
 
     def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
-        failure = self._failure
-        raise type(failure)(*failure.args) from failure.__cause__
+        raise self._failure.again()
 
 
 class AsyncRefusing(Refusing):
