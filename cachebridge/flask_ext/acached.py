@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from cachebridge.core.entry import MISSING
 from cachebridge.errors import UncacheableError
 from cachebridge.flask_ext.cached import CACHED_METHODS, CachedFunction, log, returned
-from cachebridge.flask_ext.callbacks import awaited
+from cachebridge.flask_ext.callbacks import awaited, plain_key
 from cachebridge.flask_ext.exchanges import SessionCookie, shown_by
 from cachebridge.flask_ext.lookup import Run, afind, arenew
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 
 class AsyncCachedFunction(CachedFunction):
@@ -108,9 +108,11 @@ class AsyncCachedFunction(CachedFunction):
 
     async def _akey(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         if self._make_cache_key is not None:
-            return str(await awaited(self._make_cache_key(*args, **kwargs)))
-        return str(
-            await awaited(
-                self._wrapper.make_cache_key(*args, use_request=True, **kwargs)
-            )
-        )
+            return plain_key(await awaited(self._make_cache_key(*args, **kwargs)))
+        make_key = self._wrapper.make_cache_key
+        return plain_key(await awaited(make_key(*args, use_request=True, **kwargs)))
+
+    async def _whole_key_later(
+        self, start: Callable[[], Awaitable[str]], query_args: Any
+    ) -> str:
+        return self._whole_key(await start(), query_args)

@@ -5,7 +5,6 @@ The twins of those in ``extension.py``; a test compares them.
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.flask_ext.callbacks import awaited
@@ -132,16 +131,6 @@ class AsyncMethods:
         """See ``delete_memoized_verhash``."""
         require_function(f)
         await aforget_version(self.cache, f)
-
-
-def plain_key(key: Any) -> Any:
-    """Return a key; TypeError for one that only a task can have."""
-    if inspect.iscoroutine(key):
-        key.close()
-        raise TypeError(
-            "key_prefix is a coroutine function: use the method that begins with a"
-        )
-    return key
 
 
 def require_function(f: object) -> None:

@@ -57,11 +57,6 @@ class CallShape:
             self._defaults[count:] for count in range(len(self.names) + 1)
         )
 
-    @property
-    def ignores_owner(self) -> bool:
-        """Whether a method's entries are those of its class, not of one object."""
-        return "self" in self._ignored
-
     def admits(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Tell whether the call has every argument it needs, and none in two ways.
 

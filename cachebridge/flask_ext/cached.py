@@ -21,6 +21,7 @@ from werkzeug.exceptions import HTTPException
 
 from cachebridge.core.entry import MISSING
 from cachebridge.errors import UncacheableError
+from cachebridge.flask_ext.callbacks import at_once, plain_key
 from cachebridge.flask_ext.exchanges import SessionCookie, exchange_of, shown_by
 from cachebridge.flask_ext.lookup import Run, find, renew
 from cachebridge.flask_ext.naming import positional_names
@@ -99,7 +100,7 @@ class CachedFunction:
         return decorated
 
     def _run_function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._cache.run(self._function, args, kwargs)
+        return self._function(*args, **kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         cache, callbacks = self._cache, self._callbacks
@@ -233,22 +234,25 @@ class CachedFunction:
         if request.endpoint is None:
             return False
         view = current_app.view_functions.get(request.endpoint)
+        # Around the whole view, or, in a class, around one of its methods.
         view_class = getattr(view, "view_class", None)
-        if view_class is not None:
-            name = self._function.__name__
-            view = getattr(view_class, name, None)
-        while view is not None:
-            if view is self._wrapper:
-                return True
-            view = getattr(view, "__wrapped__", None)
-        return False
+        name = getattr(self._function, "__name__", "")
+        method = getattr(view_class, name, None)
+        return self._is_within(view) or self._is_within(method)
+
+    def _is_within(self, function: Any) -> bool:
+        """Tell whether the wrapper is the function, or what it wraps."""
+        while function is not None and function is not self._wrapper:
+            function = getattr(function, "__wrapped__", None)
+        return function is not None
 
     # -- keys ------------------------------------------------------------------------
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         if self._make_cache_key is not None:
-            return str(self._make_cache_key(*args, **kwargs))
-        return str(self._wrapper.make_cache_key(*args, use_request=True, **kwargs))
+            return plain_key(self._make_cache_key(*args, **kwargs))
+        make_key = self._wrapper.make_cache_key
+        return plain_key(make_key(*args, use_request=True, **kwargs))
 
     def make_key(self, *args: Any, **kwargs: Any) -> Any:
         """Return the key of a call with these arguments.
@@ -269,10 +273,11 @@ class CachedFunction:
             return self._whole_key_later(lambda: start, query_args)
         return self._whole_key(start, query_args)
 
-    async def _whole_key_later(
+    def _whole_key_later(
         self, start: Callable[[], Awaitable[str]], query_args: Any
-    ) -> str:
-        return self._whole_key(await start(), query_args)
+    ) -> Any:
+        """Return the key once its start is there: of a plain function, never."""
+        return self._whole_key(at_once(start()), query_args)
 
     def _whole_key(self, start: str, query_args: Any) -> str:
         digest = None

@@ -43,7 +43,7 @@ class Callbacks:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
     ) -> bool:
         """Tell whether the cache is to be left out of this call."""
-        return self._ask_unless(function, args, kwargs) is True
+        return at_once(self._ask_unless(function, args, kwargs)) is True
 
     async def abypasses(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
@@ -61,7 +61,7 @@ class Callbacks:
 
     def forces(self, args: tuple[Any, ...], kwargs: Any) -> bool:
         """Tell whether the function must run and its result replace what is kept."""
-        return self._ask_forced_update(args, kwargs) is True
+        return at_once(self._ask_forced_update(args, kwargs)) is True
 
     async def aforces(self, args: tuple[Any, ...], kwargs: Any) -> bool:
         """See ``forces``."""
@@ -77,7 +77,7 @@ class Callbacks:
 
     def refuses(self, value: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
         """Tell whether the value that was found is stale."""
-        return self._ask_is_stale(value, args, kwargs) is True
+        return at_once(self._ask_is_stale(value, args, kwargs)) is True
 
     async def arefuses(self, value: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
         """See ``refuses``."""
@@ -93,7 +93,9 @@ class Callbacks:
 
     def keeps(self, result: Any) -> bool:
         """Tell whether a result may be kept."""
-        return self._response_filter is None or bool(self._response_filter(result))
+        return self._response_filter is None or bool(
+            at_once(self._response_filter(result))
+        )
 
     async def akeeps(self, result: Any) -> bool:
         """See ``keeps``."""
@@ -105,6 +107,23 @@ class Callbacks:
 async def awaited(answer: Any) -> Any:
     """Return an answer, that of a coroutine function once there is one."""
     return await answer if inspect.isawaitable(answer) else answer
+
+
+def at_once(answer: Any) -> Any:
+    """Return an answer; TypeError for one that only a task could have."""
+    if not inspect.isawaitable(answer):
+        return answer
+    if inspect.iscoroutine(answer):
+        answer.close()
+    raise TypeError(
+        f"{answer!r} has to be awaited: use a coroutine function, or the method that "
+        "begins with a"
+    )
+
+
+def plain_key(key: Any) -> str:
+    """Return a key that a callable has made; TypeError for one to be awaited."""
+    return key if type(key) is str else str(at_once(key))
 
 
 def require_plain(function: Callable[..., Any], **callbacks: Any) -> None:

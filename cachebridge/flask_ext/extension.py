@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from flask import Flask, current_app, has_app_context
 
@@ -13,14 +14,13 @@ from cachebridge.errors import ConfigError
 from cachebridge.flask_ext.acached import AsyncCachedFunction
 from cachebridge.flask_ext.aextension import (
     AsyncMethods,
-    plain_key,
     require_function,
     with_owner,
 )
 from cachebridge.flask_ext.amemoize import AsyncMemoizedFunction
 from cachebridge.flask_ext.backend import CacheBridgeBackend
 from cachebridge.flask_ext.cached import CachedFunction
-from cachebridge.flask_ext.callbacks import Callbacks, require_plain
+from cachebridge.flask_ext.callbacks import Callbacks, plain_key, require_plain
 from cachebridge.flask_ext.config import (
     NOTHING,
     backend_settings,
@@ -77,6 +77,7 @@ class Cache(AsyncMethods):
         self.enable_signals = False
         self._only_backend: CacheBridgeBackend | NullBackend | None = None
         """The backend as long as there is one app: no need to ask which it is."""
+        self._apps: WeakSet[Flask] = WeakSet()
         if app is not None:
             self.init_app(app, config)
 
@@ -105,8 +106,8 @@ class Cache(AsyncMethods):
         if self.with_jinja2_ext:
             setattr(app.jinja_env, CACHE_ATTRIBUTE, self)
             app.jinja_env.add_extension(CacheExtension)
-        is_first = getattr(self, "app", app) is app
-        self._only_backend = backend if is_first else None
+        self._apps.add(app)
+        self._only_backend = backend if len(self._apps) == 1 else None
         app.extensions.setdefault("cache", {})[self] = backend
         self.app = app
 
@@ -120,12 +121,6 @@ class Cache(AsyncMethods):
         app = current_app if has_app_context() else self.app
         backend: CacheBridgeBackend | NullBackend = app.extensions["cache"][self]
         return backend
-
-    def run(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
-    ) -> Any:
-        """Run a function of the app, an asynchronous one to its end."""
-        return self.app.ensure_sync(function)(*args, **kwargs)
 
     # -- the backend's methods ---------------------------------------------------------
 

@@ -145,7 +145,7 @@ class MemoizedFunction:
         return decorated
 
     def _run_function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._cache.run(self._function, args, kwargs)
+        return self._function(*args, **kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry a call out in full; an unsound one is the function's to refuse."""

@@ -70,7 +70,7 @@ class Plain(ast.NodeTransformer):
             link, *rest = node.args
             method = ast.Attribute(value=link, attr=name, ctx=ast.Load())
             return ast.Call(func=method, args=rest, keywords=node.keywords)
-        if name == "awaited":
+        if name in {"awaited", "at_once"}:
             return node.args[0]
         if name == "loaded_by":
             return ast.Call(func=node.args[0], args=[], keywords=[])

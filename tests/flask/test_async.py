@@ -220,7 +220,7 @@ def test_deleting_a_page(app, cache, client, page):
     assert asyncio.run(cache.adelete_cached(view, "/page"))
     assert asyncio.run(cache.adelete_cached(other))
     assert [client.get("/page").text, client.get("/other").text] == ["3", "4"]
-    with pytest.raises(TypeError, match="key_prefix is a coroutine function"):
+    with pytest.raises(TypeError, match="has to be awaited"):
         cache.delete_cached(other)
 
 
