@@ -62,13 +62,18 @@ class Load(ABC):
         """What has happened here to the key since the loader began."""
 
     def _begin_request(self) -> None:
-        """Note that what L2 answers now is as good as of now.
+        """Note that what L2 answers now is as good as of now."""
+        self._flight.as_of = self._as_of_now()
 
-        Unless it is owed a delete of the key: then its answer is for nobody else.
+    def _as_of_now(self) -> int:
+        """Return for whom a request that begins now is good enough: who asked before.
+
+        For nobody, if L2 is owed a delete of the key: its answer is old.
         """
         debts = self._engine.outage.debts
-        doubted = bool(debts) and debts.concern((self._key,))
-        self._flight.as_of = NEVER if doubted else self._flight.tick()
+        if debts and debts.concern((self._key,)):
+            return NEVER
+        return self._flight.tick()
 
     def _alone(self) -> dict[str, Any]:
         """Return the terms of this load for another that nobody can follow."""

@@ -78,7 +78,7 @@ class LoadRun(Load):
     ) -> LoadReply:
         """Store what was loaded, if no write has come since the look."""
         operations = self._operations
-        began = self._flight.tick()
+        began = self._as_of_now()
         with operations.open_write((key,)) as write:
             self._guard(write)
             message = operations.message(write)
