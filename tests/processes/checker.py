@@ -159,7 +159,7 @@ class KeyChecker:
         ]
         first_seen: dict[Seen, Read] = {}
         for read in self._reads:
-            if isinstance(read.seen, int):
+            if isinstance(read.seen, int) and read.shows_server:
                 known = first_seen.get(read.seen)
                 if known is None or read.end < known.end:
                     first_seen[read.seen] = read
@@ -226,7 +226,7 @@ class KeyChecker:
             if read.seen is ABSENT:
                 # Absence is told by the server: it is no older than the read.
                 learned = absences(max(floor, self._superseders.floor(read.begin)))
-            elif isinstance(read.seen, int):
+            elif isinstance(read.seen, int) and read.shows_server:
                 span = self._span(read.seen)
                 learned = LONG_AGO if span is None else span.begin
             else:

@@ -171,6 +171,15 @@ class Read:
     worker: int
     op: Op
 
+    @property
+    def shows_server(self) -> bool:
+        """Whether what was seen has surely been on the server.
+
+        Callers that wait for one load share its value even where a write of the key
+        has voided the load, so that it never was stored.
+        """
+        return self.op.kind != "load"
+
 
 @dataclass(slots=True)
 class KeyHistory:

@@ -97,6 +97,16 @@ def rules(*ops, timeline=None, counter=False, start=0.0):
         ),
         pytest.param(
             [
+                write(1, 1, 5),
+                write(None, 3, 7, kind="delete"),
+                write(7, 5.5, 6.5, kind="load", result=7, called=5.2),
+                read(7, 5.3, 6.6, kind="load"),
+                read(1, 6.7, kind="bypass"),
+            ],
+            id="the value of a load that was voided, shared by who waited for it",
+        ),
+        pytest.param(
+            [
                 write(1, 1, 2),
                 write(2, 3, 4, worker=2),
                 read(1, 3.5, 5),
