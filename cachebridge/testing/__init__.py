@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cachebridge.testing.chaos import ChaosBus, ChaosL2, FakeClock
+from cachebridge.testing.processes import ServerStartError
 from cachebridge.testing.proxy import FaultProxy
 from cachebridge.testing.servers import (
     RedisServer,
     ServerNotFoundError,
-    ServerStartError,
     redis_server,
 )
 

@@ -1,26 +1,14 @@
-"""Private Redis servers for tests and demos: real processes that never outlive us.
-
-Never talks to a server it did not start, and never writes outside of its directory.
-"""
+"""Private Redis servers for tests and demos."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import errno
 import importlib.util
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import threading
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, ClassVar
 
-from cachebridge.testing.ports import LOOPBACK, free_port
+from cachebridge.testing.processes import PrivateServer, started
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,35 +16,13 @@ if TYPE_CHECKING:
 __all__ = [
     "RedisServer",
     "ServerNotFoundError",
-    "ServerStartError",
     "find_redis_server",
     "redis_server",
 ]
 
-_START_TIMEOUT_S: Final = 15.0
-_STOP_TIMEOUT_S: Final = 5.0
-_POLL_S: Final = 0.005
-_PORT_ATTEMPTS: Final = 20
-_EXEC_ATTEMPTS: Final = 5
-_LOG_NAME: Final = "server.log"
-_LOG_TAIL: Final = 2_000
-_PORT_TAKEN: Final = "Address already in use"
-
-# Outlives its parent by one read(): when our end of its stdin closes, however we died,
-# it ends the server and removes the directory that belongs to it.
-_GUARD: Final = 'read -r _; kill -9 "$1"; [ -z "$2" ] || rm -rf -- "$2"'
-
 
 class ServerNotFoundError(RuntimeError):
-    """No Redis or Valkey server program is installed."""
-
-
-class ServerStartError(RuntimeError):
-    """A server program was found, but did not come up; the message has its log."""
-
-
-class _PortTakenError(ServerStartError):
-    """Somebody else bound the port first."""
+    """The server program is not installed; the message says how to get it."""
 
 
 def find_redis_server() -> Path:
@@ -83,193 +49,27 @@ def find_redis_server() -> Path:
     )
 
 
-class RedisServer:
-    """A running server of our own on a loopback port, made by redis_server().
+class RedisServer(PrivateServer):
+    """A running Redis server of our own, made by redis_server()."""
 
-    Methods may be called from any thread. The server belongs to the process that
-    started it: a forked child may use the address, but stop() does nothing there and
-    the other methods raise.
-    """
-
-    def __init__(
-        self, program: Path, port: int | None, args: Sequence[str], directory: Path
-    ) -> None:
-        self._program = program
-        self._args = tuple(args)
-        self.directory = directory
-        self._owned_directory: Path | None = None
-        self._owner = os.getpid()
-        self._lock = threading.RLock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
-        self._port = port
-
-    @property
-    def host(self) -> str:
-        """The loopback address the server is bound to."""
-        return LOOPBACK
-
-    @property
-    def port(self) -> int:
-        """The TCP port; stays the same over kill() and restart()."""
-        if self._port is None:
-            raise ServerStartError("the server has not been started")
-        return self._port
+    _question: ClassVar = b"PING\r\nINFO server\r\nQUIT\r\n"
 
     @property
     def url(self) -> str:
         """The address of database 0, as LOCATION wants it."""
         return f"redis://{self.host}:{self.port}/0"
 
-    @property
-    def pid(self) -> int:
-        """The process id. Raises ServerStartError when the server is not running."""
-        process = self._process
-        if process is None:
-            raise ServerStartError(f"the server on port {self._port} is not running")
-        return process.pid
+    def _options(self, port: int) -> list[str]:
+        options = ["--port", str(port), "--bind", self.host]
+        options += ["--dir", str(self.directory), "--save", "", "--appendonly", "no"]
+        return options
 
-    @property
-    def is_running(self) -> bool:
-        """Whether the process exists; a paused one does."""
-        with self._lock:
-            return self._process is not None and self._process.poll() is None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
-
-    def __repr__(self) -> str:
-        state = f"pid {self._process.pid}" if self._process else "stopped"
-        return f"<RedisServer {self.host}:{self._port} {state}>"
-
-    def stop(self) -> None:
-        """End the server and remove its temporary directory. Stopping twice is fine."""
-        # A forked child comes here too, from atexit or the end of a with block.
-        if os.getpid() != self._owner:
-            return
-        with self._lock:
-            self._end(signal.SIGTERM)
-            atexit.unregister(self.stop)
-            if self._owned_directory is not None:
-                shutil.rmtree(self._owned_directory, ignore_errors=True)
-
-    def kill(self) -> None:
-        """End the process at once with SIGKILL; restart() brings the port back."""
-        self._require_owner()
-        with self._lock:
-            self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        """Replace the process by a fresh, empty one on the same port."""
-        self._require_owner()
-        with self._lock:
-            self._end(signal.SIGKILL)
-            self._start()
-
-    def pause(self) -> None:
-        """Freeze the process with SIGSTOP: it keeps its connections and says nothing.
-
-        Returns when the process has stopped.
-        """
-        self._require_owner()
-        with self._lock:
-            os.kill(self.pid, signal.SIGSTOP)
-            if hasattr(os, "waitid"):
-                os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-
-    def resume(self) -> None:
-        """Let a paused process go on; it first answers what arrived meanwhile."""
-        self._require_owner()
-        with self._lock:
-            os.kill(self.pid, signal.SIGCONT)
-
-    def _require_owner(self) -> None:
-        if os.getpid() != self._owner:
-            raise RuntimeError(f"{self!r} belongs to process {self._owner}")
-
-    def _start(self) -> None:
-        """Run a process on the port, or on a free one if there is no port yet."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        for attempt in range(_PORT_ATTEMPTS):
-            port = free_port() if self._port is None else self._port
-            try:
-                self._spawn(port)
-            except _PortTakenError:
-                self._end(signal.SIGKILL)
-                if attempt == _PORT_ATTEMPTS - 1:
-                    raise
-                if self._port is not None:
-                    time.sleep(_POLL_S * attempt)  # the old socket may be closing
-            except BaseException:
-                self._end(signal.SIGKILL)
-                raise
-            else:
-                self._port = port
-                return
-
-    def _spawn(self, port: int) -> None:
-        command = [str(self._program), "--port", str(port), "--bind", LOOPBACK]
-        command += ["--dir", str(self.directory), "--save", "", "--appendonly", "no"]
-        with (self.directory / _LOG_NAME).open("wb") as log:
-            # A session of its own: Ctrl-C in the terminal must reach us first, while
-            # the server is still there for an orderly end.
-            self._process = _run(
-                [*command, *self._args],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        owned = str(self._owned_directory or "")
-        self._guard = _run(
-            ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid), owned],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+    def _is_answer_of(self, pid: int, replies: bytes) -> bool:
+        if replies.startswith(b"-NOAUTH"):
+            return True
+        return (
+            replies.startswith(b"+PONG\r\n") and b"process_id:%d\r\n" % pid in replies
         )
-        self._await_answer(self._process, port)
-
-    def _await_answer(self, process: subprocess.Popen[bytes], port: int) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not _answers(port, process.pid):
-            if process.poll() is not None:
-                log = self._log_tail()
-                error = _PortTakenError if _PORT_TAKEN in log else ServerStartError
-                raise error(
-                    f"{self._program} ended with status {process.returncode} "
-                    f"on port {port}:\n{log}"
-                )
-            if time.monotonic() > deadline:
-                raise ServerStartError(
-                    f"{self._program} did not answer on port {port} within "
-                    f"{_START_TIMEOUT_S:.0f} s:\n{self._log_tail()}"
-                )
-            time.sleep(_POLL_S)
-
-    def _log_tail(self) -> str:
-        log = (self.directory / _LOG_NAME).read_text("utf-8", errors="replace")
-        return log[-_LOG_TAIL:].strip()
-
-    def _end(self, how: signal.Signals) -> None:
-        """End and reap both processes; the guard first: the pid may be reused later."""
-        if self._guard is not None:
-            self._guard.kill()
-            self._guard.wait()
-            if self._guard.stdin is not None:
-                self._guard.stdin.close()
-            self._guard = None
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        process.send_signal(signal.SIGCONT)  # a paused process cannot heed SIGTERM
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def redis_server(
@@ -286,51 +86,4 @@ def redis_server(
     with this process, whatever ends that. Raises ServerNotFoundError and
     ServerStartError.
     """
-    program = find_redis_server()
-    if directory is None:
-        owned = Path(tempfile.mkdtemp(prefix="cachebridge-redis-"))
-        server = RedisServer(program, port, args, owned)
-        server._owned_directory = owned  # noqa: SLF001 - one family
-    else:
-        server = RedisServer(program, port, args, Path(directory).absolute())
-    try:
-        server._start()  # noqa: SLF001 - one family
-    except BaseException:
-        server.stop()
-        raise
-    atexit.register(server.stop)
-    return server
-
-
-def _run(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
-    """Start a program of ours; some sandboxes fail an exec at random, so try again."""
-    for _ in range(_EXEC_ATTEMPTS - 1):
-        try:
-            return subprocess.Popen(  # noqa: S603
-                command, start_new_session=True, **streams
-            )
-        except OSError as exc:
-            if exc.errno != errno.EFAULT:
-                raise
-    return subprocess.Popen(command, start_new_session=True, **streams)  # noqa: S603
-
-
-def _answers(port: int, pid: int) -> bool:
-    """Whether the process with this pid, and no other, serves the port.
-
-    A server that wants a password first cannot be asked for its pid; any answer of it
-    counts.
-    """
-    with contextlib.suppress(OSError):
-        connection = socket.create_connection((LOOPBACK, port), timeout=1.0)
-        with connection, connection.makefile("rb") as replies:
-            connection.sendall(b"PING\r\nINFO server\r\n")
-            greeting = replies.readline()
-            if greeting.startswith(b"-NOAUTH"):
-                return True
-            if greeting != b"+PONG\r\n":
-                return False
-            header = replies.readline()
-            info = replies.read(int(header[1:])) if header.startswith(b"$") else b""
-            return f"process_id:{pid}\r\n".encode() in info
-    return False
+    return started(RedisServer(find_redis_server(), port, args, directory))

@@ -20,6 +20,7 @@ from cachebridge.testing import (
     ServerStartError,
     redis_server,
 )
+from cachebridge.testing import processes as processes_module
 from cachebridge.testing import servers as servers_module
 from cachebridge.testing.ports import free_port
 
@@ -190,7 +191,7 @@ def test_a_bind_race_takes_another_port(monkeypatch):
     """Losing the race for a free port is repaired by trying another."""
     with redis_server() as first:
         ports = iter([first.port, first.port, free_port()])
-        monkeypatch.setattr(servers_module, "free_port", lambda: next(ports))
+        monkeypatch.setattr(processes_module, "free_port", lambda: next(ports))
         with redis_server() as second:
             assert second.port != first.port
             assert second.is_running
