@@ -36,23 +36,23 @@ fix: $(READY) ## format, and repair what the linter can
 	$(BIN)/ruff check --fix .
 
 test: $(READY) ## run all tests with coverage; ARGS="-k name" for some
-	@tools/ensure_redis.sh $(VENV)
+	@tools/ensure_servers.sh $(VENV) redis-server memcached
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered $(ARGS)
 
 soak: $(READY) ## random load and faults over 4 processes; SECONDS=300 SEED=7
-	@tools/ensure_redis.sh $(VENV)
+	@tools/ensure_servers.sh $(VENV) redis-server
 	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 demo: $(READY) ## drive the example shop over HTTP and print what was measured
-	@tools/ensure_redis.sh --no-root $(VENV)
+	@tools/ensure_servers.sh --no-root $(VENV) redis-server
 	$(BIN)/python -m example_project.demo $(ARGS)
 
 serve: $(READY) ## leave the example shop running and print its address
-	@tools/ensure_redis.sh --no-root $(VENV)
+	@tools/ensure_servers.sh --no-root $(VENV) redis-server
 	$(BIN)/python -m example_project.serve $(ARGS)
 
 bench: $(READY) ## measure against the peers in one run
-	@tools/ensure_redis.sh --no-root $(VENV)
+	@tools/ensure_servers.sh --no-root $(VENV) redis-server
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(READY) ## check the links of README.md and docs/
