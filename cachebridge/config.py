@@ -38,6 +38,7 @@ class EngineOptions:
     l1_ttl_ratio: float = 0.5
     l1_eviction: str = "lru"
     bus: str = "pubsub"
+    bus_location: str | None = field(default=None, repr=False)
     bus_trust: float = 2.0
     bus_heartbeat: float = 0.5
     socket_timeout: float = 1.0
@@ -235,6 +236,13 @@ def _text(name: str, value: Any) -> str:
     raise ConfigError(f"{name} must be a string, not {value!r}.")
 
 
+def _text_or_none(name: str, value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    # Without the value, which may hold a password.
+    raise ConfigError(f"{name} must be a URL or None, not {type(value).__name__}.")
+
+
 def _prefixes(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, (list, tuple, set, frozenset)) and all(
         isinstance(item, str) and item for item in value
@@ -260,6 +268,7 @@ _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "L1_EVICTION": _choice("lru"),
     "L1_EXCLUDE": _prefixes,
     "BUS": _choice("pubsub", "none"),
+    "BUS_LOCATION": _text_or_none,
     "BUS_TRUST": _seconds,
     "BUS_HEARTBEAT": _seconds,
     "SOCKET_TIMEOUT": _seconds,

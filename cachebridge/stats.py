@@ -63,6 +63,7 @@ class Counters:
         "oversized",
         "refreshes",
         "stale_hits",
+        "too_large",
         "undecodable",
     )
 
@@ -76,6 +77,7 @@ class Counters:
         self.fills_refused_token = 0
         self.messages_sent = self.messages_received = self.messages_malformed = 0
         self.evictions = self.expirations = self.oversized = self.undecodable = 0
+        self.too_large = 0
         self.loads = self.load_errors = self.loads_refused = self.lease_waits = 0
         self.stale_hits = self.negative_hits = self.refreshes = 0
         self.outages = self.degraded = self.outage_hits = 0
@@ -140,6 +142,8 @@ class Stats:
     """Entries that left L1 to make room."""
     expirations: int
     """Expired entries that were swept out of L1 without having been read."""
+    too_large: int
+    """Values for which L2 had no room: not stored at all."""
     oversized: int
     """Values over ``L1_MAX_ENTRY_BYTES``, kept in L2 only."""
     undecodable: int
@@ -209,8 +213,14 @@ class Health:
     """Keys and clears that will be deleted from the shared store when it is back."""
     deletes_lost: int = 0
     """Keys whose delete could not be kept; see ``docs/outages.md``."""
+    messages_owed: int = 0
+    """Messages that the bus has not taken yet (``BUS_LOCATION``)."""
     refused: tuple[str, ...] = ()
     """Kinds of operations that the shared store refuses, with what it says."""
+    servers_away: tuple[str, ...] = ()
+    """Those of several servers that do not answer: their keys are degraded."""
+    bus: str = "messages"
+    """How other processes' writes get here: by messages, or why not."""
     error: str = ""
     """Why something of the above is not as it should be."""
 

@@ -29,6 +29,7 @@ BAD = {
     "L1_EVICTION": ["lfu", "LRU", None, True, []],
     "L1_EXCLUDE": ["text", None, [""], [1], {"a": 1}, [None], 7],
     "BUS": ["stream", "tracking", "PUBSUB", None, True, []],
+    "BUS_LOCATION": ["", 5, True, [], {}],
     "BUS_TRUST": NO_SECONDS,
     "BUS_HEARTBEAT": NO_SECONDS,
     "SOCKET_TIMEOUT": NO_SECONDS,
@@ -60,6 +61,7 @@ GOOD = {
     "L1_EVICTION": ["lru"],
     "L1_EXCLUDE": [[], (), ["a"], ("a", "b"), {"a"}, frozenset({"a"})],
     "BUS": ["pubsub", "none"],
+    "BUS_LOCATION": [None, "redis://localhost/1"],
     "BUS_TRUST": [1, 60.0],
     "BUS_HEARTBEAT": [0.01, 1],
     "SOCKET_TIMEOUT": [0.01, 60],
@@ -90,6 +92,9 @@ CHOICES = {
 }
 
 
+SECRET = {"BUS_LOCATION", "CLIENT_KWARGS"}
+
+
 def field_of(name):
     engine, cache = parse_options({})
     return engine if hasattr(engine, name.lower()) else cache
@@ -113,6 +118,7 @@ def test_defaults():
         "l1_ttl_ratio": 0.5,
         "l1_eviction": "lru",
         "bus": "pubsub",
+        "bus_location": None,
         "bus_trust": 2.0,
         "bus_heartbeat": 0.5,
         "socket_timeout": 1.0,
@@ -151,8 +157,8 @@ def test_unusable_value(name, value):
         parse_options({name: value})
     text = str(raised.value)
     assert text.startswith(f"{name} must be ")
-    # CLIENT_KWARGS may hold a password: only the type is shown.
-    shown = type(value).__name__ if name == "CLIENT_KWARGS" else repr(value)
+    # What may hold a password: only the type is shown.
+    shown = type(value).__name__ if name in SECRET else repr(value)
     assert shown in text
     assert all(choice in text for choice in CHOICES.get(name, ()))
     assert isinstance(raised.value, ValueError)

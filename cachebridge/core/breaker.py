@@ -66,6 +66,16 @@ class Breaker:
         self.is_open = False
         self.reason = ""
 
+    def sibling(self, watcher: BreakerWatcher) -> Breaker:
+        """Make another of the same kind, for one server of several."""
+        return Breaker(
+            threshold=self._threshold,
+            retry_s=self._first_retry_s,
+            clock=self._clock,
+            jitter=self._jitter,
+            watcher=watcher,
+        )
+
     def refuses(self) -> bool:
         """Tell cheaply whether ``admit`` would raise."""
         return self.is_open and self._clock() < self._retry_at
@@ -93,12 +103,26 @@ class Breaker:
             self.reason = reason
             if self.is_open or not 0 < self._threshold <= self.failures:
                 return
-            self._retry_s = self._first_retry_s
-            self._schedule()
-            self.is_open = True
-            report = self._watcher.on_open(reason)
+            report = self._open(reason)
         if report is not None:
             report()
+
+    def trip(self, reason: str) -> None:
+        """Open at once: the store is known to be away."""
+        report = None
+        with self._lock:
+            self.failures = max(self.failures, 1)
+            self.reason = reason
+            if not self.is_open:
+                report = self._open(reason)
+        if report is not None:
+            report()
+
+    def _open(self, reason: str) -> Callable[[], None] | None:
+        self._retry_s = self._first_retry_s
+        self._schedule()
+        self.is_open = True
+        return self._watcher.on_open(reason)
 
     def succeed(self) -> None:
         """Note that the store has answered."""

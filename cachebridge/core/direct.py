@@ -38,7 +38,7 @@ class Direct:
     ) -> None:
         """Keep nothing."""
 
-    def withdraw(self) -> None:
+    def withdraw(self, _keys: Iterable[str] | None = None) -> None:
         """Nothing was offered."""
 
     def forgo_outage(self) -> None:

@@ -9,7 +9,7 @@ from cachebridge.core.entry import capped
 from cachebridge.errors import L2Error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from cachebridge.core.coherence import Coherence, Flight
     from cachebridge.core.entry import Entry
@@ -71,9 +71,10 @@ class Write:
         """If L2 fails, leave nothing: another write may be newer than this."""
         self._serves_outage = False
 
-    def withdraw(self) -> None:
-        """Take back what was offered: it has not been written."""
-        self._entries.clear()
+    def withdraw(self, keys: Iterable[str] | None = None) -> None:
+        """Take back what was offered, or these keys: they have not been written."""
+        for key in list(self._entries) if keys is None else keys:
+            self._entries.pop(key, None)
 
     def __exit__(self, exc_type: type[BaseException] | None, *_exc: object) -> None:
         rules = self._rules

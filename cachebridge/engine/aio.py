@@ -123,7 +123,10 @@ class AsyncOperations(Means):
     # -- writing ---------------------------------------------------------------------
 
     async def set(self, key: str, value: Any, ttl_ms: int | None) -> bool:
-        """Set the value; a TTL that is over deletes the key.  Always True."""
+        """Set the value; a TTL that is over deletes the key.
+
+        False if L2 has no room for it: then the key is deleted, too.
+        """
         raw = self.values.encode(value)
         if ttl_ms == 0:
             await self.delete(key)
@@ -131,25 +134,32 @@ class AsyncOperations(Means):
         ttl_ms = self.jittered(ttl_ms)
         with self.open_write((key,)) as write:
             self.values.offer(write, {key: value}, {key: raw}, ttl_ms)
-            await self.l2.store(((key, raw),), ttl_ms, self.message(write))
-        return True
+            stored = ((key, raw),)
+            refused = await self.l2.store(stored, ttl_ms, self.message(write))
+            if refused:
+                self.note_refused(write, refused)
+        return not refused
 
     async def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> list[str]:
         """Set all values: one round trip and one message per thousand keys.
 
-        Returns the keys that failed: none.
+        Returns the keys that failed: those for which L2 has no room.
         """
         encoded = {key: self.values.encode(value) for key, value in items.items()}
         if ttl_ms == 0:
             await self.delete_many(encoded)
             return []
+        failed: list[str] = []
         for keys in batches(list(encoded)) if encoded else []:
             ttls = self.jittered_each(ttl_ms, len(keys))
             with self.open_write(keys) as write:
                 self.values.offer(write, items, encoded, ttls)
                 pairs = [(key, encoded[key]) for key in keys]
-                await self.l2.store(pairs, ttls, self.message(write))
-        return []
+                refused = await self.l2.store(pairs, ttls, self.message(write))
+                if refused:
+                    self.note_refused(write, refused)
+                    failed += refused
+        return failed
 
     async def add(self, key: str, value: Any, ttl_ms: int | None) -> bool:
         """Set the value if the key does not exist; tell whether it did not."""
@@ -273,7 +283,10 @@ class AsyncOperations(Means):
     async def clear(self, pattern: KeyPattern) -> bool:
         """Delete every key of the pattern from L2 and from every L1.  Always True."""
         self.engine.rules.on_prefix(pattern.prefix)
-        await drive_async(clear_plan(*pattern), self)
+        if await self.l2.clear(pattern.prefix):
+            await self.publish_prefix(pattern.prefix)
+        else:
+            await drive_async(clear_plan(*pattern), self)
         return True
 
     async def flush_db(self) -> bool:
@@ -282,7 +295,7 @@ class AsyncOperations(Means):
         engine.rules.flush("clear")
         await self.l2.flush_db(engine.clear_message())
         engine.rules.flush("clear")
-        if not engine.rules.enabled:  # the key that says so is gone, too
+        if engine.keeps_switch and not engine.rules.enabled:  # it is gone, too
             await self.l2.store(*engine.switched_off())
         return True
 

@@ -109,7 +109,18 @@ class Binding:
         for key in keys:
             operations, full_key = locate(key)
             names[operations][full_key] = key
-        return [(each, names[each]) for each in names if names[each]]
+        groups = [(each, names[each]) for each in names if names[each]]
+        return self._by_shard(groups) if self.engine.stores.is_sharded else groups
+
+    def _by_shard(
+        self, groups: list[tuple[Guarded, dict[str, K]]]
+    ) -> list[tuple[Guarded, dict[str, K]]]:
+        """Divide further, so that a server that is away takes no other keys along."""
+        return [
+            (operations, {full_key: names[full_key] for full_key in shard})
+            for operations, names in groups
+            for shard in self.engine.stores.split(names)
+        ]
 
     def remember(self, key: str, full_key: str) -> None:
         """Let the probe find ``full_key`` by the caller's key from now on.

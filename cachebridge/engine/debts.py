@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -17,7 +18,7 @@ from cachebridge.codec.messages import batches
 from cachebridge.errors import L2Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from cachebridge.core.keys import KeyPattern
 
@@ -27,6 +28,14 @@ K = TypeVar("K")
 
 MAX_KEYS: Final = 10_000
 
+Split = Callable[[Iterable[str]], list[list[str]]]
+"""Sorts keys by the servers that have them: one that is away holds up no other."""
+
+
+def alone(keys: Iterable[str]) -> list[list[str]]:
+    """Return all keys in one list: there is one server."""
+    return [list(keys)]
+
 
 class Debts:
     """The owed deletes of one engine, by key.  Thread safe.
@@ -35,8 +44,9 @@ class Debts:
     be found by a pattern loses those over the limit, which is counted and logged.
     """
 
-    def __init__(self, limit: int = MAX_KEYS) -> None:
+    def __init__(self, limit: int = MAX_KEYS, *, split: Split = alone) -> None:
         self._limit = limit
+        self._split = split
         self._lock = threading.Lock()
         self._paying = threading.RLock()
         self._stamp = itertools.count(1).__next__
@@ -143,7 +153,22 @@ class Debts:
             self._try(partial(clear, pattern), pattern.glob)
             self._settle(self._patterns, pattern, stamp)
         owed = self._keys.copy()
-        for batch in batches(list(owed)) if owed else []:
+        failure: L2Error | None = None
+        for keys in self._split(owed) if owed else []:
+            try:
+                self._pay_keys(keys, owed, delete)
+            except L2Error as exc:
+                failure = exc
+        if failure is not None:
+            raise failure
+
+    def _pay_keys(
+        self,
+        keys: Sequence[str],
+        owed: dict[str, int],
+        delete: Callable[[Sequence[str]], object],
+    ) -> None:
+        for batch in batches(keys):
             try:
                 delete(batch)
             except L2Error as exc:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import threading
 import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from cachebridge.bus.local import LocalBus, NoBus
-from cachebridge.bus.pubsub import Listener
-from cachebridge.bus.session import ListenerSettings, channels_of
+from cachebridge.bus.session import channels_of
 from cachebridge.codec.messages import Message, MessageType, encode_message
 from cachebridge.codec.values import SERIALIZERS
 from cachebridge.core.breaker import Breaker
@@ -24,14 +21,16 @@ from cachebridge.core.entry import Entry, is_expired
 from cachebridge.core.keys import fits_message
 from cachebridge.core.ttl import TtlRule
 from cachebridge.engine.arefresh import TaskRefresher
+from cachebridge.engine.buses import Bus, make_bus
 from cachebridge.engine.flights import Flights
 from cachebridge.engine.outage import Outage
+from cachebridge.engine.outbox import Outbox
 from cachebridge.engine.receiver import Receiver, wall_clock_us
 from cachebridge.engine.refresh import Refresher
 from cachebridge.engine.slots import make_slots
 from cachebridge.engine.stores import Stores
 from cachebridge.engine.values import Values
-from cachebridge.errors import L2Error
+from cachebridge.errors import L2Error, UnsupportedOperationError
 from cachebridge.l1.store import LruStore
 from cachebridge.l2.memory import MemoryServer
 from cachebridge.stats import Counters
@@ -42,10 +41,10 @@ if TYPE_CHECKING:
     from cachebridge.codec.values import Serializer
     from cachebridge.config import EngineOptions
     from cachebridge.core.write import Write
+    from cachebridge.l2.aredis import AsyncRedisStore
     from cachebridge.l2.base import AsyncL2Store, L2Store
     from cachebridge.l2.location import Location
-
-_log = logging.getLogger("cachebridge.engine")
+    from cachebridge.l2.redis import RedisStore
 
 READS_BEFORE_LISTENING: Final = 3
 """L1-worthy reads before a process starts to listen: a short command never does."""
@@ -57,19 +56,6 @@ UNUSED_S: Final = 60.0
 """Seconds without any adapter after which an engine stops listening."""
 
 _bypassed: ContextVar[bool] = ContextVar("cachebridge_bypassed", default=False)
-
-
-class Bus(Protocol):
-    """What the engine does with its bus."""
-
-    def start(self) -> None:
-        """Begin to listen."""
-
-    def stop(self) -> None:
-        """End soon, without waiting."""
-
-    def is_alive(self) -> bool:
-        """Tell whether it listens."""
 
 
 class Engine:
@@ -113,7 +99,11 @@ class Engine:
         self.task_refresher = TaskRefresher(self.refresher)
         self.load_slots = make_slots(options.max_loads)
         self.outage = Outage(
-            self.rules, self.counters, clock=clock, label=location.label
+            self.rules,
+            self.counters,
+            clock=clock,
+            label=location.label,
+            split=lambda keys: self.stores.split(keys),  # noqa: PLW0108 made later
         )
         self.breaker = Breaker(
             threshold=options.breaker_failures,
@@ -126,16 +116,35 @@ class Engine:
         """The adapters in use; without any for a while the bus stops."""
         self._values: dict[str | Serializer, Values] = {}
         self._memory_server = memory_server or MemoryServer(clock)
-        self._stores = Stores(
-            location, options, memory=self._memory_server, breaker=self.breaker
+        self.stores = Stores(
+            location,
+            options,
+            memory=self._memory_server,
+            breaker=self.breaker,
+            make_outbox=self._make_outbox,
         )
-        self.l2: L2Store = self._stores.for_threads
-        self.async_l2: AsyncL2Store = self._stores.for_tasks
+        self.has_bus = self.stores.has_bus
+        """Whether messages are published, and listened to."""
+        self.l2: L2Store = self.stores.for_threads
+        self.async_l2: AsyncL2Store = self.stores.for_tasks
         self._listening = threading.Lock()
         self._bus: Bus | None = None
         self._reads = 0
         self._used_at = clock()
         self._pid = os.getpid()
+
+    def _make_outbox(self, bus: RedisStore, async_bus: AsyncRedisStore) -> Outbox:
+        return Outbox(
+            bus,
+            async_bus,
+            frame=lambda kind, keys: self._frame(kind, keys=keys),
+            submit=self.refresher.submit,
+        )
+
+    @property
+    def keeps_switch(self) -> bool:
+        """Whether the fleet's switch is kept in L2 itself."""
+        return self.stores.switchboard is self.l2
 
     def bound_memory(self, max_entries: int) -> None:
         """Let the store of ``memory://`` hold so many keys, the latest."""
@@ -182,27 +191,15 @@ class Engine:
                     self._bus = bus
 
     def _make_bus(self) -> Bus:
-        if self.options.bus == "none":
-            _log.warning(
-                "%s: BUS is 'none': other processes' writes are seen after at most "
-                "L1_TTL (%s s)",
-                self.location.label,
-                self.options.l1_ttl,
-            )
-            return NoBus(self.receiver)
-        if self._stores.make_connection is None:
-            return LocalBus(self._memory_server.subscribers, self.receiver)
-        settings = ListenerSettings(
-            make_connection=self._stores.make_connection,
-            channels=channels_of(self.location.db, self.rules.origin),
-            receiver=self.receiver,
+        return make_bus(
+            self.stores,
+            self.options,
+            self.receiver,
+            memory=self._memory_server,
+            origin=self.rules.origin,
             probe=self._frame(MessageType.HEARTBEAT),
-            heartbeat_s=self.options.bus_heartbeat,
-            trust_s=self.options.bus_trust,
             clock=self.clock,
-            jitter=self._random.uniform,
         )
-        return Listener(settings)
 
     def is_listening(self) -> bool:
         """Tell whether the bus runs."""
@@ -223,10 +220,13 @@ class Engine:
 
         Behind everybody, so that no caller has to be the probe.
         """
-        if self.breaker.is_open or self.outage.debts:
+        outbox = self.stores.outbox
+        if self.breaker.is_open or self.outage.debts or outbox:
             self.refresher.submit(CATCHING_UP, self._catch_up)
 
     def _catch_up(self) -> None:
+        if self.stores.outbox:
+            self.stores.outbox.flush_if_possible()
         with suppress(L2Error):  # then it is not over yet
             if self.breaker.is_open:
                 self.l2.ping()
@@ -256,7 +256,7 @@ class Engine:
             self.rules.flush("stop")
         self.task_refresher.stop()
         self.refresher.stop(patience_s)
-        self.l2.close()
+        self.stores.close()
 
     def after_fork(self) -> None:
         """Begin anew in a child: the parent's threads and sockets are not ours."""
@@ -272,7 +272,7 @@ class Engine:
         self.outage.reset()
         self.rules.reset()
         self.counters.reset()
-        self._stores.forget()
+        self.stores.forget()
 
     # -- reading L1 --------------------------------------------------------------
 
@@ -323,7 +323,7 @@ class Engine:
 
     def message_of(self, write: Write | Direct, keys: Sequence[str]) -> bytes | None:
         """Encode the message that names what a write changes; None if nobody cares."""
-        if isinstance(write, Direct) or self.options.bus == "none":
+        if isinstance(write, Direct) or not self.has_bus:
             return None
         self.counters.messages_sent += 1
         return encode_message(
@@ -334,7 +334,7 @@ class Engine:
 
     def has_messages(self) -> bool:
         """Tell whether messages of other processes arrive at this moment."""
-        return self.rules.connected and self.options.bus != "none"
+        return self.rules.connected and self.has_bus
 
     def new_token(self) -> bytes:
         """Return a name for one load that no other load anywhere has."""
@@ -342,14 +342,14 @@ class Engine:
 
     def news_of(self, key: str) -> bytes | None:
         """Encode a message that wakes whoever waits for a load of the key."""
-        if self.options.bus == "none" or not fits_message(key):
+        if not self.has_bus or not fits_message(key):
             return None
         self.counters.messages_sent += 1
         return self._frame(MessageType.KEYS, keys=(key,))
 
     def retract_message(self, write: Write | Direct) -> None:
         """Uncount the message of a write that changed nothing and so told nobody."""
-        if not isinstance(write, Direct) and self.options.bus != "none":
+        if not isinstance(write, Direct) and self.has_bus:
             self.counters.messages_sent -= 1
 
     def prefix_message(self, prefix: str) -> bytes:
@@ -364,18 +364,23 @@ class Engine:
 
     def switched_off(self) -> tuple[list[tuple[str, bytes]], None, bytes]:
         """Return what to store in L2, and its message, for L1 to be off everywhere."""
-        key = channels_of(self.location.db, b"").switch_key
+        key = channels_of(self.stores.bus_db, b"").switch_key
         self.counters.messages_sent += 1
         return [(key, b"off")], None, self._frame(MessageType.SWITCH, on=False)
 
     def switch_l1(self, *, on: bool) -> None:
         """Turn L1 on or off in every process; the key keeps it for those to come."""
+        switchboard = self.stores.switchboard
+        if switchboard is None:
+            raise UnsupportedOperationError(
+                "without a bus the other processes cannot be told: set BUS_LOCATION."
+            )
         if on:
-            key = channels_of(self.location.db, b"").switch_key
+            key = channels_of(self.stores.bus_db, b"").switch_key
             self.counters.messages_sent += 1
-            self.l2.delete([key], self._frame(MessageType.SWITCH, on=on))
+            switchboard.delete([key], self._frame(MessageType.SWITCH, on=on))
         else:
-            self.l2.store(*self.switched_off())
+            switchboard.store(*self.switched_off())
         self.rules.switch(on=on)
 
     def _frame(

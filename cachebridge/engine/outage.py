@@ -9,13 +9,14 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from cachebridge.engine.debts import Debts
+from cachebridge.engine.debts import Debts, alone
 from cachebridge.errors import L2UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachebridge.core.coherence import Coherence
+    from cachebridge.engine.debts import Split
     from cachebridge.errors import L2Error
     from cachebridge.stats import Counters
 
@@ -35,12 +36,14 @@ class Outage:
         *,
         clock: Callable[[], float],
         label: str,
+        split: Split = alone,
     ) -> None:
         self._rules = rules
         self._counters = counters
         self._clock = clock
         self._label = label
-        self.debts = rules.doubts = Debts()
+        self._split = split
+        self.debts = rules.doubts = Debts(split=split)
         self.began_at: float | None = None
         """When the breaker opened; None while it is closed."""
         self.refusals: dict[str, tuple[str, float]] = {}
@@ -48,7 +51,7 @@ class Outage:
 
     def reset(self) -> None:
         """Begin anew in the child of a fork: the parent pays its own debts."""
-        self.debts = self._rules.doubts = Debts()
+        self.debts = self._rules.doubts = Debts(split=self._split)
         self.began_at = None
         self.refusals = {}
 

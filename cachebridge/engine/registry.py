@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from cachebridge.engine.engine import Engine
 from cachebridge.errors import ConfigError
-from cachebridge.l2.location import parse_location
+from cachebridge.l2.location import hide_password, parse_location
 
 if TYPE_CHECKING:
     from cachebridge.config import EngineOptions
@@ -57,11 +57,13 @@ def engine_apart(location: str, options: EngineOptions) -> Engine:
 
 
 def _contrast(name: str, options: EngineOptions, engine: Engine) -> str:
-    """Say how an option differs; of CLIENT_KWARGS, which hold secrets, names alone."""
+    """Say how an option differs, without the secrets that some hold."""
     ours = getattr(options, name.lower())
     theirs = getattr(engine.options, name.lower())
     if name == "CLIENT_KWARGS":
         ours, theirs = sorted(ours), sorted(theirs)
+    if name == "BUS_LOCATION":
+        ours, theirs = (each and hide_password(each) for each in (ours, theirs))
     return f"{name} is {ours!r} here and {theirs!r} there"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cachebridge.engine.buses import why_no_bus
 from cachebridge.errors import L2Error
 from cachebridge.stats import DelayHistogram, Health, Stats
 
@@ -22,6 +23,7 @@ def stats_of(engine: Engine) -> Stats:
         l1_bytes=engine.l1.bytes,
         evictions=counters.evictions,
         expirations=counters.expirations,
+        too_large=counters.too_large,
         oversized=counters.oversized,
         undecodable=counters.undecodable,
         fills_refused={
@@ -65,8 +67,8 @@ def health_of(engine: Engine) -> Health:
     if not error and not engine.is_listening():
         no_l1 = options.l1_max_entries == 0
         error = "no L1" if no_l1 else "not listening yet: no reads so far"
-    bound_s = options.l1_ttl if options.bus == "none" else options.bus_trust
-    outage = engine.outage
+    bound_s = options.bus_trust if engine.has_bus else options.l1_ttl
+    outage, stores = engine.outage, engine.stores
     lasted_s = 0.0 if outage.began_at is None else engine.clock() - outage.began_at
     return Health(
         l2_reachable=reachable,
@@ -79,6 +81,9 @@ def health_of(engine: Engine) -> Health:
         outage_s=lasted_s,
         deletes_owed=len(outage.debts),
         deletes_lost=outage.debts.lost,
+        messages_owed=len(stores.outbox or ()),
+        servers_away=stores.servers_away(),
+        bus="messages" if engine.has_bus else why_no_bus(options),
         refused=outage.recent_refusals(),
         error=error,
     )

@@ -1,35 +1,47 @@
-"""The shared store as threads and as tasks use it, and all connections to it."""
+"""The shared store as threads and as tasks use it, its bus, and all connections."""
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from cachebridge.bus.session import channels_of
+from cachebridge.errors import ConfigError
 from cachebridge.l2.aclient import AsyncClient
 from cachebridge.l2.amemory import AsyncMemoryStore
 from cachebridge.l2.aredis import AsyncRedisStore
 from cachebridge.l2.client import Client
-from cachebridge.l2.location import connection_factory
+from cachebridge.l2.location import MEMCACHED, connection_factory, parse_location
 from cachebridge.l2.memory import MemoryStore
-from cachebridge.l2.pool import Pool
+from cachebridge.l2.pool import Pool, open_link
 from cachebridge.l2.redis import RedisStore
 from cachebridge.l2.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from redis.connection import Connection
 
     from cachebridge.config import EngineOptions
     from cachebridge.core.breaker import Breaker
+    from cachebridge.engine.outbox import Outbox
     from cachebridge.l2.base import AsyncL2Store, L2Store
     from cachebridge.l2.location import Location
+    from cachebridge.l2.memcached.cluster import Cluster
     from cachebridge.l2.memory import MemoryServer
+    from cachebridge.l2.pool import Link
+
+_log = logging.getLogger("cachebridge.engine")
 
 
 class Stores:
-    """Both colours of one server's store: they share connections and breaker."""
+    """Both colours of one location's store, and the server of its bus.
+
+    They share connections and breaker.
+    """
 
     def __init__(
         self,
@@ -38,35 +50,178 @@ class Stores:
         *,
         memory: MemoryServer,
         breaker: Breaker,
+        make_outbox: Callable[[RedisStore, AsyncRedisStore], Outbox],
     ) -> None:
+        self.label = location.label
         self.make_connection: Callable[[], Connection] | None = None
         """Makes one for the bus; None where there is no server."""
+        self.bus_location: Location | None = location
+        self.has_bus = options.bus != "none"
+        """Whether messages are published, and listened to."""
+        self.switchboard: L2Store | None
+        """Keeps the switch of the fleet, where the bus looks for it."""
+        self.outbox: Outbox | None = None
+        """Publishes what the store cannot publish itself."""
+        self.cluster: Cluster | None = None
+        """The servers, where there may be several."""
         self._connections: WeakSet[Connection] = WeakSet()
+        self._links: WeakSet[Link] = WeakSet()
         self.for_threads: L2Store
         self.for_tasks: AsyncL2Store
+        self._make_outbox = make_outbox
+        if options.bus_location is not None and location.scheme != MEMCACHED:
+            raise ConfigError(
+                f"BUS_LOCATION is for memcached:// alone: {location.label!r} publishes "
+                "its messages itself, in one step with each change."
+            )
+        if location.scheme == MEMCACHED:
+            self._use_memcached(location, options, breaker)
+            return
         if location.scheme == "memory":
             store = MemoryStore(memory)
             self.for_threads, self.for_tasks = store, AsyncMemoryStore(store)
-            return
-        self._make = connection_factory(location, options)
-        self.make_connection = self._connection
-        pool = Pool(self._connection, options.max_connections, options.socket_timeout)
+        else:
+            self.for_threads, self.for_tasks = self._redis(location, options, breaker)
+        self.switchboard = self.for_threads
+
+    def _redis(
+        self, location: Location, options: EngineOptions, breaker: Breaker
+    ) -> tuple[RedisStore, AsyncRedisStore]:
+        make = connection_factory(location, options)
+
+        def make_connection() -> Connection:
+            made = make()
+            self._connections.add(made)
+            return made
+
+        self.make_connection = make_connection
+        pool = Pool(
+            lambda: open_link(make_connection()),
+            options.max_connections,
+            options.socket_timeout,
+        )
         channel = channels_of(location.db, b"").shared
         server = Server(pool, label=location.label, breaker=breaker)
-        self.for_threads = RedisStore(Client(server), channel=channel)
-        self.for_tasks = AsyncRedisStore(AsyncClient(server), channel=channel)
+        return (
+            RedisStore(Client(server), channel=channel),
+            AsyncRedisStore(AsyncClient(server), channel=channel),
+        )
 
-    def _connection(self) -> Connection:
-        made = self._make()
-        self._connections.add(made)
-        return made
+    def _use_memcached(
+        self, location: Location, options: EngineOptions, breaker: Breaker
+    ) -> None:
+        try:
+            # Here, because pymemcache is an extra.
+            from cachebridge.l2.memcached.astore import (  # noqa: PLC0415
+                AsyncMemcachedStore,
+            )
+            from cachebridge.l2.memcached.cluster import Cluster  # noqa: PLC0415
+            from cachebridge.l2.memcached.store import MemcachedStore  # noqa: PLC0415
+        except ImportError as exc:
+            raise ConfigError(
+                f"{location.label!r} needs pymemcache: "
+                "pip install 'cachebridge[memcached]'."
+            ) from exc
+        self.bus_location = self.switchboard = None
+        self.has_bus = self.has_bus and options.bus_location is not None
+        if self.has_bus:
+            bus = self.bus_location = _parse_bus(options.bus_location)
+            watcher = _BusWatcher(bus.label)
+            bus_stores = self._redis(
+                bus, replace(options, client_kwargs={}), breaker.sibling(watcher)
+            )
+            self.switchboard = bus_stores[0]
+            self.outbox = self._make_outbox(*bus_stores)
+        outbox = _Silence() if self.outbox is None else self.outbox
+        self.cluster = Cluster(location, options, breaker=breaker, watch=self._watch)
+        self.for_threads = MemcachedStore(self.cluster, outbox)
+        self.for_tasks = AsyncMemcachedStore(self.cluster, outbox)
+
+    def _watch(self, link: Link) -> Link:
+        self._links.add(link)
+        return link
+
+    @property
+    def bus_db(self) -> int:
+        """The number of the database that names the channel."""
+        return 0 if self.bus_location is None else self.bus_location.db
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the keys are on several servers."""
+        return self.cluster is not None and len(self.cluster.nodes) > 1
+
+    def split(self, keys: Iterable[str]) -> list[list[str]]:
+        """Sort keys by what fails together: the servers that have them."""
+        return [list(keys)] if self.cluster is None else self.cluster.split(keys)
+
+    def servers_away(self) -> tuple[str, ...]:
+        """Name those of several servers that do not answer at the moment."""
+        return () if self.cluster is None else tuple(self.cluster.away())
+
+    def close(self) -> None:
+        """Close idle connections, after having published what is owed."""
+        if self.outbox is not None:
+            self.outbox.flush_if_possible()
+        for store in {self.for_threads, self.switchboard}:
+            if store is not None:
+                store.close()
 
     def forget(self) -> None:
         """Close the copies of the parent's connections in the child of a fork.
 
-        Threads that are no more hold some.  In a child redis-py only closes its copy of
-        the socket; kept open it would outlive the parent, read by nobody.
+        Threads that are no more hold some.  In a child the client libraries only close
+        their copy of the socket; kept open it would outlive the parent, read by nobody.
         """
-        self.for_threads.forget()
+        if self.outbox is not None:
+            self.outbox.reset()
+        for store in {self.for_threads, self.switchboard}:
+            if store is not None:
+                store.forget()
         for connection in tuple(self._connections):
             connection.disconnect()
+        for link in tuple(self._links):
+            link.close()
+
+
+def _parse_bus(location: object) -> Location:
+    try:
+        parsed = parse_location(location)
+    except ConfigError as exc:
+        raise ConfigError(f"BUS_LOCATION: {exc}") from None
+    if not parsed.is_redis:
+        raise ConfigError(
+            f"BUS_LOCATION {parsed.label!r} must be the URL of a Redis server: "
+            "redis://, rediss:// or unix://."
+        )
+    return parsed
+
+
+class _BusWatcher:
+    """Logs what happens to the server that messages are published on."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+
+    def on_open(self, reason: str) -> Callable[[], None]:
+        """See ``BreakerWatcher``."""
+        return partial(
+            _log.warning, "%s takes no messages, they are owed: %s", self._label, reason
+        )
+
+    def on_close(self) -> Callable[[], None]:
+        """See ``BreakerWatcher``."""
+        return partial(_log.warning, "%s takes messages again", self._label)
+
+
+class _Silence:
+    """Publishes nothing: where there is no bus no message is made."""
+
+    def send(self, message: bytes) -> None:
+        """Do nothing."""
+
+    async def send_async(self, message: bytes) -> None:
+        """Do nothing."""
+
+    def owe(self, message: bytes) -> None:
+        """Do nothing."""

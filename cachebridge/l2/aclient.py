@@ -1,4 +1,4 @@
-"""Carries requests out on pooled raw connections, past breaker and lack of scripts.
+"""Carries requests out to Redis, also to one that refuses scripts.
 
 Asynchronous: the twin of ``client.py``, line for line; a test compares them.
 """
@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError
 
 from cachebridge.l2 import commands
-from cachebridge.l2.apool import AsyncPool
+from cachebridge.l2.acarrier import AsyncCarrier
 from cachebridge.l2.exchange import exchange
 from cachebridge.l2.server import (
     after_watch,
@@ -27,38 +25,15 @@ from cachebridge.l2.server import (
 
 if TYPE_CHECKING:
     from cachebridge.l2.commands import Request
-    from cachebridge.l2.pool import Link
-    from cachebridge.l2.server import Server
 
 
-class AsyncClient:
+class AsyncClient(AsyncCarrier):
     """See ``Client``.  For tasks of any event loop, and of several at once."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self._pool = AsyncPool(server.pool)
-        self._breaker = server.breaker
 
     @property
     def has_scripts(self) -> bool:
         """Whether the server has not refused a script yet."""
         return not self.server.scripts_refused
-
-    async def run(self, request: Request, *, is_probe: bool = False) -> Any:
-        """Send one request and return its reply; every failure is an L2Error.
-
-        Only ScriptsRefusedError is none.
-        """
-        breaker = self._breaker
-        if breaker.is_open and not is_probe:
-            breaker.admit()
-        try:
-            reply = await self._answer_to(request)
-        except (RedisError, OSError) as exc:
-            raise self.server.error_of(exc) from exc
-        if breaker.failures:
-            breaker.succeed()
-        return reply
 
     async def _answer_to(self, request: Request) -> Any:
         if request.script is not None and self.server.scripts_refused:
@@ -73,31 +48,6 @@ class AsyncClient:
             self.server.note_refusal(failure)
             return await self._run_plain(request)
         raise failure
-
-    async def _exchange(self, request: Request) -> list[Any]:
-        """Send and read on one connection, once more if an idle one proves dead.
-
-        What may not be executed twice is sent once: it may have been executed.
-        """
-        link = await self._pool.take()
-        try:
-            return await self._exchange_on(link, request)
-        except (RedisTimeoutError, TimeoutError):
-            raise
-        except (RedisConnectionError, OSError):
-            if not request.idempotent:
-                raise
-        link = await self._pool.take(fresh=True)
-        return await self._exchange_on(link, request)
-
-    async def _exchange_on(self, link: Link, request: Request) -> list[Any]:
-        try:
-            replies = await exchange(link, request.packed, request.replies)
-        except BaseException:
-            self._pool.discard(link)
-            raise
-        self._pool.give_back(link)
-        return replies
 
     # -- without scripts -------------------------------------------------------------
 

@@ -47,6 +47,7 @@ class AsyncMemoryStore:
     store_absent = _at_once(MemoryStore.store_absent)
     release = _at_once(MemoryStore.release)
     release_unshared = _at_once(MemoryStore.release_unshared)
+    clear = _at_once(MemoryStore.clear)
     scan = _at_once(MemoryStore.scan)
     flush_db = _at_once(MemoryStore.flush_db)
     publish = _at_once(MemoryStore.publish)

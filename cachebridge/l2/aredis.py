@@ -52,10 +52,11 @@ class AsyncRedisStore:
         items: Sequence[tuple[str, bytes]],
         ttl_ms: Ttl,
         message: bytes | None,
-    ) -> None:
+    ) -> Sequence[str]:
         """Set all items."""
         encoded = [(encode_key(key), raw) for key, raw in items]
         await self._client.run(commands.store(encoded, ttl_ms, self._channel, message))
+        return ()
 
     async def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
@@ -172,6 +173,10 @@ class AsyncRedisStore:
                 await self._client.run(request)
 
     # -- everything ---------------------------------------------------------------
+
+    async def clear(self, _prefix: str) -> bool:
+        """False: keys have to be found with ``scan``."""
+        return False
 
     async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Make one step of a SCAN."""

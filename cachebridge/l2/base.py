@@ -28,7 +28,8 @@ class L2Store(Protocol):
     cannot be reached.
 
     ``store``, ``add`` that wins, ``incr``, ``replace`` and ``delete`` also delete the
-    load record of each key (``core/lease.py``).
+    load record of each key (``core/lease.py``).  Memcached's store is weaker in some of
+    this; ``l2/memcached/store.py`` says in what.
     """
 
     def get(self, key: str) -> Read:
@@ -45,8 +46,11 @@ class L2Store(Protocol):
         items: Sequence[tuple[str, bytes]],
         ttl_ms: Ttl,
         message: bytes | None,
-    ) -> None:
-        """Set all items."""
+    ) -> Sequence[str]:
+        """Set all items; return the keys of those for which there is no room.
+
+        Of these nothing is left, their old values neither.
+        """
 
     def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
@@ -104,6 +108,12 @@ class L2Store(Protocol):
 
     # -- everything ---------------------------------------------------------------
 
+    def clear(self, prefix: str) -> bool:
+        """Delete all keys that begin with ``prefix`` at once, without a message.
+
+        False if they have to be found with ``scan``.
+        """
+
     def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Return the next cursor (0 at the end) and some keys matching the glob."""
 
@@ -140,7 +150,7 @@ class AsyncL2Store(Protocol):
         items: Sequence[tuple[str, bytes]],
         ttl_ms: Ttl,
         message: bytes | None,
-    ) -> None:
+    ) -> Sequence[str]:
         """See ``L2Store``."""
 
     async def add(
@@ -185,6 +195,9 @@ class AsyncL2Store(Protocol):
     async def release_unshared(
         self, key: str, look: Look, lease_ms: int, message: bytes | None
     ) -> None:
+        """See ``L2Store``."""
+
+    async def clear(self, prefix: str) -> bool:
         """See ``L2Store``."""
 
     async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from redis.backoff import NoBackoff
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from cachebridge.config import EngineOptions
 
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
-SCHEMES: Final = (*REDIS_SCHEMES, "memory")
+MEMCACHED: Final = "memcached"
+SCHEMES: Final = (*REDIS_SCHEMES, "memory", MEMCACHED)
+MEMCACHED_PORT: Final = 11211
 _RESERVED_KWARGS: Final = frozenset(
     {
         "protocol",
@@ -40,6 +42,15 @@ _RESERVED_KWARGS: Final = frozenset(
 _PASSWORD_IN_QUERY: Final = re.compile(r"([?&](?:ssl_)?password=)[^&]*")
 
 
+class Address(NamedTuple):
+    """One server of Memcached."""
+
+    name: str
+    """As Django's PyMemcacheCache names it to place keys: with its port."""
+    target: tuple[str, int] | str
+    """Host and port, or the path of a socket."""
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """A parsed LOCATION."""
@@ -50,7 +61,16 @@ class Location:
     db: int
     label: str
     """The location without its password, for errors and logs."""
-    connection_kwargs: dict[str, Any] = field(repr=False, compare=False)
+    connection_kwargs: dict[str, Any] = field(
+        repr=False, compare=False, default_factory=dict
+    )
+    servers: tuple[Address, ...] = ()
+    """Those of Memcached."""
+
+    @property
+    def is_redis(self) -> bool:
+        """Whether a Redis server is meant."""
+        return self.scheme in REDIS_SCHEMES
 
 
 def parse_location(
@@ -69,8 +89,8 @@ def parse_location(
         )
     if not isinstance(location, str):
         raise ConfigError(
-            f"LOCATION must be one URL ({valid}), not {type(location).__name__}: "
-            "several servers are not supported."
+            f"LOCATION must be one URL ({valid}), not {type(location).__name__}. "
+            "Several servers of Memcached stand in one: memcached://a:11211,b:11211"
         )
     scheme, slashes, _ = location.partition("://")
     if not slashes or scheme not in SCHEMES:
@@ -78,8 +98,46 @@ def parse_location(
         raise ConfigError(f"LOCATION {label!r} must begin with {valid}.")
     if scheme == "memory":
         name = location.removeprefix("memory://")
-        return Location(scheme, ("memory", name), 0, location, {})
+        return Location(scheme, ("memory", name), 0, location)
+    if scheme == MEMCACHED:
+        return _parse_memcached(location)
     return _parse_redis(location, scheme, client_kwargs or {})
+
+
+def _parse_memcached(location: str) -> Location:
+    label = hide_password(location)
+    servers = []
+    for text in location.removeprefix(f"{MEMCACHED}://").rstrip("/").split(","):
+        server = _memcached_server(text.strip())
+        if server is None:
+            raise ConfigError(
+                f"LOCATION {label!r} is not usable: {hide_password(text)!r} is no "
+                "server. Write memcached://host:11211,host2:11211, or unix:/path for a "
+                "socket; Memcached knows no databases, users or passwords here."
+            )
+        servers.append(server)
+    names = [server.name for server in servers]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"LOCATION {label!r} names a server twice.")
+    identity = (MEMCACHED, *sorted(names))
+    return Location(MEMCACHED, identity, 0, label, servers=tuple(servers))
+
+
+_MEMCACHED_SERVER: Final = re.compile(
+    r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@?#\[\]]+)(?::(\d+))?"
+)
+
+
+def _memcached_server(text: str) -> Address | None:
+    """Read one server; None if it is none."""
+    if text.startswith("unix:/"):
+        path = text.removeprefix("unix:")
+        return Address(path, path)
+    found = _MEMCACHED_SERVER.fullmatch(text)
+    if found is None:
+        return None
+    host, port = found[1].strip("[]"), int(found[2] or MEMCACHED_PORT)
+    return Address(f"{host}:{port}", (host, port)) if 0 < port < 65536 else None  # noqa: PLR2004
 
 
 def _parse_redis(

@@ -114,7 +114,7 @@ class MemoryStore:
         items: Sequence[tuple[str, bytes]],
         ttl_ms: Ttl,
         message: bytes | None,
-    ) -> None:
+    ) -> Sequence[str]:
         """Set all items."""
         server = self._server
         ttls = ttl_ms if isinstance(ttl_ms, list) else [ttl_ms] * len(items)
@@ -123,6 +123,7 @@ class MemoryStore:
                 server.loads.forget(key)
                 server.put(key, raw, server.deadline(ttl))
             server.publish(message)
+        return ()
 
     def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
@@ -244,6 +245,10 @@ class MemoryStore:
                 self._server.publish(message)
 
     # -- everything ---------------------------------------------------------------
+
+    def clear(self, _prefix: str) -> bool:
+        """False: keys are found with ``scan``."""
+        return False
 
     def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Return every matching key in one step; the cursor is 0 before and after."""

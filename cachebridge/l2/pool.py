@@ -24,29 +24,28 @@ if TYPE_CHECKING:
 
     from redis.connection import Connection
 
+    from cachebridge.resp import ReplyParser
+
 
 class Link:
     """An open connection, used by one caller at a time.
 
-    redis-py has opened it and will close it; in between, packed requests go out and
-    replies come in over its bare socket, from threads (``exchange``) and from tasks
-    (``l2/exchange.py``) alike.
+    A client library has opened it, and ``close`` is that library's; in between, packed
+    requests go out and replies come in over its bare socket, from threads
+    (``exchange``) and from tasks (``l2/exchange.py``) alike.
     """
 
-    __slots__ = ("_connection", "_poller", "parser", "socket", "timeout_s")
+    __slots__ = ("__weakref__", "_close", "_poller", "parser", "socket", "timeout_s")
 
-    def __init__(self, connection: Connection) -> None:
-        try:
-            connection.connect()
-            self.socket: Socket = connection._sock  # type: ignore[assignment]  # noqa: SLF001 no other way
-            self._poller = select.poll()
-            self._poller.register(self.socket, select.POLLIN)
-        except BaseException:
-            connection.disconnect()
-            raise
-        self._connection = connection
-        self.parser = make_parser()
-        self.timeout_s = self.socket.gettimeout()
+    def __init__(
+        self, socket: Socket, parser: ReplyParser, close: Callable[[], object]
+    ) -> None:
+        self.socket = socket
+        self.parser = parser
+        self.timeout_s = socket.gettimeout()
+        self._close = close
+        self._poller = select.poll()
+        self._poller.register(socket, select.POLLIN)
 
     def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send a request and return its ``count`` replies; errors are among them.
@@ -85,11 +84,22 @@ class Link:
 
     def is_open(self) -> bool:
         """Tell whether ``close`` was not called yet."""
-        return self._connection._sock is not None  # noqa: SLF001 no other way
+        return self.socket.fileno() >= 0
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.disconnect()
+        self._close()
+
+
+def open_link(connection: Connection) -> Link:
+    """Connect a connection of redis-py; raises what that raises."""
+    try:
+        connection.connect()
+        sock: Socket = connection._sock  # type: ignore[assignment]  # noqa: SLF001 no other way
+        return Link(sock, make_parser(), connection.disconnect)
+    except BaseException:
+        connection.disconnect()
+        raise
 
 
 class Pool:
@@ -100,11 +110,12 @@ class Pool:
 
     def __init__(
         self,
-        make_connection: Callable[[], Connection],
+        open_link: Callable[[], Link],
         limit: int | None,
         wait_s: float,
     ) -> None:
-        self._make_connection = make_connection
+        self.open = open_link
+        """Opens a connection; blocks."""
         self._idle: deque[Link] = deque()
         self._limit = limit
         self.wait_s = wait_s
@@ -148,10 +159,6 @@ class Pool:
             self.slots = Slots(self._limit)
 
     # -- parts of the above, for tasks (``l2/apool.py``) -----------------------------
-
-    def open(self) -> Link:
-        """Open a connection; blocks."""
-        return Link(self._make_connection())
 
     def pop_idle(self) -> Link | None:
         """Return an idle connection that the server has not hung up on, if any."""

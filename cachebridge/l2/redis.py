@@ -55,10 +55,11 @@ class RedisStore:
         items: Sequence[tuple[str, bytes]],
         ttl_ms: Ttl,
         message: bytes | None,
-    ) -> None:
+    ) -> Sequence[str]:
         """Set all items."""
         encoded = [(encode_key(key), raw) for key, raw in items]
         self._client.run(commands.store(encoded, ttl_ms, self._channel, message))
+        return ()
 
     def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
@@ -171,6 +172,10 @@ class RedisStore:
                 self._client.run(request)
 
     # -- everything ---------------------------------------------------------------
+
+    def clear(self, _prefix: str) -> bool:
+        """False: keys have to be found with ``scan``."""
+        return False
 
     def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Make one step of a SCAN."""

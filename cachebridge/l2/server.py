@@ -22,6 +22,10 @@ _NO_RIGHT: Final = "can't run this command"
 """What a script says of a command that the account has no right to."""
 
 
+FAILURES: Final = (RedisError, OSError)
+"""What may come of talking to a server."""
+
+
 class ScriptsRefusedError(Exception):
     """The server refuses scripts, and no plain commands do the same."""
 

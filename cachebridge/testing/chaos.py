@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChaosBus", "ChaosL2", "FakeClock"]
 
-LOCAL_CALLS: Final = frozenset({"close", "forget"})
+LOCAL_CALLS: Final = frozenset({"clear", "close", "forget"})
 
 
 class FakeClock:

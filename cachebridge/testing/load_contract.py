@@ -15,7 +15,6 @@ _TERMS: Final = LookTerms(MINUTE_MS)
 _REFRESH: Final = _TERMS._replace(is_refresh=True)
 _NO_LEASE: Final = LookTerms(0)
 _KEEP_MS: Final = 10_000
-_SHORT_MS: Final = 60
 
 
 class L2LoadContract:
@@ -25,6 +24,7 @@ class L2LoadContract:
     """False for a store on which processes cannot keep out of each other's way."""
 
     if TYPE_CHECKING:
+        short_ms: ClassVar[int]
 
         def pass_time(self, seconds: float) -> None:
             """See ``L2MessageContract``."""
@@ -46,8 +46,8 @@ class L2LoadContract:
     def _leave_copy(self, store: L2Store) -> None:
         """Let a loaded value expire and leave its copy."""
         look = store.look("k", b"first", _TERMS)
-        self._store(store, look, b"old", _SHORT_MS, keep_ms=_KEEP_MS)
-        self.pass_time(_SHORT_MS / 1000 + 0.03)
+        self._store(store, look, b"old", self.short_ms, keep_ms=_KEEP_MS)
+        self.pass_time(self.short_ms / 1000 + 0.03)
 
     def test_look_at_a_value(self, store: L2Store) -> None:
         """What is there is returned, with its TTL, and nothing is leased."""
@@ -113,10 +113,10 @@ class L2LoadContract:
             store.delete(["k"], None)
             look = store.look("k", b"a", _TERMS)
             if adds:
-                store.add("k", b"1", _SHORT_MS // 3, None)
+                store.add("k", b"1", self.short_ms // 3, None)
             else:
-                store.store([("k", b"1"), ("l", b"1")], _SHORT_MS // 3, None)
-            self.pass_time(0.05)
+                store.store([("k", b"1"), ("l", b"1")], self.short_ms // 3, None)
+            self.pass_time(self.short_ms / 1000)
             assert self._store(store, look) == LoadReply(False, None, -2)
 
     def test_a_change_voids_the_refresh(self, store: L2Store) -> None:
@@ -274,17 +274,17 @@ class L2LoadContract:
     def test_absence(self, store: L2Store, published: Published) -> None:
         """The mark says so for its time; to everything else the key does not exist."""
         look = store.look("k", b"a", _TERMS)
-        stored = store.store_absent("k", _SHORT_MS, look, MESSAGE).stored
+        stored = store.store_absent("k", self.short_ms, look, MESSAGE).stored
         assert stored is self.gives_leases
         if not self.gives_leases:
             return
         assert published() == [MESSAGE]
         absent = store.look("k", b"b", _TERMS)
         assert absent.state is LookState.ABSENT
-        assert 0 < absent.ttl_ms <= _SHORT_MS
+        assert 0 < absent.ttl_ms <= self.short_ms
         assert store.get("k") == (None, -2)
         assert not store.exists("k")
-        self.pass_time(_SHORT_MS / 1000 + 0.03)
+        self.pass_time(self.short_ms / 1000 + 0.03)
         assert store.look("k", b"b", _TERMS).state is LookState.LEASE
 
     def test_absence_ends_with_a_write(self, store: L2Store) -> None:

@@ -55,6 +55,15 @@ class L2MessageContract:
     """True for a store that cannot tell beforehand whether ``add`` or ``touch`` will
     change something, and so publishes in any case."""
 
+    counts_below_zero: ClassVar[bool] = True
+    """False for a store whose ``incr`` answers NOT_AN_INTEGER for less than 0."""
+
+    lists_keys: ClassVar[bool] = True
+    """False for a store that cannot ``scan``, and so has to ``clear``."""
+
+    short_ms: ClassVar[int] = 150
+    """The shortest TTL of use, in milliseconds: some stores count whole seconds."""
+
     batch: ClassVar[int] = 10_000
     """How many keys one call must be able to carry."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from itertools import count
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -10,11 +12,18 @@ import redis
 from cachebridge.config import EngineOptions
 from cachebridge.l2.client import Client
 from cachebridge.l2.location import connection_factory, parse_location
-from cachebridge.l2.pool import Pool
+from cachebridge.l2.memcached.cluster import Cluster
+from cachebridge.l2.memcached.store import MemcachedStore
+from cachebridge.l2.pool import Pool, open_link
 from cachebridge.l2.redis import RedisStore
 from cachebridge.l2.server import Server
-from cachebridge.testing import redis_server
+from cachebridge.testing import memcached_server, redis_server
 from tests.rig import never_open, stopped_engines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cachebridge.l2.memcached.store import Outbox
 
 __all__ = ["admin", "own_db", "own_server", "own_url", "stopped_engines", "user_url"]
 
@@ -22,15 +31,16 @@ pytest.register_assert_rewrite("cachebridge.testing.contracts")
 
 PASSWORD = "p:@/?#ss w"
 _databases = count()
-_opened: list[RedisStore] = []
+_opened: list[RedisStore | MemcachedStore] = []
 
 
 def open_store(url: str, **options: object) -> RedisStore:
     """Open a store as an engine does."""
     location = parse_location(url)
     parsed = EngineOptions(**options)
+    make = connection_factory(location, parsed)
     pool = Pool(
-        connection_factory(location, parsed),
+        lambda: open_link(make()),
         parsed.max_connections,
         parsed.socket_timeout,
     )
@@ -38,6 +48,30 @@ def open_store(url: str, **options: object) -> RedisStore:
     store = RedisStore(client, channel=f"cachebridge:{location.db}")
     _opened.append(store)
     return store
+
+
+def open_memcached(url: str, outbox: Outbox, **options: object) -> MemcachedStore:
+    """Open a store as an engine does, over one server or several."""
+    cluster = Cluster(
+        parse_location(url), EngineOptions(**options), breaker=never_open()
+    )
+    store = MemcachedStore(cluster, outbox)
+    _opened.append(store)
+    return store
+
+
+def join_addresses(urls: Iterable[str]) -> str:
+    """Return one URL for several servers."""
+    return "memcached://" + ",".join(url.removeprefix("memcached://") for url in urls)
+
+
+@pytest.fixture(scope="module")
+def roomy_memcacheds():
+    """Start three servers that take values of over a mebibyte."""
+    with ExitStack() as running:
+        yield [
+            running.enter_context(memcached_server(args=("-I", "4m"))) for _ in range(3)
+        ]
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from cachebridge.l2.memory import MemoryServer, MemoryStore
 from cachebridge.testing import redis_server
 from cachebridge.testing.contracts import L2StoreContract
-from tests.l2.conftest import PASSWORD, open_store
+from tests.l2.conftest import PASSWORD, join_addresses, open_memcached, open_store
 from tests.rig import FakeClock, spying
 
 
@@ -40,6 +40,55 @@ class TestMemory(L2StoreContract):
             return taken
 
         return since
+
+
+class KeptMessages:
+    """An outbox that keeps what it is to publish."""
+
+    def __init__(self):
+        self.kept = []
+
+    def send(self, message):
+        self.kept.append(message)
+
+    owe = send
+
+
+class TestMemcached(L2StoreContract):
+    """Memcached, whose messages are published beside it."""
+
+    counts_below_zero = False
+    lists_keys = False
+    short_ms = 2000
+    servers = 1
+
+    @pytest.fixture
+    def outbox(self):
+        return KeptMessages()
+
+    @pytest.fixture
+    def store(self, roomy_memcacheds, outbox):
+        addresses = [server.url for server in roomy_memcacheds[: self.servers]]
+        store = open_memcached(join_addresses(addresses), outbox)
+        store.flush_db(b"")
+        outbox.kept.clear()
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def published(self, outbox):
+        def since():
+            taken = outbox.kept.copy()
+            outbox.kept.clear()
+            return taken
+
+        return since
+
+
+class TestSeveralMemcacheds(TestMemcached):
+    """Keys on three servers, batches taken apart."""
+
+    servers = 3
 
 
 class RedisContract(L2StoreContract):

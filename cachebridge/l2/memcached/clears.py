@@ -1,0 +1,91 @@
+"""What has been cleared.  Memcached cannot list its keys, so ``clear`` makes them dead.
+
+Each server keeps a small item with the *stamp* of the last clear of each prefix; every
+item of ours carries, in its flags, the stamp that was the latest when it was written.
+An item is dead if a prefix of its key was cleared after that.  The item is read along
+with every command, on the same connection: a clear holds from its end on, everywhere.
+
+Items of other writers carry no stamp: they live until their prefix is cleared for the
+first time.  If the server has lost the item, whatever may have been cleared is dead:
+a new one begins with a stamp that none of before can have.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
+
+STAMP_BITS: Final = 23
+MAX_STAMP: Final = 2**STAMP_BITS - 1
+MAX_PREFIXES: Final = 256
+_EPOCH_S: Final = 1_735_689_600
+"""2025-01-01: stamps are minutes since then, so that they last until 2040."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clears:
+    """The stamps of one server; ``raw`` is the item's content."""
+
+    start: int
+    """What is older is dead."""
+    strangers: bool = True
+    """Whether items without a stamp are alive."""
+    prefixes: dict[str, int] = field(default_factory=dict)
+    raw: bytes = b""
+    latest: int = 0
+
+    @classmethod
+    def begin(cls) -> Self:
+        """Make the first one, or one in the place of one that was lost."""
+        return cls(_now()).sealed()
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self | None:
+        """Read an item's content; None if it is none."""
+        try:
+            start, strangers, prefixes = json.loads(raw)
+            latest = max([start, *prefixes.values()])
+        except (ValueError, TypeError, AttributeError):
+            return None
+        return cls(start, strangers, prefixes, raw, latest)
+
+    def cleared(self, prefix: str) -> Self:
+        """Return what holds after a clear of ``prefix``, '' for everything."""
+        stamp = min(max(self.latest + 1, _now()), MAX_STAMP)
+        prefixes = {
+            known: at
+            for known, at in self.prefixes.items()
+            if not known.startswith(prefix)
+        }
+        prefixes[prefix] = stamp
+        start, strangers = self.start, self.strangers
+        while len(prefixes) > MAX_PREFIXES:
+            oldest = min(prefixes, key=lambda known: prefixes[known])
+            start, strangers = max(start, prefixes.pop(oldest)), False
+        return replace(
+            self, start=start, strangers=strangers, prefixes=prefixes
+        ).sealed()
+
+    def is_dead(self, key: str, stamp: int) -> bool:
+        """Tell whether an item with this stamp was cleared."""
+        if stamp:
+            if stamp < self.start:
+                return True
+        elif not self.strangers:
+            return True
+        return bool(self.prefixes) and any(
+            stamp < at and key.startswith(prefix)
+            for prefix, at in self.prefixes.items()
+        )
+
+    def sealed(self) -> Self:
+        """Return the same with ``raw`` and ``latest`` as they follow from the rest."""
+        raw = json.dumps([self.start, self.strangers, self.prefixes]).encode()
+        latest = max([self.start, *self.prefixes.values()])
+        return replace(self, raw=raw, latest=latest)
+
+
+def _now() -> int:
+    return max(1, int(time.time() - _EPOCH_S) // 60)

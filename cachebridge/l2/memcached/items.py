@@ -1,0 +1,185 @@
+"""What an item of Memcached holds, in its flags and in its bytes.
+
+The flags, 32 bits::
+
+    0-4    as other clients use them: pickle, integer, long, compressed, text
+    5      WRAPPED: the bytes begin with a header: the key, and what a load has left
+    6      KEPT: the item outlives the TTL of its value, as a copy; the header knows
+    7      LOADING: no value; somebody is loading it, or has begun to
+    8      NO_SUCH: no value; a loader has said that there is no such thing
+    9-31   the stamp (``clears.py``); 0 in items of other writers
+
+Items without a value hold a pickled None: other clients find nothing, too.  Values of
+Django's PyMemcacheCache, which have no stamp, become what our serializer makes of them;
+in the other direction nothing needs to be done, unless they are wrapped.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+import zlib
+from enum import Enum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cachebridge.l2.memcached.names import encode_key
+from cachebridge.l2.memcached.protocol import MemcachedError, expiry, seconds
+
+if TYPE_CHECKING:
+    from cachebridge.l2.memcached.clears import Clears
+    from cachebridge.l2.memcached.protocol import Answer
+
+PICKLE, INTEGER, LONG, COMPRESSED, TEXT = (1 << bit for bit in range(5))
+WRAPPED, KEPT, LOADING, NO_SUCH = (1 << bit for bit in range(5, 9))
+STAMP_SHIFT: Final = 9
+
+_PICKLE_MARK: Final = b"\x80"
+_PICKLED_NONE: Final = b"N."
+_INTEGER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)").fullmatch
+_LIKE_AN_INTEGER: Final = re.compile(rb"\s*[+-]?[0-9]+(?:\s.*)?", re.DOTALL).fullmatch
+"""What Memcached would count with although it is none: kept from it by a header."""
+_HEADER: Final = struct.Struct(">III")
+"""Length of the key, seconds for which a copy is kept past the TTL, cost in ms."""
+
+
+class State(Enum):
+    """What reading an item has found."""
+
+    NOTHING = "no item, or a dead one"
+    VALUE = "a value within its TTL"
+    COPY = "a value past its TTL"
+    LOADING = "somebody is loading it"
+    NO_SUCH = "there is no such thing"
+
+
+class Item(NamedTuple):
+    """An item as it was read."""
+
+    state: State
+    raw: bytes | None = None
+    ttl_ms: int = -2
+    """What is left of it: -1 no expiry, -2 nothing."""
+    age_ms: int = 0
+    """How long a copy is past its TTL."""
+    cost_ms: int = 0
+    cas: int = 0
+    """0 if there is no item at all."""
+
+
+NOTHING: Final = Item(State.NOTHING)
+
+
+class Packed(NamedTuple):
+    """An item as it is written."""
+
+    flags: int
+    expiry: int
+    block: bytes
+
+    @property
+    def stamp(self) -> int:
+        """The latest clear that the writer knew of."""
+        return self.flags >> STAMP_SHIFT
+
+
+def pack(
+    key: str,
+    raw: bytes,
+    ttl_ms: int | None,
+    stamp: int,
+    *,
+    is_hashed: bool,
+    keep_ms: int = 0,
+    cost_ms: int = 0,
+) -> Packed:
+    """Return the item of a value; ``keep_ms`` is how long a copy outlives its TTL."""
+    flags = stamp << STAMP_SHIFT
+    needs_header = is_hashed or (ttl_ms is not None and (keep_ms or cost_ms))
+    if raw.startswith(_PICKLE_MARK):
+        flags |= PICKLE
+    elif _INTEGER(raw):
+        flags |= INTEGER
+    elif _LIKE_AN_INTEGER(raw):
+        needs_header = True
+    ttl_s = None if ttl_ms is None else seconds(ttl_ms)
+    if not needs_header:
+        return Packed(flags, expiry(ttl_s), raw)
+    name = encode_key(key) if is_hashed else b""
+    keep_s = 0 if ttl_s is None else seconds(keep_ms)
+    header = _HEADER.pack(len(name), keep_s, cost_ms)
+    if ttl_s is not None:
+        ttl_s += keep_s
+    flags |= WRAPPED | (KEPT if keep_s else 0)
+    return Packed(flags, expiry(ttl_s), header + name + raw)
+
+
+def pack_mark(kind: int, ttl_s: int, stamp: int) -> Packed:
+    """Return an item without a value: LOADING or NO_SUCH."""
+    flags = PICKLE | kind | stamp << STAMP_SHIFT
+    return Packed(flags, expiry(ttl_s), _PICKLED_NONE)
+
+
+def is_kept(answer: Answer) -> bool:
+    """Tell whether the reply to ``look_at`` leaves open if it is a value or a copy."""
+    if isinstance(answer, MemcachedError):
+        raise answer
+    return len(answer.words) > 2 and bool(int(answer.words[-3][1:]) & KEPT)  # noqa: PLR2004
+
+
+def read_item(answer: Answer, key: str, clears: Clears, *, is_hashed: bool) -> Item:
+    """Return what the reply to ``protocol.read`` or ``look_at`` says of a key.
+
+    The bytes are in ``raw`` if they were asked for.
+    """
+    if isinstance(answer, MemcachedError):
+        raise answer
+    words, block = answer
+    if len(words) < 3:  # noqa: PLR2004 EN: there is no item
+        return NOTHING
+    flags, ttl_s, cas = (int(word[1:]) for word in words[-3:])
+    if clears.is_dead(key, flags >> STAMP_SHIFT):
+        return Item(State.NOTHING, cas=cas)
+    ttl_ms = ttl_s * 1000 if ttl_s >= 0 else -1
+    if flags & (LOADING | NO_SUCH):
+        state = State.LOADING if flags & LOADING else State.NO_SUCH
+        return Item(state, ttl_ms=ttl_ms, cas=cas)
+    if flags & WRAPPED and block is not None:
+        return _unwrap(block, key, ttl_s, cas, is_hashed=is_hashed)
+    if is_hashed:  # and not wrapped: not ours
+        return Item(State.NOTHING, cas=cas)
+    raw = None if block is None else _plain(block, flags)
+    return Item(State.VALUE, raw, ttl_ms, cas=cas)
+
+
+def _unwrap(block: bytes, key: str, ttl_s: int, cas: int, *, is_hashed: bool) -> Item:
+    length, keep_s, cost_ms = _HEADER.unpack_from(block)
+    start = _HEADER.size + length
+    if is_hashed and block[_HEADER.size : start] != encode_key(key):
+        return Item(State.NOTHING, cas=cas)
+    raw = block[start:]
+    if ttl_s < 0:
+        return Item(State.VALUE, raw, -1, 0, cost_ms, cas)
+    left_s = ttl_s - keep_s
+    if left_s > 0:
+        return Item(State.VALUE, raw, left_s * 1000, 0, cost_ms, cas)
+    # The server counts whole seconds: the copy may be as old as that.
+    return Item(State.COPY, raw, -2, (1 - left_s) * 1000, cost_ms, cas)
+
+
+def _plain(block: bytes, flags: int) -> bytes:
+    """Return the bytes of a value without a header."""
+    if not flags >> STAMP_SHIFT:
+        return _adopt(block, flags)
+    return block.rstrip(b" ") if flags & INTEGER else block  # digits grown fewer
+
+
+def _adopt(block: bytes, flags: int) -> bytes:
+    """Return what our serializer would have written in the place of another's."""
+    if flags & COMPRESSED:
+        block = zlib.decompress(block)
+    if flags & TEXT:
+        return pickle.dumps(block.decode())
+    if flags & (INTEGER | LONG):
+        return block.rstrip(b" ")
+    return block if flags & PICKLE else pickle.dumps(block)

@@ -1,0 +1,243 @@
+"""Loading under a lease as plans: what ``load_scripts`` are in Redis.
+
+Memcached has no scripts.  What voids a load is the CAS number of the key's own item: a
+load that begins where there is no value leaves an item without one (LOADING), and what
+was loaded replaces just that item.  Every write of the key changes the number, and a
+delete takes the item along.  Who may load is another item beside it, the *lease*, whose
+TTL is the server's to count: no clock of ours is asked.  It holds what has become of
+it, in one byte, and its owner's token::
+
+    L   being loaded
+    F   the loader raised; while the lease lasts the copy is served
+    O   what was loaded can serve nobody else: everybody may load
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cachebridge.core.lease import RECORD_MS, LoadReply, Look, LookState
+from cachebridge.errors import L2Error
+from cachebridge.l2.commands import Request
+from cachebridge.l2.memcached import protocol
+from cachebridge.l2.memcached.items import (
+    LOADING,
+    NO_SUCH,
+    Item,
+    State,
+    pack,
+    pack_mark,
+    read_item,
+)
+from cachebridge.l2.memcached.names import lease_of
+from cachebridge.l2.memcached.plans import Plans
+from cachebridge.l2.memcached.talk import TRIES, Ask, checked, is_word, restless
+
+if TYPE_CHECKING:
+    from cachebridge.core.lease import LoadedRaw, LookTerms
+    from cachebridge.l2.memcached.protocol import Answer
+    from cachebridge.l2.memcached.talk import Place, Plan
+
+BEING_LOADED, FAILED, OPEN = b"L", b"F", b"O"
+LEAST_LEASE_S: Final = 2
+"""Memcached's second may be over at once; a lease of one would not keep anybody out."""
+
+
+class LoadPlans(Plans):
+    """What the calls of a load do with the servers.  Thread safe."""
+
+    def look(self, key: str, token: bytes, terms: LookTerms) -> Plan:
+        """Read the key; if there is nothing to serve, take the lease to load it."""
+        place = self.place(key)
+        if not terms.is_refresh:
+            item = yield from self._read(place)
+            if (found := _serve(item, token, terms)) is not None:
+                return found
+        for _ in range(TRIES):
+            item, lease, stamp = yield from self._enter(place, token, terms)
+            found = None if terms.is_refresh else _serve(item, token, terms)
+            if found is not None:
+                yield from self._leave(place, lease, token)
+                return found
+            if terms.is_refresh and item.state is State.NO_SUCH:
+                yield from self._leave(place, lease, token)
+                return Look(LookState.ABSENT, None, item.ttl_ms, token=token)
+            if item.state is State.NOTHING:  # deleted in between
+                continue
+            return _judge(item, lease, token, terms)._replace(
+                generation=b"%d %d" % (item.cas, stamp)
+            )
+        raise restless(key)
+
+    def _enter(self, place: Place, token: bytes, terms: LookTerms) -> Plan:
+        """Leave an item that a write of the key would change, and try for the lease."""
+        stamp = yield from self._stamp(place.node)
+        mark = pack_mark(LOADING, RECORD_MS // 1000, stamp)
+        packed = protocol.put(b"add", place.name, *mark) + protocol.read(place.name)
+        lease_name = lease_of(place.name)
+        if terms.lease_ms:
+            lease_s = max(LEAST_LEASE_S, protocol.seconds(terms.lease_ms))
+            packed += protocol.put(b"add", lease_name, 0, lease_s, BEING_LOADED + token)
+        packed += protocol.read(lease_name)
+        # Sent twice, the same token finds its own lease.
+        clears, replies = yield from self._talk(
+            place.node, packed, 4 if terms.lease_ms else 3
+        )
+        item = read_item(replies[1], place.key, clears, is_hashed=place.is_hashed)
+        if item.state is State.NOTHING and item.cas:  # a dead one is in the way
+            yield from self._swap(place, mark, item)
+        return item, _read_lease(replies[-1]), clears.latest
+
+    def _leave(self, place: Place, lease: _Lease | None, token: bytes) -> Plan:
+        """Give back a lease that is not needed after all."""
+        if lease is not None and lease.is_of(token):
+            yield from self._drop_lease(place, lease.cas)
+
+    def _drop_lease(self, place: Place, cas: int) -> Plan:
+        command = protocol.drop(lease_of(place.name), cas)
+        yield Ask(place.node, Request(command, 1))
+
+    # -- the end of a load -----------------------------------------------------------
+
+    def store_loaded(self, key: str, loaded: LoadedRaw, look: Look) -> Plan:
+        """Set the value if the item is the one that the load began with."""
+        place = self.place(key)
+        begun_with, stamp = _beginning(look)
+        packed = pack(
+            key,
+            loaded.raw,
+            loaded.ttl_ms,
+            stamp,
+            is_hashed=place.is_hashed,
+            keep_ms=loaded.keep_ms,
+            cost_ms=loaded.cost_ms,
+        )
+        try:
+            stored = yield from self._swap(place, packed, begun_with)
+        except L2Error as exc:
+            if not isinstance(exc.__cause__, protocol.MemcachedError):
+                raise
+            stored = False  # no room: nobody shall wait for it
+        return (yield from self._reply(place, look, stored=stored))
+
+    def store_absent(self, key: str, ttl_ms: int, look: Look) -> Plan:
+        """Note that there is no such thing, on the same conditions."""
+        place = self.place(key)
+        begun_with, stamp = _beginning(look)
+        if ttl_ms:
+            mark = pack_mark(NO_SUCH, protocol.seconds(ttl_ms), stamp)
+            stored = yield from self._swap(place, mark, begun_with)
+        else:
+            stored = yield from self._drop(place, begun_with)
+        return (yield from self._reply(place, look, stored=stored))
+
+    def _reply(self, place: Place, look: Look, *, stored: bool) -> Plan:
+        """End the lease, and say what is there instead of what was to be stored."""
+        lease_name = lease_of(place.name)
+        if stored:
+            yield Ask(place.node, Request(protocol.delete(lease_name), 1))
+            return LoadReply(stored=True)
+        packed = protocol.read(place.name) + protocol.read(lease_name)
+        clears, replies = yield from self._talk(place.node, packed, 2)
+        yield from self._leave(place, _read_lease(replies[1]), look.token)
+        item = read_item(replies[0], place.key, clears, is_hashed=place.is_hashed)
+        if item.state is State.VALUE:
+            return LoadReply(False, item.raw, item.ttl_ms)
+        return LoadReply(stored=False)
+
+    def release(self, key: str, look: Look, keep_ms: int) -> Plan:
+        """End the lease without a value; return a copy to serve, and whether to tell.
+
+        With a copy the lease stays, marked as failed.
+        """
+        place = self.place(key)
+        item, lease = yield from self._read_both(place)
+        if lease is None or not lease.is_of(look.token):
+            return None, False
+        if item.state is State.COPY and item.age_ms <= keep_ms:
+            yield from self._mark(place, lease, FAILED, lease.left_s)
+            return item.raw, False
+        yield from self._drop_lease(place, lease.cas)
+        if item.state is State.LOADING:
+            yield from self._drop(place, item)
+        return None, item.state is not State.VALUE
+
+    def release_unshared(self, key: str, look: Look, lease_ms: int) -> Plan:
+        """End the lease, and let everybody load for a while; tell if it was ours."""
+        place = self.place(key)
+        _, lease = yield from self._read_both(place)
+        if lease is None or not lease.is_of(look.token):
+            return False
+        lease_s = max(LEAST_LEASE_S, protocol.seconds(lease_ms))
+        yield from self._mark(place, lease, OPEN, lease_s)
+        return True
+
+    def _read_both(self, place: Place) -> Plan:
+        packed = protocol.read(place.name) + protocol.read(lease_of(place.name))
+        clears, replies = yield from self._talk(place.node, packed, 2)
+        item = read_item(replies[0], place.key, clears, is_hashed=place.is_hashed)
+        return item, _read_lease(replies[1])
+
+    def _mark(self, place: Place, lease: _Lease, state: bytes, left_s: int) -> Plan:
+        """Note what has become of a lease, unless it has just ended."""
+        block = state + lease.token
+        command = protocol.swap(lease_of(place.name), 0, left_s, block, lease.cas)
+        (reply,) = yield Ask(place.node, Request(command, 1, idempotent=False))
+        is_word(reply, b"STORED")
+
+
+def _beginning(look: Look) -> tuple[Item, int]:
+    """Return the item that the load began with, and the latest clear of that time.
+
+    What is loaded gets that stamp: a clear since then voids it, too.
+    """
+    cas, _, stamp = look.generation.partition(b" ")
+    return Item(State.LOADING, cas=int(cas or 0)), int(stamp or 0)
+
+
+class _Lease(NamedTuple):
+    """A lease as it was read."""
+
+    token: bytes
+    state: bytes
+    left_s: int
+    cas: int
+
+    def is_of(self, token: bytes) -> bool:
+        """Tell whether it is being used by this token."""
+        return self.token == token and self.state == BEING_LOADED
+
+
+def _read_lease(answer: Answer) -> _Lease | None:
+    words, block = checked(answer)
+    if block is None:
+        return None
+    return _Lease(block[1:], block[:1], max(1, int(words[-2][1:])), int(words[-1][1:]))
+
+
+def _serve(item: Item, token: bytes, terms: LookTerms) -> Look | None:
+    """Return what can be served at once."""
+    if item.state is State.VALUE:
+        return Look(LookState.HIT, item.raw, item.ttl_ms, item.cost_ms, token=token)
+    if item.state is State.NO_SUCH:
+        return Look(LookState.ABSENT, None, item.ttl_ms, token=token)
+    if item.state is State.COPY and item.age_ms <= terms.stale_ms:
+        return Look(LookState.STALE, item.raw, 0, token=token)
+    return None
+
+
+def _judge(item: Item, lease: _Lease | None, token: bytes, terms: LookTerms) -> Look:
+    """Tell whether the lease is ours, or how long somebody else may have it."""
+    raw, ttl_ms = (item.raw, item.ttl_ms) if item.state is State.VALUE else (None, -2)
+    if (
+        lease is not None
+        and lease.token != token
+        and lease.state != OPEN
+        and not terms.joins
+    ):
+        shown = None
+        if lease.state == FAILED and item.state is State.COPY:
+            shown = item.raw if item.age_ms <= terms.stale_if_error_ms else None
+        wait_ms = lease.left_s * 1000
+        return Look(LookState.BUSY, shown, 0, item.cost_ms, wait_ms, token=token)
+    return Look(LookState.LEASE, raw, ttl_ms, item.cost_ms, token=token)

@@ -1,0 +1,280 @@
+"""Single commands as plans: one text for threads and for tasks."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from cachebridge.errors import L2Error, L2UnavailableError
+from cachebridge.l2.base import NOT_AN_INTEGER
+from cachebridge.l2.commands import Request
+from cachebridge.l2.memcached import protocol
+from cachebridge.l2.memcached.items import Item, State, is_kept, read_item
+from cachebridge.l2.memcached.names import lease_of
+from cachebridge.l2.memcached.protocol import MemcachedError
+from cachebridge.l2.memcached.talk import (
+    TRIES,
+    Ask,
+    Talk,
+    checked,
+    has_room,
+    is_word,
+    restless,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cachebridge.l2.base import Read, Ttl
+    from cachebridge.l2.memcached.protocol import Answer
+    from cachebridge.l2.memcached.talk import Place, Plan
+
+GONE: Final[Read] = (None, -2)
+
+
+class Plans(Talk):
+    """What each call does with the servers.  Thread safe."""
+
+    # -- reading ---------------------------------------------------------------------
+
+    def get(self, key: str) -> Plan:
+        """Return the Read of a key."""
+        item: Item = yield from self._read(self.place(key))
+        return _read_of(item)
+
+    def get_many(self, keys: Sequence[str]) -> Plan:
+        """Return the Read of each key."""
+        reads: dict[str, Read] = {}
+        for number, places in self._by_node(keys):
+            packed = b"".join([protocol.read(place.name) for place in places])
+            clears, replies = yield from self._talk(number, packed, len(places))
+            for place, reply in zip(places, replies, strict=True):
+                item = read_item(reply, place.key, clears, is_hashed=place.is_hashed)
+                reads[place.key] = _read_of(item)
+        return [reads[key] for key in keys]
+
+    def exists(self, key: str) -> Plan:
+        """Tell whether the key has a value."""
+        item = yield from self._peek(self.place(key))
+        return item.state is State.VALUE
+
+    def _peek(self, place: Place) -> Plan:
+        """Return the item of a key, mostly without its bytes."""
+        look = protocol.look_at(place.name)
+        clears, (reply,) = yield from self._talk(place.node, look, 1)
+        if place.is_hashed or is_kept(reply):
+            return (yield from self._read(place))
+        return read_item(reply, place.key, clears, is_hashed=False)
+
+    # -- writing ---------------------------------------------------------------------
+
+    def store(self, items: Sequence[tuple[str, bytes]], ttl_ms: Ttl) -> Plan:
+        """Set all items; return the keys for which there is no room."""
+        ttls = ttl_ms if isinstance(ttl_ms, list) else [ttl_ms] * len(items)
+        values = {key: (raw, ttl) for (key, raw), ttl in zip(items, ttls, strict=True)}
+        refused: list[str] = []
+        sized = self._by_node(values, lambda key: len(values[key][0]))
+        for number, places in sized:
+            refused += yield from self._store_on(number, places, values)
+        return refused
+
+    def _store_on(
+        self,
+        number: int,
+        places: list[Place],
+        values: dict[str, tuple[bytes, int | None]],
+    ) -> Plan:
+        while True:
+            stamp = yield from self._stamp(number)
+            packed = b"".join(
+                [
+                    protocol.put(
+                        b"set",
+                        place.name,
+                        *self._pack(place, *values[place.key], stamp),
+                    )
+                    for place in places
+                ]
+            )
+            clears, replies = yield from self._talk(number, packed, len(places))
+            if not any(clears.is_dead(place.key, stamp) for place in places):
+                break
+        refused = [
+            place
+            for place, reply in zip(places, replies, strict=True)
+            if not has_room(reply)
+        ]
+        for place in refused:  # the old value must not stay, whatever the server does
+            yield Ask(number, Request(protocol.delete(place.name), 1))
+        return [place.key for place in refused]
+
+    def add(self, key: str, raw: bytes, ttl_ms: int | None) -> Plan:
+        """Set the value if there is none; tell whether it was set."""
+        place = self.place(key)
+        for _ in range(TRIES):
+            stamp = yield from self._stamp(place.node)
+            packed = self._pack(place, raw, ttl_ms, stamp)
+            clears, replies = yield from self._talk(
+                place.node,
+                protocol.put(b"add", place.name, *packed)
+                + protocol.look_at(place.name),
+                2,
+                idempotent=False,
+            )
+            if not has_room(replies[0]):
+                return False
+            if is_word(replies[0], b"STORED") and not clears.is_dead(key, stamp):
+                return True
+            item = yield from self._peek(place)
+            if item.state is State.VALUE:
+                return False
+            if item.cas and (
+                yield from self._swap(
+                    place, self._pack(place, raw, ttl_ms, stamp), item
+                )
+            ):
+                return True
+        raise restless(key)
+
+    def touch(self, key: str, ttl_ms: int | None) -> Plan:
+        """Give a value a new TTL; tell whether there is one.
+
+        A copy that outlives the value goes on doing so.
+        """
+        place = self.place(key)
+        for _ in range(TRIES):
+            look = protocol.look_at(place.name)
+            clears, (reply,) = yield from self._talk(place.node, look, 1)
+            if is_kept(reply):
+                item = yield from self._read(place)
+                if item.state is not State.VALUE:
+                    return False
+                stamp = yield from self._stamp(place.node)
+                packed = self._pack(place, item.raw, ttl_ms, stamp)
+                if (yield from self._swap(place, packed, item)):
+                    return True
+                continue
+            item = read_item(reply, key, clears, is_hashed=False)
+            if place.is_hashed:
+                item = yield from self._read(place)
+            if item.state is not State.VALUE:
+                return False
+            ttl_s = None if ttl_ms is None else protocol.seconds(ttl_ms)
+            command = protocol.touch(place.name, protocol.expiry(ttl_s))
+            _, (reply,) = yield from self._talk(place.node, command, 1)
+            return is_word(reply, b"TOUCHED")
+        raise restless(key)
+
+    def delete(self, keys: Sequence[str]) -> Plan:
+        """Delete the items and their leases; return how many had a value."""
+        deleted = 0
+        for number, places in self._by_node(keys):
+            packed = b"".join(
+                [
+                    protocol.look_at(place.name)
+                    + protocol.delete(place.name)
+                    + protocol.delete(lease_of(place.name))
+                    for place in places
+                ]
+            )
+            clears, replies = yield from self._talk(number, packed, 3 * len(places))
+            for place, look, gone in zip(
+                places, replies[::3], replies[1::3], strict=True
+            ):
+                item = read_item(look, place.key, clears, is_hashed=False)
+                deleted += is_word(gone, b"DELETED") and item.state is State.VALUE
+        return deleted
+
+    def incr(self, key: str, delta: int) -> Plan:
+        """Add to digits, in the server: the TTL stays; see ``L2Store.incr``.
+
+        Memcached knows no negative numbers: those are for compare and set.
+        """
+        place = self.place(key)
+        for _ in range(TRIES):
+            if delta >= 0:
+                item, reply = yield from self._increase(place, delta)
+            else:
+                item, reply = yield from self._decrease(place, -delta)
+            if item.state is not State.VALUE:
+                return None
+            if reply is None or _is_not_a_number(reply):
+                return NOT_AN_INTEGER
+            if checked(reply).block is None:  # changed, or gone meanwhile
+                continue
+            value = int(reply.block)
+            if value > protocol.INT64_MAX:
+                undo = protocol.decrease(place.name, delta)
+                yield Ask(place.node, Request(undo, 1, idempotent=False))
+                return NOT_AN_INTEGER
+            return value
+        raise restless(key)
+
+    def _increase(self, place: Place, delta: int) -> Plan:
+        clears, (look, reply) = yield from self._talk(
+            place.node,
+            protocol.look_at(place.name) + protocol.increase(place.name, delta),
+            2,
+            idempotent=False,
+        )
+        return read_item(look, place.key, clears, is_hashed=False), reply
+
+    def _decrease(self, place: Place, delta: int) -> Plan:
+        item = yield from self._read(place)
+        if item.raw is None or not item.raw.isdigit() or int(item.raw) < delta:
+            return item, None
+        command = protocol.decrease(place.name, delta, item.cas)
+        _, (reply,) = yield from self._talk(place.node, command, 1, idempotent=False)
+        return item, reply
+
+    def replace(self, key: str, expected: bytes, raw: bytes | None) -> Plan:
+        """Compare and set, or compare and delete.  The TTL stays, to the second."""
+        place = self.place(key)
+        item = yield from self._read(place)
+        if item.state is not State.VALUE or item.raw != expected:
+            return False
+        if raw is None:
+            return (yield from self._drop(place, item))
+        ttl_ms = None if item.ttl_ms < 0 else item.ttl_ms
+        stamp = yield from self._stamp(place.node)
+        packed = self._pack(place, raw, ttl_ms, stamp)
+        return (yield from self._swap(place, packed, item))
+
+    # -- everything ------------------------------------------------------------------
+
+    def clear(self, prefix: str) -> Plan:
+        """Make every item dead whose key begins with ``prefix``, on every server.
+
+        One of several that is away is cleared before it is used again.
+        """
+        failures: list[L2Error] = []
+        for number, node in enumerate(self._cluster.nodes):
+            try:
+                yield from self._clear_on(number, prefix)
+            except L2UnavailableError as exc:
+                failures.append(exc)
+                node.owed_clears[prefix] = None
+        if len(failures) == len(self._cluster.nodes):
+            raise failures[0]
+
+    def pay_clears(self) -> Plan:
+        """Clear the servers that were away, as far as they are back."""
+        for number, node in enumerate(self._cluster.nodes):
+            if node.owed_clears:
+                with suppress(L2Error):
+                    yield from self._talk(number, b"", 0)
+
+    def flush(self) -> Plan:
+        """Delete every item of every server."""
+        for number in range(len(self._cluster.nodes)):
+            (reply,) = yield Ask(number, Request(protocol.FLUSH, 1))
+            checked(reply)
+            self._node(number).clears = None
+
+
+def _is_not_a_number(answer: Answer) -> bool:
+    return isinstance(answer, MemcachedError) and "non-numeric" in str(answer)
+
+
+def _read_of(item: Item) -> Read:
+    return (item.raw, item.ttl_ms) if item.state is State.VALUE else GONE
