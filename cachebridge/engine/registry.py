@@ -15,6 +15,7 @@ from cachebridge.l2.location import hide_password, parse_location
 if TYPE_CHECKING:
     from cachebridge.config import EngineOptions
 
+DATABASE = ", or use another database number"
 EXIT_PATIENCE_S = 2.0
 """What refreshes that run get at exit, in seconds."""
 
@@ -44,7 +45,7 @@ def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine
         raise ConfigError(
             f"{user} and {first_user} share one engine on {parsed.label} but differ in "
             f"{', '.join(differing)}: {_contrast(differing[0], options, engine)}. "
-            "Give both the same value, or use another database number."
+            f"Give both the same value{'' if not parsed.is_redis else DATABASE}."
         )
     return engine
 

@@ -111,7 +111,7 @@ def _parse_memcached(location: str) -> Location:
         server = _memcached_server(text.strip())
         if server is None:
             raise ConfigError(
-                f"LOCATION {label!r} is not usable: {hide_password(text)!r} is no "
+                f"LOCATION {label!r} is not usable: one of its parts is no "
                 "server. Write memcached://host:11211,host2:11211, or unix:/path for a "
                 "socket; Memcached knows no databases, users or passwords here."
             )
@@ -182,6 +182,8 @@ def hide_password(location: str) -> str:
     if not at:
         return location
     scheme, slashes, user = head.partition("://")
+    if not slashes:
+        scheme, user = "", head
     name = user.partition(":")[0]
     return f"{scheme}{slashes}{name}:***@{tail}"
 

@@ -47,7 +47,7 @@ def test_no_text(location):
         ("localhost:6379", "must begin with redis://, rediss://, unix://, memory://"),
         ("http://localhost", "must begin with"),
         ("REDISS", "must begin with"),
-        ("memcached://localhost", "must begin with"),
+        ("amqp://localhost", "must begin with"),
         ("redis://a,redis://b", "must be one URL, not a list"),
         ("redis://a;b", "not a list"),
         ("redis://a b", "not a list"),

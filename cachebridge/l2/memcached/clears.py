@@ -6,8 +6,9 @@ An item is dead if a prefix of its key was cleared after that.  The item is read
 with every command, on the same connection: a clear holds from its end on, everywhere.
 
 Items of other writers carry no stamp: they live until their prefix is cleared for the
-first time.  If the server has lost the item, whatever may have been cleared is dead:
-a new one begins with a stamp that none of before can have.
+first time.  If the server has lost the item - and not those it tells of, which are
+asked for less often - whatever may have been cleared is dead: a new one begins with a
+stamp that none of before has, unless there were more clears than minutes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Final, Self
 
 STAMP_BITS: Final = 23
 MAX_STAMP: Final = 2**STAMP_BITS - 1
-MAX_PREFIXES: Final = 256
+MAX_PREFIXES: Final = 32
+"""They are compared with every key that is read."""
 _EPOCH_S: Final = 1_735_689_600
 """2025-01-01: stamps are minutes since then, so that they last until 2040."""
 
@@ -39,7 +41,7 @@ class Clears:
     @classmethod
     def begin(cls) -> Self:
         """Make the first one, or one in the place of one that was lost."""
-        return cls(_now()).sealed()
+        return cls(_now() + 1).sealed()
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
@@ -69,9 +71,12 @@ class Clears:
         ).sealed()
 
     def is_dead(self, key: str, stamp: int) -> bool:
-        """Tell whether an item with this stamp was cleared."""
+        """Tell whether an item with this stamp was cleared.
+
+        One from after the latest clear was written before the server lost its own.
+        """
         if stamp:
-            if stamp < self.start:
+            if not self.start <= stamp <= self.latest:
                 return True
         elif not self.strangers:
             return True

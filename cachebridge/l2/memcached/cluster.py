@@ -58,6 +58,8 @@ class Node:
         self.async_carrier = AsyncCarrier(server)
         self.clears: Clears | None = None
         """What has been cleared, as of the last answer."""
+        self.is_silent = False
+        """Whether it has not answered the last ping."""
         self.owed_clears: dict[str, None] = {}
         """Prefixes that were cleared while it was away."""
 
@@ -132,16 +134,20 @@ class Cluster:
         """Ask every server; raises L2UnavailableError if none answers."""
         failures: list[L2Error] = []
         for node in self.nodes:
+            node.is_silent = False
             try:
                 node.carrier.run(Request(protocol.PING), is_probe=True)
             except L2Error as exc:
+                node.is_silent = True
                 failures.append(exc)
         if len(failures) == len(self.nodes):
             raise failures[0]
 
     def away(self) -> list[str]:
         """Name the servers that do not answer at the moment."""
-        return [node.label for node in self.nodes if node.breaker.is_open]
+        return [
+            node.label for node in self.nodes if node.breaker.is_open or node.is_silent
+        ]
 
     def on_node_away(self, reason: str) -> None:
         """A server has gone; without any left there is an outage."""

@@ -139,7 +139,7 @@ class Plans(Talk):
     def touch(self, key: str, ttl_ms: int | None) -> Plan:
         """Give a value a new TTL; tell whether there is one.
 
-        A copy that outlives the value goes on doing so.
+        What was kept of it past its old TTL goes.
         """
         place = self.place(key)
         for _ in range(TRIES):

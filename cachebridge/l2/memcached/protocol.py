@@ -20,7 +20,8 @@ INT64_MAX: Final = 2**63 - 1
 
 _END: Final = b"\r\n"
 _VALUE: Final = b"VA "
-_ERRORS: Final = (b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR")
+_UNKNOWN: Final = b"ERROR"
+_ERRORS: Final = (_UNKNOWN, b"CLIENT_ERROR", b"SERVER_ERROR")
 _NO_ROOM: Final = ("too large for cache", "out of memory")
 
 
@@ -99,6 +100,8 @@ class Parser:
 
 
 def _line_reply(line: bytes) -> Answer:
+    if line == _UNKNOWN:
+        return MemcachedError("ERROR: unknown command; Memcached 1.6 is needed")
     if line.startswith(_ERRORS):
         return MemcachedError(line.decode("utf-8", "replace"))
     return Reply(line.split(b" "))
