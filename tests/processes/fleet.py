@@ -21,7 +21,7 @@ from tests.processes.rhythm import Rhythm
 from tests.processes.worker import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from cachebridge.testing import RedisServer
     from tests.processes.timeline import Timeline
@@ -116,6 +116,7 @@ class Fleet:
         gevent_slots: Collection[int],
         task_slots: Collection[int] = (),
         options: dict[str, Any],
+        locate: Callable[[str], tuple[str, dict[str, Any]]],
         worker: str = "tests.processes.worker",
     ) -> None:
         self._timeline = timeline
@@ -126,6 +127,7 @@ class Fleet:
         self._modules = dict.fromkeys(gevent_slots, gevent)
         self._modules |= dict.fromkeys(task_slots, tasks)
         self._options = options
+        self._locate = locate
         self._worker = worker
         self._next_writer = itertools.count(1).__next__
         self.started = time.monotonic()
@@ -139,10 +141,11 @@ class Fleet:
             options["L1_MAX_ENTRIES"] = 6  # fewer than keys: it evicts all the time
         writer = self._next_writer()
         proxy = self._proxies[slot]
+        location, more = self._locate(proxy.url)
         self._timeline.lives[writer] = (slot, NEVER)
         settings = Settings(
-            url=proxy.url,
-            options=options,
+            url=location,
+            options={**options, **more},
             seed=self._seed,
             writer=writer,
             threads=2 + slot % 3,

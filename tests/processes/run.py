@@ -6,9 +6,10 @@ import math
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import redis
 
@@ -17,6 +18,7 @@ from tests.processes.checker import Violation, check
 from tests.processes.faults import (
     BUS_TRUST_S,
     SOCKET_TIMEOUT_S,
+    Lane,
     ServerLane,
     WorkerLane,
     heal,
@@ -55,6 +57,55 @@ CALLS_OF_LOAD: Final = 3
 SHOWN: Final = 5
 
 
+class Store(Protocol):
+    """Holds the values; a context manager that starts and stops it."""
+
+    def __init__(self, server: RedisServer) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_exc: object) -> None: ...
+
+    def location(self, proxy_url: str) -> tuple[str, dict[str, Any]]:
+        """Return the LOCATION for a worker, and options; the proxy is its own."""
+
+    def lane(
+        self, setup: Setup, timeline: Timeline, seed: str, server: RedisServer
+    ) -> Lane:
+        """Make what happens to the servers."""
+
+    def peek(self, keys: Collection[str]) -> dict[str, bytes | None]:
+        """Read values past the library."""
+
+
+class RedisItself:
+    """The server that the proxies lead to."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        pass
+
+    def location(self, proxy_url: str) -> tuple[str, dict[str, Any]]:
+        """See ``Store``."""
+        return proxy_url, {}
+
+    def lane(
+        self, setup: Setup, timeline: Timeline, seed: str, server: RedisServer
+    ) -> Lane:
+        """See ``Store``."""
+        return setup.server_lane(timeline, seed, server)
+
+    def peek(self, keys: Collection[str]) -> dict[str, bytes | None]:
+        """See ``Store``."""
+        with redis.Redis(port=self._server.port, socket_timeout=5) as client:
+            return {key: client.get(key) for key in keys}  # type: ignore[misc]
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What one kind of run is made of; this one is the process test."""
@@ -64,10 +115,18 @@ class Setup:
     worker: str = "tests.processes.worker"
     server_args: tuple[str, ...] = ()
     server_lane: type[ServerLane] = ServerLane
+    left_out: tuple[str, ...] = ()
+    """Faults of workers that mean nothing here."""
     judge: Callable[[Outcome, Timeline, list[Op], float], None] | None = None
     call_limit_s: float = CALL_LIMIT_S
     degrades: bool = False
     """Whether outages are answered: then processes agree once they are over."""
+    store: type[Store] = RedisItself
+    """Where the values are, beside the server that all this is about."""
+    bound_s: float = BUS_TRUST_S
+    """How old a read may be."""
+    rest_s: float = REST_S
+    """How long after the load all agree."""
 
 
 @dataclass(slots=True)
@@ -75,6 +134,7 @@ class Outcome:
     """What a run found; ``is_good`` needs no violation and every fault fired."""
 
     seed: int
+    bound_s: float = BUS_TRUST_S
     violations: list[Violation] = field(default_factory=list)
     fired: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
@@ -114,7 +174,7 @@ class Outcome:
         yield "faults fired: " + _counts(self.fired)
         yield (
             f"reads of superseded values: {len(self.ages)}, oldest {oldest:.3f} s "
-            f"(bound {BUS_TRUST_S} s); late writes seen: {self.late_writes}"
+            f"(bound {self.bound_s} s); late writes seen: {self.late_writes}"
         )
         if self.outage_ages is not None:
             yield (
@@ -159,10 +219,14 @@ def run(
     What it finds is in the outcome; it raises only if it cannot run.
     """
     setup = setup or Setup()
-    outcome = Outcome(seed)
+    outcome = Outcome(seed, setup.bound_s)
     timeline = Timeline()
-    with tempfile.TemporaryDirectory(prefix="cachebridge-run-") as directory:
+    with (
+        tempfile.TemporaryDirectory(prefix="cachebridge-run-") as directory,
+        ExitStack() as running,
+    ):
         server = redis_server(args=setup.server_args)
+        store = running.enter_context(setup.store(server))
         fleet = Fleet(
             server,
             timeline,
@@ -173,11 +237,16 @@ def run(
             gevent_slots=gevent_slots,
             task_slots=task_slots,
             options=setup.options,
+            locate=store.location,
             worker=setup.worker,
         )
+        server_lane = store.lane(setup, timeline, f"{seed}/server", server)
+        lanes = (server_lane, WorkerLane(timeline, f"{seed}/workers", fleet))
+        for name in setup.left_out:
+            lanes[1].leave_out(name)
         try:
-            _load(outcome, timeline, server, fleet, setup, seconds=seconds, only=only)
-            _rest(outcome, server, fleet, setup)
+            _load(outcome, server, fleet, lanes, seconds=seconds, only=only)
+            _rest(outcome, store, fleet, setup)
         finally:
             fleet.stop()
             server.stop()
@@ -189,18 +258,15 @@ def run(
 
 def _load(
     outcome: Outcome,
-    timeline: Timeline,
     server: RedisServer,
     fleet: Fleet,
-    setup: Setup,
+    lanes: tuple[Lane, WorkerLane],
     *,
     seconds: float,
     only: Collection[str],
 ) -> None:
     """Let the processes work while both lanes deal their faults, then heal all."""
-    server_lane = setup.server_lane(timeline, f"{outcome.seed}/server", server)
-    worker_lane = WorkerLane(timeline, f"{outcome.seed}/workers", fleet)
-    lanes = (server_lane, worker_lane)
+    worker_lane = lanes[1]
     if only:
         for lane in lanes:
             lane.keep_only(only)
@@ -215,7 +281,7 @@ def _load(
     for lane in lanes:
         if lane.error is not None:
             raise lane.error
-    outcome.fired = timeline.fired
+    outcome.fired = worker_lane.timeline.fired
     outcome.faults_missing = [name for lane in lanes for name in lane.missing()]
     for writer, answer in answers.items():
         for failure in answer["failures"] + answer["stuck"]:
@@ -225,12 +291,13 @@ def _load(
     outcome.load_s = time.monotonic() - fleet.started
 
 
-def _rest(outcome: Outcome, server: RedisServer, fleet: Fleet, setup: Setup) -> None:
+def _rest(outcome: Outcome, store: Store, fleet: Fleet, setup: Setup) -> None:
     """After one second all agree; when all trust their L1 again they still do (I1)."""
     began = time.monotonic()
-    time.sleep(REST_S)
+    time.sleep(setup.rest_s)
     if not setup.degrades:
-        _compare(outcome, server, fleet, setup.keys, "1 s after the end")
+        when = f"{setup.rest_s:.0f} s after the end"
+        _compare(outcome, store, fleet, setup.keys, when)
     while True:
         outcome.reports = fleet.ask("report")
         outcome.recovery_s = time.monotonic() - began
@@ -246,7 +313,7 @@ def _rest(outcome: Outcome, server: RedisServer, fleet: Fleet, setup: Setup) -> 
             return
         time.sleep(0.1)
     hits = {writer: report["l1_hits"] for writer, report in outcome.reports.items()}
-    present = _compare(outcome, server, fleet, setup.keys, "when all trust L1")
+    present = _compare(outcome, store, fleet, setup.keys, "when all trust L1")
     for writer, report in outcome.reports.items():
         if report["l1_hits"] - hits[writer] < present:
             text = f"{report['l1_hits'] - hits[writer]} L1 hits for {present} keys"
@@ -259,15 +326,14 @@ def _is_well(report: dict[str, Any]) -> bool:
 
 def _compare(
     outcome: Outcome,
-    server: RedisServer,
+    store: Store,
     fleet: Fleet,
     keys: tuple[str, ...],
     when: str,
 ) -> int:
-    """Ask all processes, and Redis itself; return how many keys exist."""
+    """Ask all processes, and the store itself; return how many keys exist."""
     outcome.reports = fleet.ask("report")
-    with redis.Redis(port=server.port, socket_timeout=5) as client:
-        truth = {key: decode_raw(key, client.get(key)) for key in keys}
+    truth = {key: decode_raw(key, raw) for key, raw in store.peek(keys).items()}
     for writer, report in outcome.reports.items():
         where = f"process {writer}"
         if report["error"]:
@@ -278,7 +344,7 @@ def _compare(
             )
         for key, values in report["values"].items():
             if any(value != truth[key] for value in values):
-                text = f"{where} has {values}, Redis has {truth[key]} {when}"
+                text = f"{where} has {values}, the store has {truth[key]} {when}"
                 outcome.violations.append(Violation("disagreement", key, text))
     return sum(ident is not None for ident in truth.values())
 
@@ -288,7 +354,8 @@ def judge(outcome: Outcome, timeline: Timeline, ops: list[Op], started: float) -
     histories = by_key(ops)
     timeline.add_losses(histories, KEYS, started)
     timeline.settle(histories)
-    verdict = check(histories, bound_s=BUS_TRUST_S + AGE_SLACK_S, counters=COUNTERS)
+    bound_s = outcome.bound_s + AGE_SLACK_S
+    verdict = check(histories, bound_s=bound_s, counters=COUNTERS)
     outcome.reads, outcome.ages = verdict.reads, verdict.ages
     accuse(outcome, timeline, verdict.violations)
     for history in histories.values():

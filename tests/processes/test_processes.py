@@ -8,10 +8,14 @@ import time
 import pytest
 
 from tests.processes import faults
+from tests.processes.memcached import LONG_LIVED, OVER_MEMCACHED
 from tests.processes.run import Outcome, run
 from tests.processes.timeline import Timeline
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_server")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("shared_server", "shared_memcached"),
+]
 
 SEED = 20
 SECONDS = 20.0
@@ -74,3 +78,29 @@ def test_tasks_beside_threads():
     """A process that awaits its cache keeps to the same rules as the others."""
     outcome = run(seed=SEED, seconds=8.0, only=BREAKS, processes=3, task_slots=(1,))
     assert outcome.is_good, shown(outcome)
+
+
+def test_over_memcached():
+    """The same rules over Memcached, with L1_TTL as the bound."""
+    outcome = run(seed=SEED, seconds=SECONDS, setup=OVER_MEMCACHED)
+    assert outcome.is_good, shown(outcome)
+    shown(outcome)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "only", "rules"),
+    [
+        ("no-flush-on-subscribe", BREAKS, {"disagreement", "went-back", "too-old"}),
+        (
+            "no-fill-token",
+            ("delay_memcached",),
+            {"went-back", "too-old", "disagreement"},
+        ),
+    ],
+)
+def test_a_mutant_over_memcached_is_caught(mutant, only, rules):
+    """With one rule switched off the run fails there, too."""
+    outcome = run(
+        seed=SEED, seconds=MUTANT_SECONDS, mutant=mutant, only=only, setup=LONG_LIVED
+    )
+    assert outcome.rules_broken & rules, shown(outcome)
