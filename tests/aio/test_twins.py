@@ -19,6 +19,8 @@ RENAMED = {
     "AsyncRefusing": "Refusing",
     "AsyncRedisStore": "RedisStore",
     "AsyncClient": "Client",
+    "async_carrier": "carrier",
+    "send_async": "send",
     "drive_async": "drive",
     "wait_async": "wait",
     "acquire_async": "acquire",
@@ -105,7 +107,12 @@ PAIRS = {
     "engine/loads.py engine/aloads.py": {"__init__", "_abandon", "consider_refresh"},
     "engine/guarded.py engine/aguarded.py": {"__init__", "_unpaid"},
     "l2/redis.py l2/aredis.py": {"ping", "close", "forget"},
-    "l2/client.py l2/aclient.py": {"__init__", "close", "forget", "has_scripts"},
+    "l2/memcached/store.py l2/memcached/astore.py": {
+        *("ping", "close", "forget"),
+        *("send", "owe", "cannot_scan", "has_changed"),
+    },
+    "l2/carrier.py l2/acarrier.py": {"__init__", "close", "forget"},
+    "l2/client.py l2/aclient.py": {"has_scripts"},
 }
 """Modules, and what of them is not the same in both."""
 

@@ -301,6 +301,55 @@ def test_stale_and_absent(make):
     eventually(lambda: theirs.get("k") == "new")
 
 
+# -- outages --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own():
+    """Start a server of the test's own, to be killed."""
+    with memcached_server() as server:
+        yield server
+
+
+def test_memcached_is_killed_and_returns(own, redis_url):
+    """L1 goes on, changes are owed; when it is back, empty, all agree."""
+    options = {"bus_location": redis_url, **FAST}
+    caches = [listening(lone_cache(own.url, **options)) for _ in range(2)]
+    ours, theirs = caches
+    ours.set_many({"k": 1, "l": 1})
+    eventually(lambda: theirs.get("k") == 1 and theirs.stats().l1_hits)
+    own.kill()
+    assert theirs.get("k") == 1
+    assert ours.set("k", 2) is False
+    assert ours.delete("l") is False
+    assert ours.get("l") is None
+    assert ours.get_or_load("m", lambda: "loaded") == "loaded"
+    for _ in range(3):
+        ours.get("gone")
+    health = ours.health()
+    assert not health.ok
+    assert health.breaker_open
+    assert health.deletes_owed == 2
+    own.restart()
+    eventually(lambda: not ours.health().deletes_owed and ours.health().ok)
+    eventually(lambda: theirs.health().ok)
+    for cache in caches:
+        eventually(lambda cache=cache: cache.get_many(["k", "l", "m"]) == {})
+
+
+def test_memcached_sleeps_and_wakes_with_old_values(own, redis_url):
+    """What was changed meanwhile is deleted before anybody reads it."""
+    options = {"bus_location": redis_url, "socket_timeout": 0.2, **FAST}
+    ours = listening(lone_cache(own.url, **options))
+    ours.set_many({"k": "old", "l": "same"})
+    own.pause()
+    assert ours.set("k", "new") is False
+    own.resume()
+    assert ours.get("k") in {None, "new"}
+    eventually(lambda: ours.get("k") is None)
+    eventually(lambda: ours.get("l") == "same")
+
+
 # -- several servers ------------------------------------------------------------------
 
 

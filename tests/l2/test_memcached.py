@@ -192,6 +192,33 @@ def test_subtracting_races(store):
     assert store.get("k")[0] == b"0"
 
 
+def test_round_trips(store, monkeypatch):
+    """A hit costs one, a cold load one more than without a lease."""
+    store.get("k")  # learns what has been cleared
+    store.get("k")
+    carrier, asked = store._cluster.nodes[0].carrier, []
+    run = carrier.run
+    monkeypatch.setattr(carrier, "run", lambda request: asked.append(1) or run(request))
+
+    def count_of(call):
+        asked.clear()
+        call()
+        return len(asked)
+
+    assert count_of(lambda: store.get("k")) == 1
+    assert count_of(lambda: store.store([("k", b"1")], None, None)) == 1
+    assert count_of(lambda: store.get_many([f"k{n}" for n in range(100)])) == 1
+    assert count_of(lambda: store.look("k", b"a", TERMS)) == 1
+    assert count_of(lambda: store.incr("k", 1, None)) == 1
+    assert count_of(lambda: store.delete(["k"], None)) == 1
+    assert count_of(lambda: store.add("k", b"1", None, None)) == 1
+    looks = []
+    assert count_of(lambda: looks.append(store.look("cold", b"a", TERMS))) == 2
+    loaded = LoadedRaw(b"1", None)
+    stores = count_of(lambda: store.store_loaded("cold", loaded, looks[0], None))
+    assert stores == 1
+
+
 # -- what has been cleared -------------------------------------------------------------
 
 

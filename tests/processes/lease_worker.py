@@ -1,4 +1,4 @@
-"""A process that loads on demand: ``tests.processes.lease_worker <url> <lease ttl>``.
+"""A process that loads on demand: ``... <url> <location> <options as JSON>``.
 
 Each line on its standard input is a JSON list, a command and its arguments; it answers
 each with a line of JSON.  Loaders count themselves in Redis, past the library, and say
@@ -23,8 +23,8 @@ from cachebridge.core import loading
 class Worker:
     """One cache, and a client of its own for what the tests want to know."""
 
-    def __init__(self, url: str, lease_ttl: float) -> None:
-        self._cache = Cache(url, lease_ttl=lease_ttl)
+    def __init__(self, url: str, location: str, options: dict[str, Any]) -> None:
+        self._cache = Cache(location, **options)
         self._raw = redis.Redis.from_url(url)
 
     def ready(self) -> bool:
@@ -95,7 +95,7 @@ class Worker:
 
 def main() -> None:
     """Answer until the input ends."""
-    worker = Worker(sys.argv[1], float(sys.argv[2]))
+    worker = Worker(*sys.argv[1:3], json.loads(sys.argv[3]))
     for line in sys.stdin:
         name, *args = json.loads(line)
         print(json.dumps(getattr(worker, name)(*args)), flush=True)

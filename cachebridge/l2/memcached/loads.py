@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cachebridge.core.lease import RECORD_MS, LoadReply, Look, LookState
-from cachebridge.errors import L2Error
 from cachebridge.l2.commands import Request
 from cachebridge.l2.memcached import protocol
 from cachebridge.l2.memcached.items import (
@@ -31,7 +30,14 @@ from cachebridge.l2.memcached.items import (
 )
 from cachebridge.l2.memcached.names import lease_of
 from cachebridge.l2.memcached.plans import Plans
-from cachebridge.l2.memcached.talk import TRIES, Ask, checked, is_word, restless
+from cachebridge.l2.memcached.talk import (
+    TRIES,
+    Ask,
+    checked,
+    has_room,
+    is_word,
+    restless,
+)
 
 if TYPE_CHECKING:
     from cachebridge.core.lease import LoadedRaw, LookTerms
@@ -64,8 +70,9 @@ class LoadPlans(Plans):
                 return Look(LookState.ABSENT, None, item.ttl_ms, token=token)
             if item.state is State.NOTHING:  # deleted in between
                 continue
+            cas = lease.cas if lease is not None and lease.is_of(token) else 0
             return _judge(item, lease, token, terms)._replace(
-                generation=b"%d %d" % (item.cas, stamp)
+                generation=b"%d %d %d" % (item.cas, stamp, cas)
             )
         raise restless(key)
 
@@ -102,7 +109,7 @@ class LoadPlans(Plans):
     def store_loaded(self, key: str, loaded: LoadedRaw, look: Look) -> Plan:
         """Set the value if the item is the one that the load began with."""
         place = self.place(key)
-        begun_with, stamp = _beginning(look)
+        cas, stamp, _ = _beginning(look)
         packed = pack(
             key,
             loaded.raw,
@@ -112,35 +119,33 @@ class LoadPlans(Plans):
             keep_ms=loaded.keep_ms,
             cost_ms=loaded.cost_ms,
         )
-        try:
-            stored = yield from self._swap(place, packed, begun_with)
-        except L2Error as exc:
-            if not isinstance(exc.__cause__, protocol.MemcachedError):
-                raise
-            stored = False  # no room: nobody shall wait for it
-        return (yield from self._reply(place, look, stored=stored))
+        swap = protocol.swap(place.name, *packed, cas)
+        return (yield from self._end(place, swap, stamp, look))
 
     def store_absent(self, key: str, ttl_ms: int, look: Look) -> Plan:
         """Note that there is no such thing, on the same conditions."""
         place = self.place(key)
-        begun_with, stamp = _beginning(look)
+        cas, stamp, _ = _beginning(look)
         if ttl_ms:
             mark = pack_mark(NO_SUCH, protocol.seconds(ttl_ms), stamp)
-            stored = yield from self._swap(place, mark, begun_with)
+            change = protocol.swap(place.name, *mark, cas)
         else:
-            stored = yield from self._drop(place, begun_with)
-        return (yield from self._reply(place, look, stored=stored))
+            change = protocol.drop(place.name, cas)
+        return (yield from self._end(place, change, stamp, look))
 
-    def _reply(self, place: Place, look: Look, *, stored: bool) -> Plan:
-        """End the lease, and say what is there instead of what was to be stored."""
-        lease_name = lease_of(place.name)
-        if stored:
-            yield Ask(place.node, Request(protocol.delete(lease_name), 1))
+    def _end(self, place: Place, change: bytes, stamp: int, look: Look) -> Plan:
+        """End the load and its lease; say what is there instead, if it was in vain."""
+        *_, lease_cas = _beginning(look)
+        if lease_cas:
+            change += protocol.drop(lease_of(place.name), lease_cas)
+        clears, (reply, *_) = yield from self._talk(
+            place.node, change, 2 if lease_cas else 1, idempotent=False
+        )
+        # Without room it is in vain, too: nobody shall wait for it.
+        changed = has_room(reply) and reply.words[0] in {b"STORED", b"HD"}
+        if changed and not clears.is_dead(place.key, stamp):
             return LoadReply(stored=True)
-        packed = protocol.read(place.name) + protocol.read(lease_name)
-        clears, replies = yield from self._talk(place.node, packed, 2)
-        yield from self._leave(place, _read_lease(replies[1]), look.token)
-        item = read_item(replies[0], place.key, clears, is_hashed=place.is_hashed)
+        item = yield from self._read(place)
         if item.state is State.VALUE:
             return LoadReply(False, item.raw, item.ttl_ms)
         return LoadReply(stored=False)
@@ -186,13 +191,14 @@ class LoadPlans(Plans):
         is_word(reply, b"STORED")
 
 
-def _beginning(look: Look) -> tuple[Item, int]:
-    """Return the item that the load began with, and the latest clear of that time.
+def _beginning(look: Look) -> tuple[int, int, int]:
+    """Return how things were when the load began.
 
-    What is loaded gets that stamp: a clear since then voids it, too.
+    The CAS number of its item; the latest clear, whose stamp the value gets, so that a
+    clear since then voids it, too; the CAS number of the lease, 0 if it is another's.
     """
-    cas, _, stamp = look.generation.partition(b" ")
-    return Item(State.LOADING, cas=int(cas or 0)), int(stamp or 0)
+    cas, stamp, lease_cas = map(int, look.generation.split() or (0, 0, 0))
+    return cas, stamp, lease_cas
 
 
 class _Lease(NamedTuple):
