@@ -2,8 +2,9 @@
 
 Each server keeps a small item with the *stamp* of the last clear of each prefix; every
 item of ours carries, in its flags, the stamp that was the latest when it was written.
-An item is dead if a prefix of its key was cleared after that.  The item is read along
-with every command, on the same connection: a clear holds from its end on, everywhere.
+An item is dead if a prefix of its key was cleared after that.  Along with every
+command, on the same connection, the server is asked whether its item has changed: a
+clear holds from its end on, everywhere.
 
 Items of other writers carry no stamp: they live until their prefix is cleared for the
 first time.  If the server has lost the item - and not those it tells of, which are
@@ -17,6 +18,7 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
+from zlib import crc32
 
 STAMP_BITS: Final = 23
 MAX_STAMP: Final = 2**STAMP_BITS - 1
@@ -37,6 +39,8 @@ class Clears:
     prefixes: dict[str, int] = field(default_factory=dict)
     raw: bytes = b""
     latest: int = 0
+    mark: int = 0
+    """A checksum of ``raw``: the item's flags."""
 
     @classmethod
     def begin(cls) -> Self:
@@ -51,7 +55,7 @@ class Clears:
             latest = max([start, *prefixes.values()])
         except (ValueError, TypeError, AttributeError):
             return None
-        return cls(start, strangers, prefixes, raw, latest)
+        return cls(start, strangers, prefixes, raw, latest, crc32(raw))
 
     def cleared(self, prefix: str) -> Self:
         """Return what holds after a clear of ``prefix``, '' for everything."""
@@ -86,10 +90,10 @@ class Clears:
         )
 
     def sealed(self) -> Self:
-        """Return the same with ``raw`` and ``latest`` as they follow from the rest."""
+        """Return the same with what follows from ``start`` and ``prefixes``."""
         raw = json.dumps([self.start, self.strangers, self.prefixes]).encode()
         latest = max([self.start, *self.prefixes.values()])
-        return replace(self, raw=raw, latest=latest)
+        return replace(self, raw=raw, latest=latest, mark=crc32(raw))
 
 
 def _now() -> int:

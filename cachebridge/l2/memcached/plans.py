@@ -18,6 +18,7 @@ from cachebridge.l2.memcached.talk import (
     Talk,
     checked,
     has_room,
+    is_current,
     is_word,
     restless,
 )
@@ -70,6 +71,8 @@ class Plans(Talk):
 
     def store(self, items: Sequence[tuple[str, bytes]], ttl_ms: Ttl) -> Plan:
         """Set all items; return the keys for which there is no room."""
+        if len(items) == 1 and (yield from self._store_one(*items[0], ttl_ms)):
+            return []
         ttls = ttl_ms if isinstance(ttl_ms, list) else [ttl_ms] * len(items)
         values = {key: (raw, ttl) for (key, raw), ttl in zip(items, ttls, strict=True)}
         refused: list[str] = []
@@ -77,6 +80,18 @@ class Plans(Talk):
         for number, places in sized:
             refused += yield from self._store_on(number, places, values)
         return refused
+
+    def _store_one(self, key: str, raw: bytes, ttl_ms: Ttl) -> Plan:
+        """Set one item, the short way; False if that will not do."""
+        place = self.place(key)
+        node = self._node(place.node)
+        clears = node.clears
+        if clears is None or node.owed_clears or isinstance(ttl_ms, list):
+            return False
+        item = self._pack(place, raw, ttl_ms, clears.latest)
+        packed = protocol.ASK_CLEARS + protocol.put(b"set", place.name, *item)
+        first, reply = yield Ask(place.node, Request(packed, 2))
+        return is_current(clears, first) and has_room(reply)
 
     def _store_on(
         self,

@@ -116,7 +116,8 @@ def _size(words: list[bytes]) -> int:
 
 # -- commands --------------------------------------------------------------------------
 
-READ_CLEARS: Final = b"mg %b v\r\n" % CLEARS
+ASK_CLEARS: Final = b"mg %b f\r\n" % CLEARS
+"""Its flags tell whether the item is the one that is known."""
 PING: Final = b"mn\r\n"
 FLUSH: Final = b"flush_all\r\n"
 

@@ -72,38 +72,27 @@ class Talk:
         """Return what has been cleared by now, and the ``count`` replies."""
         if self._node(number).owed_clears:
             yield from self._pay_clears_on(number)
-        request = Request(protocol.READ_CLEARS + packed, count + 1, idempotent)
+        request = Request(protocol.ASK_CLEARS + packed, count + 1, idempotent)
         first, *replies = yield Ask(number, request)
-        clears = self._known(number, first)
-        if clears is None:
-            clears = yield from self._begin_clears(number)
+        clears = self._node(number).clears
+        if not is_current(clears, first):
+            clears = yield from self._learn_clears(number)
         return clears, replies
 
-    def _known(self, number: int, answer: Answer) -> Clears | None:
-        """Read the reply to READ_CLEARS; None if the server has none."""
-        raw = checked(answer).block
-        if raw is None:
-            return None
-        node = self._node(number)
-        known = node.clears
-        if known is None or known.raw != raw:
-            known = Clears.parse(raw)
-            node.clears = known
-        return known
-
-    def _begin_clears(self, number: int) -> Plan:
-        """Let the server keep what is cleared from now on, unless it does already."""
-        name = CLEARS
+    def _learn_clears(self, number: int) -> Plan:
+        """Read what has been cleared; if the server has no such item, begin one."""
+        node, new = self._node(number), Clears.begin()
+        add = protocol.put(b"add", CLEARS, new.mark, 0, new.raw)
         for _ in range(TRIES):
-            new = Clears.begin()
-            request = protocol.put(b"add", name, 0, 0, new.raw) + protocol.READ_CLEARS
-            replies = yield Ask(number, Request(request, 2))
-            known = self._known(number, replies[1])
-            if known is not None:
-                return known
-            if checked(replies[1]).block is not None:  # not ours, or spoilt
-                yield Ask(number, Request(protocol.delete(name), 1))
-        raise L2Error(f"{self._node(number).label} does not keep {name.decode()!r}")
+            replies = yield Ask(number, Request(add + protocol.read(CLEARS), 2))
+            words, block = checked(replies[1])
+            clears = None if block is None else Clears.parse(block)
+            if clears is not None and words[-3] == b"f%d" % clears.mark:
+                node.clears = clears
+                return clears
+            if block is not None:  # spoilt, or not ours
+                yield Ask(number, Request(protocol.delete(CLEARS), 1))
+        raise L2Error(f"{node.label} does not keep {CLEARS.decode()!r}")
 
     def _stamp(self, number: int) -> Plan:
         """Return what items are to be stamped with, as far as is known."""
@@ -170,18 +159,24 @@ class Talk:
 
     def _clear_on(self, number: int, prefix: str) -> Plan:
         for _ in range(TRIES):
-            yield from self._talk(number, b"", 0)
+            yield from self._learn_clears(number)
             (reply,) = yield Ask(number, Request(protocol.read(CLEARS), 1))
-            block = checked(reply).block
+            words, block = checked(reply)
             known = None if block is None else Clears.parse(block)
             if known is None:
                 continue
-            cas = int(reply.words[-1][1:])
-            swap = protocol.swap(CLEARS, 0, 0, known.cleared(prefix).raw, cas)
+            new, cas = known.cleared(prefix), int(words[-1][1:])
+            swap = protocol.swap(CLEARS, new.mark, 0, new.raw, cas)
             (reply,) = yield Ask(number, Request(swap, 1, idempotent=False))
             if is_word(reply, b"STORED"):
                 return
         raise restless(CLEARS.decode())
+
+
+def is_current(clears: Clears | None, answer: Answer) -> bool:
+    """Tell whether the reply to ASK_CLEARS says that nothing else has been cleared."""
+    words: list[bytes] = checked(answer).words
+    return clears is not None and words[-1] == b"f%d" % clears.mark
 
 
 def checked(answer: Answer) -> Any:
