@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Final
 import django
 from redis import Redis
 
-from cachebridge.testing import ServerNotFoundError, ServerStartError, redis_server
+from cachebridge.testing import (
+    ServerNotFoundError,
+    ServerStartError,
+    memcached_server,
+    redis_server,
+)
 from example_project import awaited, scenes, stack, together
 from example_project.client import UnexpectedAnswerError
 from example_project.outage import KEEPS_DATA, outage
@@ -83,6 +88,7 @@ def run() -> list[str]:
         broken += show_cold_key(colds)
         broken += together.play(stage, shops[OURS], redis.url, number=5)
         broken += awaited.play(stage, shops[OURS], redis.url, number=6)
+        broken += over_memcached(stage, redis.url)
     with ExitStack() as stage:
         redis = stage.enter_context(redis_server(args=KEEPS_DATA))
         (shop,) = open_shops(
@@ -176,10 +182,29 @@ def show_throughput(results: Mapping[str, Throughput]) -> list[str]:
     return [] if ours.l1_ratio > 0 else ["L1 answered no look-up at all"]
 
 
-def show_price_changes(seen: PriceChanges) -> list[str]:
+def over_memcached(stage: ExitStack, redis_url: str) -> list[str]:
+    """Play the price changes over Memcached, if there is one.  The same promises."""
+    title = "7. Over Memcached, messages by Redis: "
+    try:
+        memcached = stage.enter_context(memcached_server())
+    except ServerNotFoundError:
+        print(f"{title}left out, no memcached is installed.\n")
+        return []
+    shop = stack.shop(
+        f"{OURS}-memcached",
+        stack.CACHEBRIDGE,
+        stack.redis_database(redis_url, 5),
+        memcached_url=memcached.url,
+    )
+    stage.enter_context(shop).await_ready()
+    seen = scenes.price_changes(shop, stack.STAFF_TOKEN)
+    return show_price_changes(seen, title)
+
+
+def show_price_changes(seen: PriceChanges, title: str = "3. ") -> list[str]:
     """Print the delays. Promises: no old price after the limit, no old page."""
     print(
-        f"3. {len(seen.delays_ms)} price changes in worker {seen.writer}, "
+        f"{title}{len(seen.delays_ms)} price changes in worker {seen.writer}, "
         f"until worker {seen.reader} serves the new price"
     )
     row("", "median", "longest")
@@ -219,7 +244,7 @@ def show_cold_key(results: Mapping[str, ColdKey]) -> list[str]:
 
 def show_outage(seen: Outage) -> list[str]:
     """Print how the shop did without Redis. Promises: nobody noticed, nothing stale."""
-    print("7. Redis is killed (-9) under load, and comes back with its old data")
+    print("8. Redis is killed (-9) under load, and comes back with its old data")
     row("", "before", "without", "after")
     phases = (seen.before, seen.during, seen.after)
     row("requests/s", *(f"{phase.rate:,.0f}" for phase in phases))

@@ -1,7 +1,7 @@
 """Django settings of the shop.
 
-``CACHES`` is all that cachebridge asks of a Django project. The two environment
-variables let the demo run this same shop on another cache.
+``CACHES`` is all that cachebridge asks of a Django project. The environment variables
+let the demo run this same shop on another cache.
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ BASE_DIR = Path(__file__).resolve().parent
 VAR_DIR = BASE_DIR / "var"
 VAR_DIR.mkdir(exist_ok=True)
 
+REDIS_URL = env("SHOP_REDIS_URL", "redis://127.0.0.1:6379/0")
+MEMCACHED_URL = env("SHOP_MEMCACHED_URL", "")
+"""With one, values are there, and Redis carries nothing but the messages."""
+
 CACHES = {
     "default": {
         "BACKEND": env("SHOP_CACHE_BACKEND", "cachebridge.django_backend.CacheBridge"),
-        "LOCATION": env("SHOP_REDIS_URL", "redis://127.0.0.1:6379/0"),
+        "LOCATION": MEMCACHED_URL or REDIS_URL,
+        "OPTIONS": {"BUS_LOCATION": REDIS_URL} if MEMCACHED_URL else {},
     }
 }
 

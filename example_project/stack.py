@@ -149,9 +149,15 @@ def gunicorn(
 
 
 def shop(
-    name: str, backend: str, redis_url: str, *, workers: int = 2, threads: int = 8
+    name: str,
+    backend: str,
+    redis_url: str,
+    *,
+    memcached_url: str = "",
+    workers: int = 2,
+    threads: int = 8,
 ) -> Service:
-    """Describe the shop on that cache backend."""
+    """Describe the shop on that cache backend, over Redis or over both servers."""
     return Service(
         name,
         gunicorn("example_project.wsgi", workers=workers, threads=threads),
@@ -159,6 +165,7 @@ def shop(
             "DJANGO_SETTINGS_MODULE": "example_project.settings",
             "SHOP_CACHE_BACKEND": backend,
             "SHOP_REDIS_URL": redis_url,
+            "SHOP_MEMCACHED_URL": memcached_url,
             "SHOP_STAFF_TOKEN": STAFF_TOKEN,
         },
         workers,
