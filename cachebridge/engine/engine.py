@@ -220,13 +220,11 @@ class Engine:
 
         Behind everybody, so that no caller has to be the probe.
         """
-        outbox = self.stores.outbox
-        if self.breaker.is_open or self.outage.debts or outbox:
+        if self.breaker.is_open or self.outage.debts or self.stores.is_behind():
             self.refresher.submit(CATCHING_UP, self._catch_up)
 
     def _catch_up(self) -> None:
-        if self.stores.outbox:
-            self.stores.outbox.flush_if_possible()
+        self.stores.catch_up()
         with suppress(L2Error):  # then it is not over yet
             if self.breaker.is_open:
                 self.l2.ping()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from cachebridge.bus.session import channels_of
-from cachebridge.errors import ConfigError
+from cachebridge.errors import ConfigError, L2Error
 from cachebridge.l2.aclient import AsyncClient
 from cachebridge.l2.amemory import AsyncMemoryStore
 from cachebridge.l2.aredis import AsyncRedisStore
@@ -158,6 +159,20 @@ class Stores:
     def servers_away(self) -> tuple[str, ...]:
         """Name those of several servers that do not answer at the moment."""
         return () if self.cluster is None else tuple(self.cluster.away())
+
+    def is_behind(self) -> bool:
+        """Tell whether there are messages or clears to catch up on, or lost servers."""
+        return bool(self.outbox) or (
+            self.cluster is not None and self.cluster.is_behind
+        )
+
+    def catch_up(self) -> None:
+        """Publish what is owed, and look after the servers that were away."""
+        if self.outbox:
+            self.outbox.flush_if_possible()
+        if self.is_sharded and self.is_behind():
+            with suppress(L2Error):  # then it is not over yet
+                self.for_threads.ping()
 
     def close(self) -> None:
         """Close idle connections, after having published what is owed."""

@@ -434,6 +434,24 @@ def test_one_of_three_is_killed_and_returns(redis_url):
         assert set(keys) - set(truth) <= dead
 
 
+def test_clears_are_owed_to_one_of_three(redis_url):
+    """The server is cleared when heartbeats find it back, though nobody uses it."""
+    with ExitStack() as running:
+        servers = [running.enter_context(memcached_server()) for _ in range(3)]
+        url = "memcached://" + ",".join(f"{s.host}:{s.port}" for s in servers)
+        options = {"bus_location": redis_url, "key_prefix": "p:", **FAST}
+        ours = listening(lone_cache(url, socket_timeout=0.2, **options))
+        keys = [f"k{number}" for number in range(60)]
+        ours.set_many(dict.fromkeys(keys, 1))
+        servers[1].pause()
+        assert ours.clear()
+        servers[1].resume()
+        cluster = engine_of(ours).stores.cluster
+        eventually(lambda: not cluster.is_behind)
+        theirs = lone_cache(url, **options)
+        assert theirs.get_many(keys) == {}
+
+
 # -- options --------------------------------------------------------------------------
 
 

@@ -149,6 +149,11 @@ class Cluster:
             node.label for node in self.nodes if node.breaker.is_open or node.is_silent
         ]
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a server is away, or has to be cleared when it is back."""
+        return any(node.breaker.is_open or node.owed_clears for node in self.nodes)
+
     def on_node_away(self, reason: str) -> None:
         """A server has gone; without any left there is an outage."""
         if all(node.breaker.is_open for node in self.nodes):
