@@ -107,16 +107,12 @@ class Breaker:
         if report is not None:
             report()
 
-    def trip(self, reason: str) -> None:
-        """Open at once: the store is known to be away."""
-        report = None
+    def trip(self, reason: str) -> Callable[[], None] | None:
+        """Open at once, the store is known to be away; returns the watcher's report."""
         with self._lock:
             self.failures = max(self.failures, 1)
             self.reason = reason
-            if not self.is_open:
-                report = self._open(reason)
-        if report is not None:
-            report()
+            return None if self.is_open else self._open(reason)
 
     def _open(self, reason: str) -> Callable[[], None] | None:
         self._retry_s = self._first_retry_s
@@ -126,6 +122,12 @@ class Breaker:
 
     def succeed(self) -> None:
         """Note that the store has answered."""
+        report = self.close()
+        if report is not None:
+            report()
+
+    def close(self) -> Callable[[], None] | None:
+        """The same, for whoever holds a lock: returns the watcher's report."""
         report = None
         with self._lock:
             if self.is_open:
@@ -133,8 +135,7 @@ class Breaker:
                 self.is_open = False
             # Last: whoever sees 0 does not come here, and must find all this done.
             self.failures = 0
-        if report is not None:
-            report()
+        return report
 
     def _schedule(self) -> None:
         """Set the time of the next probe, later each time."""

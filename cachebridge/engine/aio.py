@@ -6,6 +6,7 @@ Line for line; a test compares them.
 from __future__ import annotations
 
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.messages import MAX_KEYS, batches
@@ -136,8 +137,7 @@ class AsyncOperations(Means):
             self.values.offer(write, {key: value}, {key: raw}, ttl_ms)
             stored = ((key, raw),)
             refused = await self.l2.store(stored, ttl_ms, self.message(write))
-            if refused:
-                self.note_refused(write, refused)
+            write.withdraw(refused)
         return not refused
 
     async def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> list[str]:
@@ -156,9 +156,8 @@ class AsyncOperations(Means):
                 self.values.offer(write, items, encoded, ttls)
                 pairs = [(key, encoded[key]) for key in keys]
                 refused = await self.l2.store(pairs, ttls, self.message(write))
-                if refused:
-                    self.note_refused(write, refused)
-                    failed += refused
+                write.withdraw(refused)
+                failed += refused
         return failed
 
     async def add(self, key: str, value: Any, ttl_ms: int | None) -> bool:
@@ -281,23 +280,29 @@ class AsyncOperations(Means):
         return None if value is MISSING else raw
 
     async def clear(self, pattern: KeyPattern) -> bool:
-        """Delete every key of the pattern from L2 and from every L1.  Always True."""
-        self.engine.rules.on_prefix(pattern.prefix)
-        if await self.l2.clear(pattern.prefix):
-            await self.publish_prefix(pattern.prefix)
-        else:
-            await drive_async(clear_plan(*pattern), self)
+        """Delete every key of the pattern from L2 and from every L1.
+
+        False if one of several servers is away: it is cleared when it is back.
+        """
+        engine, prefix = self.engine, pattern.prefix
+        engine.rules.on_prefix(prefix)
+        message = partial(engine.prefix_message, prefix)
+        cleared = await self.l2.clear(prefix, message)
+        if cleared is not None:
+            engine.rules.on_prefix(prefix)
+            return cleared
+        await drive_async(clear_plan(*pattern), self)
         return True
 
     async def flush_db(self) -> bool:
-        """Delete every key of the database, whosever it is.  Always True."""
+        """Delete every key of the database, whosever it is; False as for ``clear``."""
         engine = self.engine
         engine.rules.flush("clear")
-        await self.l2.flush_db(engine.clear_message())
+        flushed = await self.l2.flush_db(engine.clear_message())
         engine.rules.flush("clear")
         if engine.keeps_switch and not engine.rules.enabled:  # it is gone, too
             await self.l2.store(*engine.switched_off())
-        return True
+        return flushed
 
     async def scan(self, glob: str, cursor: int) -> tuple[int, list[str]]:
         """Make one step through the keys of L2."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -18,8 +18,6 @@ from cachebridge.codec.messages import batches
 from cachebridge.errors import L2Error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cachebridge.core.keys import KeyPattern
 
 _log = logging.getLogger("cachebridge.engine")
@@ -30,6 +28,10 @@ MAX_KEYS: Final = 10_000
 
 Split = Callable[[Iterable[str]], list[list[str]]]
 """Sorts keys by the servers that have them: one that is away holds up no other."""
+
+
+Spill = Callable[[Sequence[str], "KeyPattern"], bool]
+"""Has the servers of some keys cleared instead, where there are several."""
 
 
 def alone(keys: Iterable[str]) -> list[list[str]]:
@@ -44,9 +46,16 @@ class Debts:
     be found by a pattern loses those over the limit, which is counted and logged.
     """
 
-    def __init__(self, limit: int = MAX_KEYS, *, split: Split = alone) -> None:
+    def __init__(
+        self,
+        limit: int = MAX_KEYS,
+        *,
+        split: Split = alone,
+        spill: Spill = lambda _keys, _pattern: False,
+    ) -> None:
         self._limit = limit
         self._split = split
+        self._spill = spill
         self._lock = threading.Lock()
         self._paying = threading.RLock()
         self._stamp = itertools.count(1).__next__
@@ -72,18 +81,18 @@ class Debts:
 
     def owe(self, keys: Iterable[str], pattern: KeyPattern | None) -> None:
         """Delete these keys later; ``pattern`` matches all keys of their cache."""
-        lost = []
+        over: list[str] = []
         with self._lock:
             for key in keys:
                 if len(self._keys) < self._limit or key in self._keys:
                     self._keys[key] = self._stamp()
-                elif pattern is not None:
-                    self._patterns[pattern] = self._stamp()
                 else:
-                    lost.append(key)
-        if lost:
+                    over.append(key)
+            if over and pattern is not None and not self._spill(over, pattern):
+                self._patterns[pattern] = self._stamp()
+        if over and pattern is None:
             self._lose(
-                lost,
+                over,
                 f"over {self._limit} deletes wait for the shared store, and this cache "
                 "has no pattern to clear by",
             )

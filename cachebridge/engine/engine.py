@@ -11,36 +11,33 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from cachebridge.bus.session import channels_of
-from cachebridge.codec.messages import Message, MessageType, encode_message
+from cachebridge.codec.messages import MessageType
 from cachebridge.codec.values import SERIALIZERS
 from cachebridge.core.breaker import Breaker
 from cachebridge.core.coherence import Coherence
-from cachebridge.core.direct import Direct
 from cachebridge.core.entry import Entry, is_expired
-from cachebridge.core.keys import fits_message
 from cachebridge.core.ttl import TtlRule
 from cachebridge.engine.arefresh import TaskRefresher
 from cachebridge.engine.buses import Bus, make_bus
 from cachebridge.engine.flights import Flights
+from cachebridge.engine.messages import Messages
 from cachebridge.engine.outage import Outage
 from cachebridge.engine.outbox import Outbox
-from cachebridge.engine.receiver import Receiver, wall_clock_us
+from cachebridge.engine.receiver import Receiver
 from cachebridge.engine.refresh import Refresher
 from cachebridge.engine.slots import make_slots
 from cachebridge.engine.stores import Stores
 from cachebridge.engine.values import Values
-from cachebridge.errors import L2Error, UnsupportedOperationError
+from cachebridge.errors import L2Error
 from cachebridge.l1.store import LruStore
 from cachebridge.l2.memory import MemoryServer
 from cachebridge.stats import Counters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from cachebridge.codec.values import Serializer
     from cachebridge.config import EngineOptions
-    from cachebridge.core.write import Write
     from cachebridge.l2.aredis import AsyncRedisStore
     from cachebridge.l2.base import AsyncL2Store, L2Store
     from cachebridge.l2.location import Location
@@ -58,7 +55,7 @@ UNUSED_S: Final = 60.0
 _bypassed: ContextVar[bool] = ContextVar("cachebridge_bypassed", default=False)
 
 
-class Engine:
+class Engine(Messages):
     """Shared by every cache of the process on one server and database.  Thread safe."""
 
     def __init__(
@@ -104,6 +101,7 @@ class Engine:
             clock=clock,
             label=location.label,
             split=lambda keys: self.stores.split(keys),  # noqa: PLW0108 made later
+            spill=lambda keys, pattern: self.stores.spill(keys, pattern),  # noqa: PLW0108
         )
         self.breaker = Breaker(
             threshold=options.breaker_failures,
@@ -122,6 +120,8 @@ class Engine:
             memory=self._memory_server,
             breaker=self.breaker,
             make_outbox=self._make_outbox,
+            on_late_clear=self._on_late_clear,
+            on_no_room=self._on_no_room,
         )
         self.has_bus = self.stores.has_bus
         """Whether messages are published, and listened to."""
@@ -137,9 +137,22 @@ class Engine:
         return Outbox(
             bus,
             async_bus,
-            frame=lambda kind, keys: self._frame(kind, keys=keys),
-            submit=self.refresher.submit,
+            # Of write ids of their own, lest they be taken for echoes.
+            frame=lambda kind, keys: self._frame(
+                kind, keys=keys, write_id=self.rules.next_write_id()
+            ),
+            # A fork brings another refresher.
+            submit=lambda name, task: self.refresher.submit(name, task),  # noqa: PLW0108
         )
+
+    def _on_late_clear(self, prefix: str) -> None:
+        """A server was cleared late: what was read of it meanwhile must go, too."""
+        self.rules.on_prefix(prefix)
+        if self.stores.outbox is not None:
+            self.stores.outbox.owe(self.prefix_message(prefix))
+
+    def _on_no_room(self) -> None:
+        self.counters.too_large += 1
 
     @property
     def keeps_switch(self) -> bool:
@@ -316,74 +329,3 @@ class Engine:
         finally:
             self.rules.leave_bypass()
             _bypassed.reset(token)
-
-    # -- messages ----------------------------------------------------------------
-
-    def message_of(self, write: Write | Direct, keys: Sequence[str]) -> bytes | None:
-        """Encode the message that names what a write changes; None if nobody cares."""
-        if isinstance(write, Direct) or not self.has_bus:
-            return None
-        self.counters.messages_sent += 1
-        return encode_message(
-            Message(
-                MessageType.KEYS, write.origin, write.id, wall_clock_us(), tuple(keys)
-            )
-        )
-
-    def has_messages(self) -> bool:
-        """Tell whether messages of other processes arrive at this moment."""
-        return self.rules.connected and self.has_bus
-
-    def new_token(self) -> bytes:
-        """Return a name for one load that no other load anywhere has."""
-        return b"%b:%d" % (self.rules.origin, self.rules.next_write_id())
-
-    def news_of(self, key: str) -> bytes | None:
-        """Encode a message that wakes whoever waits for a load of the key."""
-        if not self.has_bus or not fits_message(key):
-            return None
-        self.counters.messages_sent += 1
-        return self._frame(MessageType.KEYS, keys=(key,))
-
-    def retract_message(self, write: Write | Direct) -> None:
-        """Uncount the message of a write that changed nothing and so told nobody."""
-        if not isinstance(write, Direct) and self.has_bus:
-            self.counters.messages_sent -= 1
-
-    def prefix_message(self, prefix: str) -> bytes:
-        """Encode the message that all keys which begin with ``prefix`` have changed."""
-        self.counters.messages_sent += 1
-        return self._frame(MessageType.PREFIX, keys=(prefix,))
-
-    def clear_message(self) -> bytes:
-        """Encode the message that every key has changed."""
-        self.counters.messages_sent += 1
-        return self._frame(MessageType.CLEAR)
-
-    def switched_off(self) -> tuple[list[tuple[str, bytes]], None, bytes]:
-        """Return what to store in L2, and its message, for L1 to be off everywhere."""
-        key = channels_of(self.stores.bus_db, b"").switch_key
-        self.counters.messages_sent += 1
-        return [(key, b"off")], None, self._frame(MessageType.SWITCH, on=False)
-
-    def switch_l1(self, *, on: bool) -> None:
-        """Turn L1 on or off in every process; the key keeps it for those to come."""
-        switchboard = self.stores.switchboard
-        if switchboard is None:
-            raise UnsupportedOperationError(
-                "without a bus the other processes cannot be told: set BUS_LOCATION."
-            )
-        if on:
-            key = channels_of(self.stores.bus_db, b"").switch_key
-            self.counters.messages_sent += 1
-            switchboard.delete([key], self._frame(MessageType.SWITCH, on=on))
-        else:
-            switchboard.store(*self.switched_off())
-        self.rules.switch(on=on)
-
-    def _frame(
-        self, kind: MessageType, *, keys: tuple[str, ...] = (), on: bool = False
-    ) -> bytes:
-        return encode_message(
-            Message(kind, self.rules.origin, 0, wall_clock_us(), keys, on)
-        )

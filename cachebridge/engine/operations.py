@@ -98,11 +98,6 @@ class Means:
             return ttl_ms
         return [self.jittered(ttl_ms) or ttl_ms for _ in range(count)]
 
-    def note_refused(self, write: Write | Direct, keys: Sequence[str]) -> None:
-        """Count values for which L2 has no room: they stay out of L1, too."""
-        self.counters.too_large += len(keys)
-        write.withdraw(keys)
-
     def decode(self, key: str, raw: bytes) -> Any | Missing:
         """Return the value of some bytes."""
         return self.values.decode(key, raw)

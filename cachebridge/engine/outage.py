@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachebridge.core.coherence import Coherence
-    from cachebridge.engine.debts import Split
+    from cachebridge.engine.debts import Spill, Split
     from cachebridge.errors import L2Error
     from cachebridge.stats import Counters
 
@@ -37,13 +37,14 @@ class Outage:
         clock: Callable[[], float],
         label: str,
         split: Split = alone,
+        spill: Spill = lambda _keys, _pattern: False,
     ) -> None:
         self._rules = rules
         self._counters = counters
         self._clock = clock
         self._label = label
-        self._split = split
-        self.debts = rules.doubts = Debts(split=split)
+        self._make_debts = partial(Debts, split=split, spill=spill)
+        self.debts = rules.doubts = self._make_debts()
         self.began_at: float | None = None
         """When the breaker opened; None while it is closed."""
         self.refusals: dict[str, tuple[str, float]] = {}
@@ -51,7 +52,7 @@ class Outage:
 
     def reset(self) -> None:
         """Begin anew in the child of a fork: the parent pays its own debts."""
-        self.debts = self._rules.doubts = Debts(split=self._split)
+        self.debts = self._rules.doubts = self._make_debts()
         self.began_at = None
         self.refusals = {}
 

@@ -7,6 +7,7 @@ until then peers that hear nothing keep old values for ``L1_TTL`` at most.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -46,7 +47,8 @@ class Outbox:
     def reset(self) -> None:
         """Begin anew in the child of a fork: the parent publishes what it owes."""
         self._lock = threading.Lock()
-        self._owed: dict[tuple[MessageType, str], None] = {}
+        self._owed: dict[tuple[MessageType, str], int] = {}
+        self._stamp = itertools.count().__next__
 
     def __len__(self) -> int:
         return len(self._owed)
@@ -57,11 +59,14 @@ class Outbox:
             self._bus.publish(message)
         except L2Error:
             self._keep(message)
+        except BaseException:
+            self.owe(message)
+            raise
         else:
             self._go_on()
 
     async def send_async(self, message: bytes) -> None:
-        """The same for a task; one that is cancelled meanwhile leaves it to others."""
+        """The same for a task."""
         try:
             await self._async_bus.publish(message)
         except L2Error:
@@ -85,9 +90,9 @@ class Outbox:
         decoded = decode_message(message)
         with self._lock:
             for key in decoded.keys or ("",):
-                self._owed[decoded.type, key] = None
+                self._owed[decoded.type, key] = self._stamp()
             if len(self._owed) > MAX_OWED:
-                self._owed = {(MessageType.CLEAR, ""): None}
+                self._owed = {(MessageType.CLEAR, ""): self._stamp()}
 
     def flush_if_possible(self) -> None:
         """Publish what is owed; what fails stays owed."""
@@ -95,7 +100,7 @@ class Outbox:
             self._flush()
 
     def _flush(self) -> None:
-        owed = list(self._owed)
+        owed = self._owed.copy()
         for kind in MessageType:
             keys = [key for owed_kind, key in owed if owed_kind is kind]
             names = kind in {MessageType.KEYS, MessageType.PREFIX}
@@ -103,4 +108,5 @@ class Outbox:
                 self._bus.publish(self._frame(kind, tuple(batch) if names else ()))
                 with self._lock:
                     for key in batch:
-                        self._owed.pop((kind, key), None)
+                        if self._owed.get((kind, key)) == owed[kind, key]:
+                            del self._owed[kind, key]  # not owed anew meanwhile

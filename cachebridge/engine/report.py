@@ -62,13 +62,15 @@ def health_of(engine: Engine) -> Health:
         reachable = True
     except L2Error as exc:
         reachable, error = False, str(exc)
-    options, rules = engine.options, engine.rules
+    options, rules, stores = engine.options, engine.rules, engine.stores
     error = error or engine.receiver.problem
     if not error and not engine.is_listening():
         no_l1 = options.l1_max_entries == 0
         error = "no L1" if no_l1 else "not listening yet: no reads so far"
-    bound_s = options.bus_trust if engine.has_bus else options.l1_ttl
-    outage, stores = engine.outage, engine.stores
+    # Where a change and its message are two steps, nothing but L1_TTL is sure.
+    is_bounded_by_trust = engine.has_bus and stores.cluster is None
+    bound_s = options.bus_trust if is_bounded_by_trust else options.l1_ttl
+    outage = engine.outage
     lasted_s = 0.0 if outage.began_at is None else engine.clock() - outage.began_at
     return Health(
         l2_reachable=reachable,
@@ -79,7 +81,7 @@ def health_of(engine: Engine) -> Health:
         staleness_bound_s=bound_s + (options.outage_ttl if rules.in_outage else 0.0),
         breaker_open=engine.breaker.is_open,
         outage_s=lasted_s,
-        deletes_owed=len(outage.debts),
+        deletes_owed=len(outage.debts) + stores.clears_owed(),
         deletes_lost=outage.debts.lost,
         messages_owed=len(stores.outbox or ()),
         servers_away=stores.servers_away(),

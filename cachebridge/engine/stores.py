@@ -22,12 +22,13 @@ from cachebridge.l2.redis import RedisStore
 from cachebridge.l2.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from redis.connection import Connection
 
     from cachebridge.config import EngineOptions
     from cachebridge.core.breaker import Breaker
+    from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.outbox import Outbox
     from cachebridge.l2.base import AsyncL2Store, L2Store
     from cachebridge.l2.location import Location
@@ -52,6 +53,8 @@ class Stores:
         memory: MemoryServer,
         breaker: Breaker,
         make_outbox: Callable[[RedisStore, AsyncRedisStore], Outbox],
+        on_late_clear: Callable[[str], None],
+        on_no_room: Callable[[], None],
     ) -> None:
         self.label = location.label
         self.make_connection: Callable[[], Connection] | None = None
@@ -70,6 +73,8 @@ class Stores:
         self.for_threads: L2Store
         self.for_tasks: AsyncL2Store
         self._make_outbox = make_outbox
+        self._on_late_clear = on_late_clear
+        self._on_no_room = on_no_room
         if options.bus_location is not None and location.scheme != MEMCACHED:
             raise ConfigError(
                 f"BUS_LOCATION is for memcached:// alone: {location.label!r} publishes "
@@ -134,7 +139,14 @@ class Stores:
             self.switchboard = bus_stores[0]
             self.outbox = self._make_outbox(*bus_stores)
         outbox = _Silence() if self.outbox is None else self.outbox
-        self.cluster = Cluster(location, options, breaker=breaker, watch=self._watch)
+        self.cluster = Cluster(
+            location,
+            options,
+            breaker=breaker,
+            watch=self._watch,
+            on_late_clear=self._on_late_clear,
+            on_no_room=self._on_no_room,
+        )
         self.for_threads = MemcachedStore(self.cluster, outbox)
         self.for_tasks = AsyncMemcachedStore(self.cluster, outbox)
 
@@ -156,6 +168,17 @@ class Stores:
         """Sort keys by what fails together: the servers that have them."""
         return [list(keys)] if self.cluster is None else self.cluster.split(keys)
 
+    def clears_owed(self) -> int:
+        """Count the clears that are owed to single servers."""
+        return 0 if self.cluster is None else self.cluster.clears_owed()
+
+    def spill(self, keys: Sequence[str], pattern: KeyPattern) -> bool:
+        """Owe the clear of a cache to the servers of these keys alone, if to any."""
+        if not self.is_sharded or self.cluster is None:
+            return False
+        self.cluster.owe_clear(keys, pattern.prefix)
+        return True
+
     def servers_away(self) -> tuple[str, ...]:
         """Name those of several servers that do not answer at the moment."""
         return () if self.cluster is None else tuple(self.cluster.away())
@@ -175,9 +198,8 @@ class Stores:
                 self.for_threads.ping()
 
     def close(self) -> None:
-        """Close idle connections, after having published what is owed."""
-        if self.outbox is not None:
-            self.outbox.flush_if_possible()
+        """Close idle connections, after having caught up as far as possible."""
+        self.catch_up()
         for store in {self.for_threads, self.switchboard}:
             if store is not None:
                 store.close()

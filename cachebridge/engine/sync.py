@@ -131,8 +131,7 @@ class Operations(Means):
             self.values.offer(write, {key: value}, {key: raw}, ttl_ms)
             stored = ((key, raw),)
             refused = self.l2.store(stored, ttl_ms, self.message(write))
-            if refused:
-                self.note_refused(write, refused)
+            write.withdraw(refused)
         return not refused
 
     def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> list[str]:
@@ -151,9 +150,8 @@ class Operations(Means):
                 self.values.offer(write, items, encoded, ttls)
                 pairs = [(key, encoded[key]) for key in keys]
                 refused = self.l2.store(pairs, ttls, self.message(write))
-                if refused:
-                    self.note_refused(write, refused)
-                    failed += refused
+                write.withdraw(refused)
+                failed += refused
         return failed
 
     def add(self, key: str, value: Any, ttl_ms: int | None) -> bool:
@@ -272,23 +270,29 @@ class Operations(Means):
         return None if value is MISSING else raw
 
     def clear(self, pattern: KeyPattern) -> bool:
-        """Delete every key of the pattern from L2 and from every L1.  Always True."""
-        self.engine.rules.on_prefix(pattern.prefix)
-        if self.l2.clear(pattern.prefix):
-            self.publish_prefix(pattern.prefix)
-        else:
-            drive(clear_plan(*pattern), self)
+        """Delete every key of the pattern from L2 and from every L1.
+
+        False if one of several servers is away: it is cleared when it is back.
+        """
+        engine, prefix = self.engine, pattern.prefix
+        engine.rules.on_prefix(prefix)
+        message = partial(engine.prefix_message, prefix)
+        cleared = self.l2.clear(prefix, message)
+        if cleared is not None:
+            engine.rules.on_prefix(prefix)
+            return cleared
+        drive(clear_plan(*pattern), self)
         return True
 
     def flush_db(self) -> bool:
-        """Delete every key of the database, whosever it is.  Always True."""
+        """Delete every key of the database, whosever it is; False as for ``clear``."""
         engine = self.engine
         engine.rules.flush("clear")
-        self.l2.flush_db(engine.clear_message())
+        flushed = self.l2.flush_db(engine.clear_message())
         engine.rules.flush("clear")
         if engine.keeps_switch and not engine.rules.enabled:  # it is gone, too
             self.l2.store(*engine.switched_off())
-        return True
+        return flushed
 
     def scan(self, glob: str, cursor: int) -> tuple[int, list[str]]:
         """Make one step through the keys of L2."""

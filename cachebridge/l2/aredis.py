@@ -13,7 +13,7 @@ from cachebridge.l2.commands import encode_key
 from cachebridge.l2.server import ScriptsRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cachebridge.core.lease import LoadedRaw, LookTerms
     from cachebridge.l2.aclient import AsyncClient
@@ -174,9 +174,8 @@ class AsyncRedisStore:
 
     # -- everything ---------------------------------------------------------------
 
-    async def clear(self, _prefix: str) -> bool:
-        """False: keys have to be found with ``scan``."""
-        return False
+    async def clear(self, _prefix: str, _message: Callable[[], bytes]) -> None:
+        """None: keys have to be found with ``scan``."""
 
     async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Make one step of a SCAN."""
@@ -185,9 +184,10 @@ class AsyncRedisStore:
         )
         return int(following), [commands.decode_key(key) for key in keys]
 
-    async def flush_db(self, message: bytes) -> None:
+    async def flush_db(self, message: bytes) -> bool:
         """Delete every key of the database."""
         await self._client.run(commands.flush_db(self._channel, message))
+        return True
 
     async def publish(self, message: bytes) -> None:
         """Publish alone."""

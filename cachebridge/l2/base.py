@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cachebridge.core.lease import LoadedRaw, LoadReply, Look, LookTerms
 
@@ -108,17 +108,17 @@ class L2Store(Protocol):
 
     # -- everything ---------------------------------------------------------------
 
-    def clear(self, prefix: str) -> bool:
-        """Delete all keys that begin with ``prefix`` at once, without a message.
+    def clear(self, prefix: str, message: Callable[[], bytes]) -> bool | None:
+        """Delete all keys that begin with ``prefix`` at once; None: ``scan`` for them.
 
-        False if they have to be found with ``scan``.
+        False if one of several servers is away, and will be cleared when it is back.
         """
 
     def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Return the next cursor (0 at the end) and some keys matching the glob."""
 
-    def flush_db(self, message: bytes) -> None:
-        """Delete every key of the database."""
+    def flush_db(self, message: bytes) -> bool:
+        """Delete every key of the database; False as for ``clear``."""
 
     def publish(self, message: bytes) -> None:
         """Publish a message that goes with no change."""
@@ -197,13 +197,13 @@ class AsyncL2Store(Protocol):
     ) -> None:
         """See ``L2Store``."""
 
-    async def clear(self, prefix: str) -> bool:
+    async def clear(self, prefix: str, message: Callable[[], bytes]) -> bool | None:
         """See ``L2Store``."""
 
     async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """See ``L2Store``."""
 
-    async def flush_db(self, message: bytes) -> None:
+    async def flush_db(self, message: bytes) -> bool:
         """See ``L2Store``."""
 
     async def publish(self, message: bytes) -> None:

@@ -246,9 +246,8 @@ class MemoryStore:
 
     # -- everything ---------------------------------------------------------------
 
-    def clear(self, _prefix: str) -> bool:
-        """False: keys are found with ``scan``."""
-        return False
+    def clear(self, _prefix: str, _message: Callable[[], bytes]) -> None:
+        """None: keys are found with ``scan``."""
 
     def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Return every matching key in one step; the cursor is 0 before and after."""
@@ -257,11 +256,12 @@ class MemoryStore:
             names = self._server.alive_keys() + self._server.loads.names()
             return cursor * 0, [name for name in names if matches(name)]
 
-    def flush_db(self, message: bytes) -> None:
+    def flush_db(self, message: bytes) -> bool:
         """Delete everything."""
         with self._server.lock:
             self._server.clear()
             self._server.publish(message)
+            return True
 
     def publish(self, message: bytes) -> None:
         """Publish alone."""

@@ -16,7 +16,7 @@ from cachebridge.l2.commands import encode_key
 from cachebridge.l2.server import ScriptsRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cachebridge.core.lease import LoadedRaw, LookTerms
     from cachebridge.l2.base import Ttl
@@ -173,18 +173,18 @@ class RedisStore:
 
     # -- everything ---------------------------------------------------------------
 
-    def clear(self, _prefix: str) -> bool:
-        """False: keys have to be found with ``scan``."""
-        return False
+    def clear(self, _prefix: str, _message: Callable[[], bytes]) -> None:
+        """None: keys have to be found with ``scan``."""
 
     def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Make one step of a SCAN."""
         following, keys = self._client.run(commands.scan(encode_key(pattern), cursor))
         return int(following), [commands.decode_key(key) for key in keys]
 
-    def flush_db(self, message: bytes) -> None:
+    def flush_db(self, message: bytes) -> bool:
         """Delete every key of the database."""
         self._client.run(commands.flush_db(self._channel, message))
+        return True
 
     def publish(self, message: bytes) -> None:
         """Publish alone."""

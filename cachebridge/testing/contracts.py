@@ -256,7 +256,7 @@ class L2StoreContract(L2MessageContract, L2LoadContract):
             with pytest.raises(UnsupportedOperationError):
                 store.scan("p:*", 0)
             return
-        assert not store.clear("p:")
+        assert store.clear("p:", lambda: MESSAGE) is None
         keys = {f"p:{number}" for number in range(2500)}
         store.store([(key, b"1") for key in keys | {"q:1", "p"}], None, None)
         assert self._scan(store, "p:*") == keys
@@ -284,7 +284,8 @@ class L2StoreContract(L2MessageContract, L2LoadContract):
             return
         store.store([("p:1", b"1"), ("q:1", b"1")], MINUTE_MS, None)
         look = store.look("p:2", b"a", LookTerms(MINUTE_MS))
-        assert store.clear("p:")
+        assert store.clear("p:", lambda: MESSAGE)
+        assert published() == [MESSAGE]
         assert store.get_many(["p:1", "q:1"])[0] == GONE
         assert store.exists("q:1")
         assert not store.exists("p:1")
@@ -296,9 +297,9 @@ class L2StoreContract(L2MessageContract, L2LoadContract):
         assert store.add("p:1", b"2", None, None)
         store.store([("p:3", b"3")], None, None)
         assert store.get_many(["p:1", "p:2", "p:3"]) == [(b"2", -1), GONE, (b"3", -1)]
-        assert store.clear("")
+        assert store.clear("", lambda: MESSAGE)
         assert store.get_many(["p:1", "q:1"]) == [GONE, GONE]
-        assert published() == []
+        assert published() == [MESSAGE]
 
     def test_flush_db(self, store: L2Store, published: Published) -> None:
         """Everything goes, with one message."""

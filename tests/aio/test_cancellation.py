@@ -10,6 +10,7 @@ import time
 
 import pytest
 import redis
+from pymemcache.client.base import Client
 
 from cachebridge.testing import FaultProxy
 from tests.aio.conftest import is_idle, until
@@ -93,21 +94,54 @@ PLAIN_USER = ["ACL", "SETUSER", "plain", "on", ">x", "+@all", "-@scripting", "~*
 KEYS = ["k", "l", "n", "added", "loaded", "garbage"]
 
 
-@pytest.fixture(params=["redis", "redis without scripts"])
-def cache(request, redis_url):
-    """Return a cache of each kind that has to wait, with L1 at work."""
+@pytest.fixture(params=["redis", "redis without scripts", "memcached"])
+def kind(request):
+    """Each kind of store that has to wait."""
+    return request.param
+
+
+@pytest.fixture
+def cache(request, kind, redis_url):
+    """Return a cache of each kind, with L1 at work."""
+    options = {"key_prefix": "p:", "max_connections": 4}
+    if kind == "memcached":
+        server = request.getfixturevalue("shared_memcached")
+        cache = lone_cache(server.url, bus_location=redis_url, **options)
+        engine_of(cache).l2.clear("", bytes)
+        return listening(cache)
     url = redis_url
-    if request.param == "redis without scripts":
+    if kind == "redis without scripts":
         with redis.Redis.from_url(url) as admin:
             admin.execute_command(*PLAIN_USER)
         url = url.replace("//", "//plain:x@")
-    return listening(lone_cache(url, key_prefix="p:", max_connections=4))
+    return listening(lone_cache(url, **options))
+
+
+@pytest.fixture
+def spoil(kind, request, redis_url):
+    """Return a function that puts garbage under a key, past the library."""
+    if kind != "memcached":
+        with redis.Redis.from_url(redis_url) as admin:
+            yield lambda: admin.set("p:garbage", b"\x80garbage")
+        return
+    server = request.getfixturevalue("shared_memcached")
+    client = Client((server.host, server.port))
+    yield lambda: client.set("p:garbage", b"\x80garbage", flags=1)
+    client.close()
+
+
+def clients_of(engine):
+    """Return what carries requests out for threads, and for tasks."""
+    if engine.stores.cluster is None:
+        return engine.l2._client, engine.async_l2._client
+    (node,) = engine.stores.cluster.nodes
+    return node.carrier, node.async_carrier
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["early", "late"])
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_await(cache, redis_url, run, name, warm, early):  # noqa: PLR0917 a matrix
+def test_every_await(cache, spoil, run, name, warm, early):  # noqa: PLR0917 a matrix
     """No half-done fill, stuck flight, lost slot, lease or message; L1 agrees with L2.
 
     Cold, the connection is opened first.
@@ -115,10 +149,9 @@ def test_every_await(cache, redis_url, run, name, warm, early):  # noqa: PLR0917
     engine = engine_of(cache)
 
     async def strike(number):
-        with redis.Redis.from_url(redis_url) as admin:
-            await cache.aset_many({"k": "v", "n": 1})
-            await cache.adelete_many(["l", "added", "loaded"])
-            admin.set("p:garbage", b"\x80garbage")
+        await cache.aset_many({"k": "v", "n": 1})
+        await cache.adelete_many(["l", "added", "loaded"])
+        spoil()
         assert await cache.aget_many(["k", "n"]) == {"k": "v", "n": 1}
         engine.l1.pop("p:k")
         if not warm:
@@ -151,10 +184,10 @@ def test_every_await(cache, redis_url, run, name, warm, early):  # noqa: PLR0917
         return number
 
     async def agree():
-        pool = engine.l2._client._pool
+        plain, tasks = clients_of(engine)
         await until(engine.refresher.is_idle)  # it gives leases back
-        assert pool.slots.free == 4
-        assert engine.async_l2._client._pool._turns.free == 64
+        assert plain._pool.slots.free == 4
+        assert tasks._pool._turns.free == 64
         for key in KEYS[:5]:
             from_l1 = await cache.aget(key)
             with cache.bypass_l1():

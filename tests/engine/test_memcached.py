@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -444,7 +445,8 @@ def test_clears_are_owed_to_one_of_three(redis_url):
         keys = [f"k{number}" for number in range(60)]
         ours.set_many(dict.fromkeys(keys, 1))
         servers[1].pause()
-        assert ours.clear()
+        assert ours.clear() is False
+        assert ours.health().deletes_owed
         servers[1].resume()
         cluster = engine_of(ours).stores.cluster
         eventually(lambda: not cluster.is_behind)
@@ -496,3 +498,217 @@ def test_a_forked_child_starts_anew(make):
         os._exit(0 if good else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert ours.get("k") in {1, 2}
+
+
+# -- what a review found --------------------------------------------------------------
+
+
+@pytest.fixture
+def trio(redis_url):
+    """Return three servers, and a function that makes caches over all of them."""
+    with ExitStack() as running:
+        servers = [running.enter_context(memcached_server()) for _ in range(3)]
+        url = "memcached://" + ",".join(f"{s.host}:{s.port}" for s in servers)
+
+        def make(**options):
+            given = {"bus_location": redis_url, "socket_timeout": 0.2}
+            return lone_cache(url, **{**given, "key_prefix": "p:", **FAST, **options})
+
+        yield servers, make
+
+
+def test_what_was_read_before_a_late_clear_goes(trio):
+    """A peer that has asked the server that was back before it was cleared."""
+    servers, make = trio
+    ours, theirs = listening(make()), listening(make(l1_ttl=600.0))
+    keys = [f"k{number}" for number in range(60)]
+    ours.set_many(dict.fromkeys(keys, "old"), None)
+    eventually(lambda: theirs.get_many(keys) and theirs.stats().l1_entries >= 50)
+    servers[1].pause()
+    node = engine_of(ours).stores.cluster.nodes[1]
+    assert ours.clear() is False
+    theirs.get_many(keys)
+    assert ours.health().deletes_owed == 1
+    servers[1].resume()
+    theirs.get_many(keys)  # puts what is to be cleared into L1
+    eventually(lambda: not node.owed_clears)
+    eventually(lambda: theirs.get_many(keys) == {})
+    assert ours.get_many(keys) == {}
+
+
+def test_flushing_while_one_is_away(trio):
+    """The others are flushed, once, and go on; so does it when it is back."""
+    servers, make = trio
+    ours = listening(make(clear_flushes_db=True))
+    keys = [f"k{number}" for number in range(60)]
+    ours.set_many(dict.fromkeys(keys, 1))
+    servers[0].pause()
+    assert ours.clear() is False
+    shards = engine_of(ours).stores.split([f"p:{key}" for key in keys])
+    first = engine_of(ours).stores.cluster.nodes[0]
+    alive = [
+        key.removeprefix("p:")
+        for shard in shards
+        for key in shard
+        if engine_of(ours).stores.cluster.number_of(key.encode())
+    ]
+    assert len(alive) > 20
+    ours.set_many(dict.fromkeys(alive, 2))
+    with ours.bypass_l1():
+        assert ours.get_many(alive) == dict.fromkeys(alive, 2)
+    servers[0].resume()
+    eventually(lambda: not first.owed_clears)
+    with ours.bypass_l1():
+        assert ours.get_many(keys) == dict.fromkeys(alive, 2)
+
+
+def test_too_many_owed_deletes_of_one_server(trio):
+    """They become a clear of that server, not of the others."""
+    servers, make = trio
+    ours = listening(make())
+    engine = engine_of(ours)
+    engine.outage.debts._limit = 5
+    keys = [f"k{number}" for number in range(90)]
+    dead, alive = [], []
+    for key in keys:
+        number = engine.stores.cluster.number_of(f"p:{key}".encode())
+        (dead if number == 1 else alive).append(key)
+    ours.set_many(dict.fromkeys(keys, "old"))
+    servers[1].pause()
+    for key in dead[:12]:
+        ours.set(key, "new")
+    with ours.bypass_l1():
+        assert len(ours.get_many(alive)) == len(alive)
+    servers[1].resume()
+    eventually(lambda: not ours.health().deletes_owed)
+    with ours.bypass_l1():
+        assert len(ours.get_many(alive)) == len(alive)
+        assert ours.get_many(dead[:12]) == {}
+
+
+def test_a_fork_of_several_servers(trio):
+    """The child's breakers are closed, and what it owes is published."""
+    servers, make = trio
+    ours = make(breaker_retry=30.0)
+    for server in servers:
+        server.pause()
+    for number in range(30):
+        ours.get(f"k{number}")
+    assert ours.health().breaker_open
+    for server in servers:
+        server.resume()
+    child = os.fork()
+    if not child:
+        good = ours.set("k", 1) and not engine_of(ours).breaker.is_open
+        outbox = outbox_of(ours)
+        outbox.owe(engine_of(ours).prefix_message("x"))
+        eventually(lambda: not len(outbox))
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_logging_may_use_the_cache(trio):
+    """Nothing is locked while a server's return is logged."""
+    servers, make = trio
+    ours = make()
+    for server in servers:
+        server.pause()
+    for number in range(30):
+        ours.get(f"k{number}")
+    assert engine_of(ours).breaker.is_open
+    for server in servers:
+        server.resume()
+    seen = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            seen.append((record, ours.get("k0"), ours.get("k1"), ours.get("k2")))
+
+    logger, handler = logging.getLogger("cachebridge"), Handler()
+    logger.addHandler(handler)
+    try:
+        thread = threading.Thread(target=engine_of(ours).l2.ping)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    finally:
+        logger.removeHandler(handler)
+    assert seen
+
+
+def test_an_interrupted_message_is_owed(make, monkeypatch, redis_url):
+    """Also that of a clear: the change has been made."""
+    ours = make(l1_max_entries=0)
+    ours.set("k", 1)
+    bus = outbox_of(ours)._bus
+    publish = bus.publish
+
+    def interrupted(message):
+        monkeypatch.setattr(bus, "publish", publish)
+        raise KeyboardInterrupt
+
+    with spying(redis_url) as spy:
+        for change in (lambda: ours.set("k", 2), ours.clear):
+            monkeypatch.setattr(bus, "publish", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                change()
+            eventually(lambda: not len(outbox_of(ours)))
+        kinds = [message.type for message in spy.messages()]
+    assert kinds == [MessageType.KEYS, MessageType.PREFIX]
+
+
+def test_what_is_owed_anew_stays_owed(make, monkeypatch):
+    """A change of the key while its message goes out needs another one."""
+    ours = make(l1_max_entries=0)
+    outbox = outbox_of(ours)
+    message = engine_of(ours).prefix_message("x")
+    monkeypatch.setattr(outbox, "_go_on", lambda: None)
+    outbox.owe(message)
+    publish = outbox._bus.publish
+    published = []
+
+    def publish_slowly(frame):
+        publish(frame)
+        published.append(frame)
+        if len(published) == 1:
+            outbox.owe(message)
+
+    monkeypatch.setattr(outbox._bus, "publish", publish_slowly)
+    outbox.flush_if_possible()
+    assert len(outbox) == 1
+    outbox.flush_if_possible()
+    assert len(outbox) == 0
+    assert len(published) == 2
+
+
+def test_an_own_owed_message_is_no_echo(make):
+    """It drops what this process has read meanwhile."""
+    ours = listening(make())
+    with ours.bypass_l1():
+        pass
+    ours.delete("k")
+    engine = engine_of(ours)
+    key = f"{ours._prefix}k"
+    engine.l2.store([(key, b"1")], None, None)
+    eventually(lambda: ours.get("k") == 1 and ours.stats().l1_entries)
+    engine.l2.store([(key, b"2")], None, None)
+    outbox_of(ours).owe(engine.news_of(key))
+    eventually(lambda: ours.get("k") == 2)
+
+
+def test_the_bound_of_staleness(make):
+    """Where a change and its message are two steps nothing but L1_TTL is sure."""
+    assert make(l1_ttl=33.0).health().staleness_bound_s == 33.0
+
+
+def test_all_that_is_too_large_is_counted(make):
+    """Whatever was to store it."""
+    ours = make()
+    huge = "x" * (1 << 20)
+    assert ours.set("k", huge) is False
+    assert ours.set_many({"k": huge, "l": 1}) == ["k"]
+    assert ours.add("k", huge) is False
+    assert ours.get_or_load("k", lambda: huge) == huge
+    assert ours.stats().too_large == 4
+    assert ours.get("k") is None
+    assert ours.get("l") == 1

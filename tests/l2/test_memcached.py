@@ -90,7 +90,7 @@ def test_hostile_keys(store, raw, key, prefix):
         ).stored
         reads = store.get_many([full_key, full_key + "2"])
         assert reads == [(b"2", -1), (b"3", MINUTE_MS)]
-        store.clear(full_key)
+        store.clear(full_key, bytes)
         assert store.get(full_key) == (None, -2)
     assert raw.get("canary") == b"alive"
     assert store.get(CLEARS.decode()) == (None, -2)
@@ -229,7 +229,7 @@ def test_a_load_from_before_a_clear(store):
         lambda look: store.store_absent("p:k", MINUTE_MS, look, None),
     ):
         look = store.look("p:k", b"a", TERMS)
-        store.clear("p:")
+        store.clear("p:", bytes)
         assert not stores(look).stored
         assert store.get("p:k") == (None, -2)
         again = store.look("p:k", b"a", TERMS)
@@ -242,14 +242,14 @@ def test_another_process_clears(store, server):
     other = open_memcached(server.url, KeptMessages())
     for number in range(3):
         store.store([("p:k", b"%d" % number)], None, None)
-        other.clear("p:")
+        other.clear("p:", bytes)
         assert store.get("p:k") == (None, -2)
         store.store([("p:k", b"again"), ("p:l", b"1")], None, None)
         assert other.get_many(["p:k", "p:l"]) == [(b"again", -1), (b"1", -1)]
-        other.clear("p:")
+        other.clear("p:", bytes)
         assert store.add("p:k", b"added", None, None)
         assert other.get("p:k") == (b"added", -1)
-        other.clear("q:")
+        other.clear("q:", bytes)
         assert store.add("p:new", b"1", None, None)
         store.delete(["p:new"], None)
 
@@ -258,8 +258,8 @@ def test_the_list_of_clears_is_lost(store, raw, monkeypatch):
     """If the server evicts it, all that may have been cleared is gone."""
     monkeypatch.setattr(clears, "_now", count(1_000_000, 10).__next__)
     store.store([("p:k", b"1"), ("q:k", b"1")], None, None)
-    store.clear("p:")
-    store.clear("p:")
+    store.clear("p:", bytes)
+    store.clear("p:", bytes)
     raw.delete(CLEARS.decode())
     assert store.get_many(["p:k", "q:k"])[0] == (None, -2)
     store.store([("p:k", b"2")], None, None)
@@ -276,7 +276,7 @@ def test_strangers_live_until_the_first_clear(store, raw):
     raw.set("q:k", b"7", flags=2)
     assert store.get_many(["p:k", "q:k"]) == [(b"7", -1)] * 2
     assert store.incr("p:k", 1, None) == 8
-    store.clear("p:")
+    store.clear("p:", bytes)
     assert store.get_many(["p:k", "q:k"]) == [(None, -2), (b"7", -1)]
 
 
@@ -410,7 +410,7 @@ def test_all_are_away(ring, servers):
     with pytest.raises(L2UnavailableError):
         ring.ping()
     with pytest.raises(L2UnavailableError):
-        ring.clear("k")
+        ring.clear("k", bytes)
 
 
 def test_a_clear_while_one_is_away(ring, servers):
@@ -418,7 +418,7 @@ def test_a_clear_while_one_is_away(ring, servers):
     shards = keys_by_server(ring)
     ring.store([(key, b"1") for shard in shards for key in shard], None, None)
     servers[1].pause()
-    assert ring.clear("k")
+    assert ring.clear("k", bytes) is False
     servers[1].resume()
     assert ring.get_many([key for shard in shards for key in shard]) == [
         (None, -2)
@@ -430,7 +430,7 @@ def test_a_clear_that_is_owed_is_paid(ring, servers):
     shards = keys_by_server(ring)
     ring.store([(key, b"1") for key in shards[1]], None, None)
     servers[1].pause()
-    ring.clear("k")
+    ring.clear("k", bytes)
     servers[1].resume()
     ring.ping()
     url = join_addresses(server.url for server in servers)
@@ -548,3 +548,120 @@ def test_unusable_client_arguments():
         open_memcached(
             "memcached://a", KeptMessages(), client_kwargs={"serde": object()}
         )
+
+
+# -- what a review found --------------------------------------------------------------
+
+
+def test_ttls_beyond_2038(store):
+    """What is to live longer than 32 bits can say has no expiry."""
+    for seconds in (15 * 365 * 86_400, 500 * 365 * 86_400):
+        store.store([("k", b"1")], seconds * 1000, None)
+        assert store.get("k") == (b"1", -1)
+        assert store.touch("k", seconds * 1000, None)
+        assert store.get("k") == (b"1", -1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "block"),
+    [(8, b"not zlib"), (16, b"\xff\xfe"), (32, b"x"), (128, b"x"), (256, b"x")],
+)
+def test_items_of_strangers(store, raw, flags, block):
+    """What cannot be read is bytes that no serializer reads; nothing is raised."""
+    raw.set("k", block, flags=flags)
+    found, ttl_ms = store.get("k")
+    assert found is not None
+    assert ttl_ms == -1
+    assert store.exists("k")
+    assert store.incr("k", 1, None) == "not an integer"
+    assert store.replace("k", found, None, None)
+    assert store.get("k") == (None, -2)
+
+
+@pytest.mark.parametrize("raw_value", [b"18446744073709551615", b"12\0abc"])
+def test_what_is_no_number_for_us(store, raw, raw_value):
+    """Memcached would count it, and spoil it."""
+    store.store([("k", raw_value)], None, None)
+    assert store.incr("k", 1, None) == "not an integer"
+    assert store.get("k")[0] == raw_value
+    if raw_value.isdigit():
+        raw.set("k", raw_value, flags=2)
+        assert store.incr("k", 2, None) == "not an integer"
+        assert store.get("k")[0] == raw_value
+
+
+def test_an_increment_that_meets_an_add(store, monkeypatch):
+    """What was counted is told, though the key was not there a moment before."""
+    node = store._cluster.nodes[0]
+    store.get("k")
+    run = node.carrier.run
+
+    def run_late(request, **kwargs):
+        if b"ma k " in request.packed:
+            monkeypatch.setattr(node.carrier, "run", run)
+            look, count = request.packed.split(b"ma k ")
+            before = run(request._replace(packed=look, replies=request.replies - 1))
+            assert store.add("k", b"10", None, None)
+            return before + run(request._replace(packed=b"ma k " + count, replies=1))
+        return run(request, **kwargs)
+
+    monkeypatch.setattr(node.carrier, "run", run_late)
+    assert store.incr("k", 1, b"message") == 11
+    assert store._outbox.kept[-1] == b"message"
+
+
+def test_a_load_from_before_a_restart(store, server):
+    """CAS numbers begin anew with the server: an old one may be anybody's."""
+    look = store.look("k", b"a", TERMS)
+    cas = int(look.generation.split()[0])
+    server.restart()
+    store.get("k")
+    for _ in range(cas + 5):
+        store.store([("k", b"new")], None, None)
+        item = store._run(store._plans._read(store._plans.place("k")))
+        if item.cas == cas:
+            break
+    reply = store.store_loaded("k", LoadedRaw(b"old", None), look, None)
+    assert not reply.stored
+    assert store.get("k")[0] != b"old"
+
+
+def test_a_mark_is_not_touched(store, raw, monkeypatch):
+    """One that comes between look and touch does not live on for ever."""
+    store.store([("k", b"1")], None, None)
+    node = store._cluster.nodes[0]
+    run = node.carrier.run
+
+    def run_late(request, **kwargs):
+        if b"touch k" in request.packed:
+            monkeypatch.setattr(node.carrier, "run", run)
+            store.delete(["k"], None)
+            look = store.look("k", b"a", TERMS)
+            store.store_absent("k", MINUTE_MS, look, None)
+        return run(request, **kwargs)
+
+    monkeypatch.setattr(node.carrier, "run", run_late)
+    store.touch("k", None, None)
+    assert store.look("k", b"b", TERMS).ttl_ms != -1
+
+
+def test_stamps_run_out(store, monkeypatch):
+    """Then the server is flushed, and the stamps begin anew."""
+    store.store([("p:k", b"1"), ("q:k", b"1")], None, None)
+    monkeypatch.setattr(clears, "MAX_STAMP", store._cluster.nodes[0].clears.latest + 1)
+    store.clear("p:", bytes)
+    assert store.get("q:k") == (b"1", -1)
+    monkeypatch.setattr(clears, "_now", lambda: 5)
+    store.clear("p:", bytes)
+    assert store.get_many(["p:k", "q:k"]) == [(None, -2)] * 2
+    store.store([("p:k", b"2")], None, None)
+    assert store.get("p:k") == (b"2", -1)
+
+
+def test_a_server_without_cas():
+    """It is named as what it is, whatever is asked."""
+    with memcached_server(args=("-C",)) as bare:
+        store = open_memcached(bare.url, KeptMessages())
+        with pytest.raises(L2Error, match="-C"):
+            store.get("k")
+        store.close()

@@ -13,7 +13,7 @@ from cachebridge.l2.memcached.protocol import MemcachedError
 from cachebridge.l2.memcached.store import cannot_scan, has_changed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cachebridge.core.lease import LoadedRaw, LoadReply, Look, LookTerms
     from cachebridge.l2.base import Read, Ttl
@@ -47,8 +47,12 @@ class AsyncMemcachedStore:
             return done.value
         except MemcachedError as exc:
             raise L2Error(f"{self._cluster.label}: {exc}") from exc
+        finally:
+            plan.close()
 
-    async def _change(self, plan: Plan, message: bytes | None) -> Any:
+    async def _change(
+        self, plan: Plan, message: bytes | None, *, always: bool = False
+    ) -> Any:
         """Carry a plan out, and publish the message if it has changed anything."""
         try:
             result = await self._run(plan)
@@ -56,7 +60,7 @@ class AsyncMemcachedStore:
             if message is not None:
                 self._outbox.owe(message)  # it may have been executed all the same
             raise
-        if message is not None and has_changed(result):
+        if message is not None and (always or has_changed(result)):
             await self._outbox.send_async(message)
         return result
 
@@ -159,19 +163,21 @@ class AsyncMemcachedStore:
 
     # -- everything ---------------------------------------------------------------
 
-    async def clear(self, prefix: str) -> bool:
+    async def clear(self, prefix: str, message: Callable[[], bytes]) -> bool:
         """Make every item dead whose key begins with ``prefix``."""
-        await self._run(self._plans.clear(prefix))
-        return True
+        cleared: bool = await self._change(
+            self._plans.clear(prefix), message(), always=True
+        )
+        return cleared
 
     async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Raise UnsupportedOperationError."""
         raise cannot_scan(pattern, cursor)
 
-    async def flush_db(self, message: bytes) -> None:
+    async def flush_db(self, message: bytes) -> bool:
         """Delete every key of every server."""
-        await self._run(self._plans.flush())
-        await self._outbox.send_async(message)
+        flushed: bool = await self._change(self._plans.flush(), message, always=True)
+        return flushed
 
     async def publish(self, message: bytes) -> None:
         """Publish alone."""

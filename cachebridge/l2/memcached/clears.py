@@ -15,6 +15,7 @@ stamp that none of before has, unless there were more clears than minutes.
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
@@ -38,6 +39,8 @@ class Clears:
     """Whether items without a stamp are alive."""
     prefixes: dict[str, int] = field(default_factory=dict)
     raw: bytes = b""
+    era: str = ""
+    """A name that no other list has: the server has not lost everything meanwhile."""
     latest: int = 0
     mark: int = 0
     """A checksum of ``raw``: the item's flags."""
@@ -45,21 +48,26 @@ class Clears:
     @classmethod
     def begin(cls) -> Self:
         """Make the first one, or one in the place of one that was lost."""
-        return cls(_now() + 1).sealed()
+        return cls(_now() + 1, era=os.urandom(6).hex()).sealed()
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
         """Read an item's content; None if it is none."""
         try:
-            start, strangers, prefixes = json.loads(raw)
+            start, strangers, prefixes, era = json.loads(raw)
             latest = max([start, *prefixes.values()])
         except (ValueError, TypeError, AttributeError):
             return None
-        return cls(start, strangers, prefixes, raw, latest, crc32(raw))
+        return cls(start, strangers, prefixes, raw, era, latest, crc32(raw))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no stamp left for another clear."""
+        return self.latest >= MAX_STAMP
 
     def cleared(self, prefix: str) -> Self:
         """Return what holds after a clear of ``prefix``, '' for everything."""
-        stamp = min(max(self.latest + 1, _now()), MAX_STAMP)
+        stamp = max(self.latest + 1, _now())
         prefixes = {
             known: at
             for known, at in self.prefixes.items()
@@ -91,7 +99,8 @@ class Clears:
 
     def sealed(self) -> Self:
         """Return the same with what follows from ``start`` and ``prefixes``."""
-        raw = json.dumps([self.start, self.strangers, self.prefixes]).encode()
+        content = [self.start, self.strangers, self.prefixes, self.era]
+        raw = json.dumps(content).encode()
         latest = max([self.start, *self.prefixes.values()])
         return replace(self, raw=raw, latest=latest, mark=crc32(raw))
 

@@ -11,6 +11,7 @@ IEEE/ACM Transactions on Networking 6(1), 1998.
 from __future__ import annotations
 
 import logging
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -28,12 +29,15 @@ from cachebridge.l2.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeAlias
 
     from cachebridge.config import EngineOptions
     from cachebridge.core.breaker import Breaker
     from cachebridge.l2.location import Address, Location
     from cachebridge.l2.memcached.clears import Clears
     from cachebridge.l2.pool import Link
+
+    Report: TypeAlias = Callable[[], None]
 
 _log = logging.getLogger("cachebridge.l2")
 
@@ -74,11 +78,21 @@ class Cluster:
         *,
         breaker: Breaker,
         watch: Callable[[Link], Link] = lambda link: link,
+        on_late_clear: Callable[[str], None] = lambda _prefix: None,
+        on_no_room: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_late_clear`` hears of the prefixes of clears that were owed.
+
+        ``on_no_room`` hears of each value that was too large.
+        """
         check_client_kwargs(options.client_kwargs)
         self.label = location.label
+        self.on_late_clear = on_late_clear
+        self.on_no_room = on_no_room
         self._breaker = breaker
         """Open while no server answers."""
+        self._lock = threading.Lock()
+        self._away: set[str] = set()
         self.nodes = [
             self._make_node(address, options, watch, alone=len(location.servers) == 1)
             for address in location.servers
@@ -154,14 +168,49 @@ class Cluster:
         """Whether a server is away, or has to be cleared when it is back."""
         return any(node.breaker.is_open or node.owed_clears for node in self.nodes)
 
-    def on_node_away(self, reason: str) -> None:
+    def on_node_away(self, label: str, reason: str) -> Report | None:
         """A server has gone; without any left there is an outage."""
-        if all(node.breaker.is_open for node in self.nodes):
-            self._breaker.trip(reason)
+        with self._lock:
+            self._away.add(label)
+            is_last = len(self._away) == len(self.nodes)
+            return self._breaker.trip(reason) if is_last else None
 
-    def on_node_back(self) -> None:
+    def on_node_back(self, label: str) -> Report | None:
         """A server has answered again: whatever else, L2 is there."""
-        self._breaker.succeed()
+        with self._lock:
+            self._away.discard(label)
+            return self._breaker.close()
+
+    def owe_clear(self, keys: Iterable[str], prefix: str) -> None:
+        """Clear the servers of these keys before they are used again."""
+        for shard in self.split(keys):
+            number = self.number_of(name_of(shard[0])[0])
+            self.nodes[number].owed_clears[prefix] = None
+
+    def clears_owed(self) -> int:
+        """Count the clears that are owed to single servers."""
+        return sum(len(node.owed_clears) for node in self.nodes)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        for node in self.nodes:
+            node.carrier.close()
+            if node.owed_clears:
+                _log.error(
+                    "%s was not cleared: it may keep old values of %s",
+                    node.label,
+                    ", ".join(repr(prefix) for prefix in node.owed_clears),
+                )
+
+    def forget(self) -> None:
+        """Begin anew in the child of a fork, with connections of its own."""
+        self._lock = threading.Lock()
+        self._away.clear()
+        self._breaker.reset()
+        for node in self.nodes:
+            node.carrier.forget()
+            node.owed_clears.clear()
+            node.is_silent = False
 
 
 class _NodeWatcher:
@@ -171,16 +220,20 @@ class _NodeWatcher:
         self._cluster = cluster
         self._label = label
 
-    def on_open(self, reason: str) -> Callable[[], None]:
+    def on_open(self, reason: str) -> Report:
         """See ``BreakerWatcher``."""
+        report = self._cluster.on_node_away(self._label, reason)
+        text = "%s is away, its keys are degraded: %s"
+        return partial(_say, report, text, self._label, reason)
 
-        def report() -> None:
-            _log.warning("%s is away, its keys are degraded: %s", self._label, reason)
-            self._cluster.on_node_away(reason)
-
-        return report
-
-    def on_close(self) -> Callable[[], None]:
+    def on_close(self) -> Report:
         """See ``BreakerWatcher``."""
-        self._cluster.on_node_back()
-        return partial(_log.warning, "%s is back", self._label)
+        report = self._cluster.on_node_back(self._label)
+        return partial(_say, report, "%s is back", self._label)
+
+
+def _say(report: Report | None, text: str, *args: str) -> None:
+    """Log, now that nothing is locked, and let others do so."""
+    _log.warning(text, *args)
+    if report is not None:
+        report()

@@ -32,12 +32,19 @@ if TYPE_CHECKING:
 
 PICKLE, INTEGER, LONG, COMPRESSED, TEXT = (1 << bit for bit in range(5))
 WRAPPED, KEPT, LOADING, NO_SUCH = (1 << bit for bit in range(5, 9))
+OTHERS: Final = (1 << 5) - 1
+"""The flags of other clients."""
 STAMP_SHIFT: Final = 9
+UNREADABLE: Final = b"\xcb"
+"""No serializer's bytes begin so."""
+INT64: Final = range(-(2**63), 2**63)
 
 _PICKLE_MARK: Final = b"\x80"
 _PICKLED_NONE: Final = b"N."
 _INTEGER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)").fullmatch
-_LIKE_AN_INTEGER: Final = re.compile(rb"\s*[+-]?[0-9]+(?:\s.*)?", re.DOTALL).fullmatch
+_LIKE_AN_INTEGER: Final = re.compile(
+    rb"\s*[+-]?[0-9]+(?:[\s\0].*)?", re.DOTALL
+).fullmatch
 """What Memcached would count with although it is none: kept from it by a header."""
 _HEADER: Final = struct.Struct(">III")
 """Length of the key, seconds for which a copy is kept past the TTL, cost in ms."""
@@ -98,7 +105,7 @@ def pack(
     needs_header = is_hashed or (ttl_ms is not None and (keep_ms or cost_ms))
     if raw.startswith(_PICKLE_MARK):
         flags |= PICKLE
-    elif _INTEGER(raw):
+    elif _INTEGER(raw) and int(raw) in INT64:
         flags |= INTEGER
     elif _LIKE_AN_INTEGER(raw):
         needs_header = True
@@ -140,6 +147,8 @@ def read_item(answer: Answer, key: str, clears: Clears, *, is_hashed: bool) -> I
     flags, ttl_s, cas = (int(word[1:]) for word in words[-3:])
     if clears.is_dead(key, flags >> STAMP_SHIFT):
         return Item(State.NOTHING, cas=cas)
+    if not flags >> STAMP_SHIFT:
+        flags &= OTHERS  # what else is set means nothing to us
     ttl_ms = ttl_s * 1000 if ttl_s >= 0 else -1
     if flags & (LOADING | NO_SUCH):
         state = State.LOADING if flags & LOADING else State.NO_SUCH
@@ -153,6 +162,8 @@ def read_item(answer: Answer, key: str, clears: Clears, *, is_hashed: bool) -> I
 
 
 def _unwrap(block: bytes, key: str, ttl_s: int, cas: int, *, is_hashed: bool) -> Item:
+    if len(block) < _HEADER.size:
+        return Item(State.NOTHING, cas=cas)
     length, keep_s, cost_ms = _HEADER.unpack_from(block)
     start = _HEADER.size + length
     if is_hashed and block[_HEADER.size : start] != encode_key(key):
@@ -175,11 +186,17 @@ def _plain(block: bytes, flags: int) -> bytes:
 
 
 def _adopt(block: bytes, flags: int) -> bytes:
-    """Return what our serializer would have written in the place of another's."""
-    if flags & COMPRESSED:
-        block = zlib.decompress(block)
-    if flags & TEXT:
-        return pickle.dumps(block.decode())
+    """Return what our serializer would have written in the place of another's.
+
+    What cannot be read is left as it is: no serializer will be able to, either.
+    """
+    try:
+        if flags & COMPRESSED:
+            block = zlib.decompress(block)
+        if flags & TEXT:
+            return pickle.dumps(block.decode())
+    except (zlib.error, UnicodeDecodeError):
+        return UNREADABLE + block
     if flags & (INTEGER | LONG):
         return block.rstrip(b" ")
     return block if flags & PICKLE else pickle.dumps(block)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cachebridge.core.lease import RECORD_MS, LoadReply, Look, LookState
+from cachebridge.core.lease import LoadReply, Look, LookState
 from cachebridge.l2.commands import Request
 from cachebridge.l2.memcached import protocol
 from cachebridge.l2.memcached.items import (
@@ -34,7 +34,6 @@ from cachebridge.l2.memcached.talk import (
     TRIES,
     Ask,
     checked,
-    has_room,
     is_word,
     restless,
 )
@@ -44,6 +43,10 @@ if TYPE_CHECKING:
     from cachebridge.l2.memcached.protocol import Answer
     from cachebridge.l2.memcached.talk import Place, Plan
 
+LOADING_S: Final = 300
+LEASES: Final = 10
+"""A load that takes longer than both is not stored.  Other clients meet what is left of
+a loader that was killed for as long."""
 BEING_LOADED, FAILED, OPEN = b"L", b"F", b"O"
 LEAST_LEASE_S: Final = 2
 """Memcached's second may be over at once; a lease of one would not keep anybody out."""
@@ -60,7 +63,7 @@ class LoadPlans(Plans):
             if (found := _serve(item, token, terms)) is not None:
                 return found
         for _ in range(TRIES):
-            item, lease, stamp = yield from self._enter(place, token, terms)
+            item, lease, clears = yield from self._enter(place, token, terms)
             found = None if terms.is_refresh else _serve(item, token, terms)
             if found is not None:
                 yield from self._leave(place, lease, token)
@@ -72,18 +75,19 @@ class LoadPlans(Plans):
                 continue
             cas = lease.cas if lease is not None and lease.is_of(token) else 0
             return _judge(item, lease, token, terms)._replace(
-                generation=b"%d %d %d" % (item.cas, stamp, cas)
+                generation=b"%d %d %d %b"
+                % (item.cas, clears.latest, cas, clears.era.encode())
             )
         raise restless(key)
 
     def _enter(self, place: Place, token: bytes, terms: LookTerms) -> Plan:
         """Leave an item that a write of the key would change, and try for the lease."""
         stamp = yield from self._stamp(place.node)
-        mark = pack_mark(LOADING, RECORD_MS // 1000, stamp)
+        lease_s = max(LEAST_LEASE_S, protocol.seconds(terms.lease_ms))
+        mark = pack_mark(LOADING, max(LOADING_S, LEASES * lease_s), stamp)
         packed = protocol.put(b"add", place.name, *mark) + protocol.read(place.name)
         lease_name = lease_of(place.name)
         if terms.lease_ms:
-            lease_s = max(LEAST_LEASE_S, protocol.seconds(terms.lease_ms))
             packed += protocol.put(b"add", lease_name, 0, lease_s, BEING_LOADED + token)
         packed += protocol.read(lease_name)
         # Sent twice, the same token finds its own lease.
@@ -93,7 +97,7 @@ class LoadPlans(Plans):
         item = read_item(replies[1], place.key, clears, is_hashed=place.is_hashed)
         if item.state is State.NOTHING and item.cas:  # a dead one is in the way
             yield from self._swap(place, mark, item)
-        return item, _read_lease(replies[-1]), clears.latest
+        return item, _read_lease(replies[-1]), clears
 
     def _leave(self, place: Place, lease: _Lease | None, token: bytes) -> Plan:
         """Give back a lease that is not needed after all."""
@@ -109,7 +113,7 @@ class LoadPlans(Plans):
     def store_loaded(self, key: str, loaded: LoadedRaw, look: Look) -> Plan:
         """Set the value if the item is the one that the load began with."""
         place = self.place(key)
-        cas, stamp, _ = _beginning(look)
+        cas, stamp, *_ = _beginning(look)
         packed = pack(
             key,
             loaded.raw,
@@ -125,7 +129,7 @@ class LoadPlans(Plans):
     def store_absent(self, key: str, ttl_ms: int, look: Look) -> Plan:
         """Note that there is no such thing, on the same conditions."""
         place = self.place(key)
-        cas, stamp, _ = _beginning(look)
+        cas, stamp, *_ = _beginning(look)
         if ttl_ms:
             mark = pack_mark(NO_SUCH, protocol.seconds(ttl_ms), stamp)
             change = protocol.swap(place.name, *mark, cas)
@@ -135,15 +139,18 @@ class LoadPlans(Plans):
 
     def _end(self, place: Place, change: bytes, stamp: int, look: Look) -> Plan:
         """End the load and its lease; say what is there instead, if it was in vain."""
-        *_, lease_cas = _beginning(look)
+        *_, lease_cas, era = _beginning(look)
         if lease_cas:
             change += protocol.drop(lease_of(place.name), lease_cas)
         clears, (reply, *_) = yield from self._talk(
             place.node, change, 2 if lease_cas else 1, idempotent=False
         )
         # Without room it is in vain, too: nobody shall wait for it.
-        changed = has_room(reply) and reply.words[0] in {b"STORED", b"HD"}
-        if changed and not clears.is_dead(place.key, stamp):
+        changed = self._has_room(reply) and reply.words[0] in {b"STORED", b"HD"}
+        if changed and clears.era != era:
+            # The server has lost everything, and numbers began anew: it is another's.
+            yield Ask(place.node, Request(protocol.delete(place.name), 1))
+        elif changed and not clears.is_dead(place.key, stamp):
             return LoadReply(stored=True)
         item = yield from self._read(place)
         if item.state is State.VALUE:
@@ -162,9 +169,9 @@ class LoadPlans(Plans):
         if item.state is State.COPY and item.age_ms <= keep_ms:
             yield from self._mark(place, lease, FAILED, lease.left_s)
             return item.raw, False
-        yield from self._drop_lease(place, lease.cas)
-        if item.state is State.LOADING:
+        if item.state is State.LOADING:  # first: the next loader leaves one of its own
             yield from self._drop(place, item)
+        yield from self._drop_lease(place, lease.cas)
         return None, item.state is not State.VALUE
 
     def release_unshared(self, key: str, look: Look, lease_ms: int) -> Plan:
@@ -191,14 +198,15 @@ class LoadPlans(Plans):
         is_word(reply, b"STORED")
 
 
-def _beginning(look: Look) -> tuple[int, int, int]:
+def _beginning(look: Look) -> tuple[int, int, int, str]:
     """Return how things were when the load began.
 
     The CAS number of its item; the latest clear, whose stamp the value gets, so that a
-    clear since then voids it, too; the CAS number of the lease, 0 if it is another's.
+    clear since then voids it, too; the CAS number of the lease, 0 if it is another's;
+    and the era.
     """
-    cas, stamp, lease_cas = map(int, look.generation.split() or (0, 0, 0))
-    return cas, stamp, lease_cas
+    cas, stamp, lease_cas, era = look.generation.split() or (0, 0, 0, b"")
+    return int(cas), int(stamp), int(lease_cas), era.decode()
 
 
 class _Lease(NamedTuple):

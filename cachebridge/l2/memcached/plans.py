@@ -17,14 +17,13 @@ from cachebridge.l2.memcached.talk import (
     Ask,
     Talk,
     checked,
-    has_room,
     is_current,
     is_word,
     restless,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cachebridge.l2.base import Read, Ttl
     from cachebridge.l2.memcached.protocol import Answer
@@ -56,16 +55,18 @@ class Plans(Talk):
 
     def exists(self, key: str) -> Plan:
         """Tell whether the key has a value."""
-        item = yield from self._peek(self.place(key))
+        item, _ = yield from self._peek_closely(self.place(key))
         return item.state is State.VALUE
 
-    def _peek(self, place: Place) -> Plan:
-        """Return the item of a key, mostly without its bytes."""
+    def _peek_closely(self, place: Place) -> Plan:
+        """Return the item of a key, mostly without its bytes; and if it is KEPT on."""
+        if place.is_hashed:
+            return (yield from self._read(place)), False
         look = protocol.look_at(place.name)
         clears, (reply,) = yield from self._talk(place.node, look, 1)
-        if place.is_hashed or is_kept(reply):
-            return (yield from self._read(place))
-        return read_item(reply, place.key, clears, is_hashed=False)
+        if is_kept(reply):
+            return (yield from self._read(place)), True
+        return read_item(reply, place.key, clears, is_hashed=False), False
 
     # -- writing ---------------------------------------------------------------------
 
@@ -91,7 +92,7 @@ class Plans(Talk):
         item = self._pack(place, raw, ttl_ms, clears.latest)
         packed = protocol.ASK_CLEARS + protocol.put(b"set", place.name, *item)
         first, reply = yield Ask(place.node, Request(packed, 2))
-        return is_current(clears, first) and has_room(reply)
+        return is_current(clears, first) and self._has_room(reply)
 
     def _store_on(
         self,
@@ -117,7 +118,7 @@ class Plans(Talk):
         refused = [
             place
             for place, reply in zip(places, replies, strict=True)
-            if not has_room(reply)
+            if not self._has_room(reply)
         ]
         for place in refused:  # the old value must not stay, whatever the server does
             yield Ask(number, Request(protocol.delete(place.name), 1))
@@ -136,11 +137,14 @@ class Plans(Talk):
                 2,
                 idempotent=False,
             )
-            if not has_room(replies[0]):
+            if not self._has_room(replies[0]):
                 return False
             if is_word(replies[0], b"STORED") and not clears.is_dead(key, stamp):
                 return True
-            item = yield from self._peek(place)
+            if place.is_hashed or is_kept(replies[1]):
+                item = yield from self._read(place)
+            else:
+                item = read_item(replies[1], key, clears, is_hashed=False)
             if item.state is State.VALUE:
                 return False
             if item.cas and (
@@ -157,27 +161,24 @@ class Plans(Talk):
         What was kept of it past its old TTL goes.
         """
         place = self.place(key)
+        ttl_s = None if ttl_ms is None else protocol.seconds(ttl_ms)
+        touch = protocol.touch(place.name, protocol.expiry(ttl_s))
         for _ in range(TRIES):
-            look = protocol.look_at(place.name)
-            clears, (reply,) = yield from self._talk(place.node, look, 1)
-            if is_kept(reply):
-                item = yield from self._read(place)
-                if item.state is not State.VALUE:
-                    return False
+            item, is_kept_on = yield from self._peek_closely(place)
+            if item.state is not State.VALUE:
+                return False
+            if is_kept_on:
                 stamp = yield from self._stamp(place.node)
                 packed = self._pack(place, item.raw, ttl_ms, stamp)
                 if (yield from self._swap(place, packed, item)):
                     return True
                 continue
-            item = read_item(reply, key, clears, is_hashed=False)
-            if place.is_hashed:
-                item = yield from self._read(place)
-            if item.state is not State.VALUE:
-                return False
-            ttl_s = None if ttl_ms is None else protocol.seconds(ttl_ms)
-            command = protocol.touch(place.name, protocol.expiry(ttl_s))
-            _, (reply,) = yield from self._talk(place.node, command, 1)
-            return is_word(reply, b"TOUCHED")
+            touch_and_look = touch + protocol.look_at(place.name)
+            clears, replies = yield from self._talk(place.node, touch_and_look, 2)
+            touched = read_item(replies[1], key, clears, is_hashed=False)
+            if touched.state in {State.LOADING, State.NO_SUCH}:
+                yield from self._drop(place, touched)  # it must not live on
+            return is_word(replies[0], b"TOUCHED")
         raise restless(key)
 
     def delete(self, keys: Sequence[str]) -> Plan:
@@ -211,18 +212,22 @@ class Plans(Talk):
                 item, reply = yield from self._increase(place, delta)
             else:
                 item, reply = yield from self._decrease(place, -delta)
+            counted = reply is not None and not _is_not_a_number(reply)
+            if counted and item.state is not State.VALUE and checked(reply).block:
+                item, _ = yield from self._peek_closely(place)  # it has just come
             if item.state is not State.VALUE:
                 return None
-            if reply is None or _is_not_a_number(reply):
+            if not counted:
                 return NOT_AN_INTEGER
             if checked(reply).block is None:  # changed, or gone meanwhile
                 continue
             value = int(reply.block)
-            if value > protocol.INT64_MAX:
-                undo = protocol.decrease(place.name, delta)
-                yield Ask(place.node, Request(undo, 1, idempotent=False))
-                return NOT_AN_INTEGER
-            return value
+            if 0 <= delta <= value <= protocol.INT64_MAX or delta < 0:
+                return value
+            # Beyond what others take for a number; the server counts modulo 2**64.
+            undo = protocol.increase(place.name, 2**64 - delta)
+            yield Ask(place.node, Request(undo, 1, idempotent=False))
+            return NOT_AN_INTEGER
         raise restless(key)
 
     def _increase(self, place: Place, delta: int) -> Plan:
@@ -260,17 +265,27 @@ class Plans(Talk):
     def clear(self, prefix: str) -> Plan:
         """Make every item dead whose key begins with ``prefix``, on every server.
 
-        One of several that is away is cleared before it is used again.
+        One of several that is away is cleared before it is used again; then False.
         """
-        failures: list[L2Error] = []
-        for number, node in enumerate(self._cluster.nodes):
+        return (
+            yield from self._on_all(
+                lambda number: self._clear_on(number, prefix), prefix
+            )
+        )
+
+    def _on_all(self, plan_for: Callable[[int], Plan], prefix: str) -> Plan:
+        """Carry a plan out for every server; False if one was away."""
+        failures: dict[int, L2Error] = {}
+        for number in range(len(self._cluster.nodes)):
             try:
-                yield from self._clear_on(number, prefix)
+                yield from plan_for(number)
             except L2UnavailableError as exc:
-                failures.append(exc)
-                node.owed_clears[prefix] = None
+                failures[number] = exc
         if len(failures) == len(self._cluster.nodes):
             raise failures[0]
+        for number in failures:
+            self._node(number).owed_clears[prefix] = None
+        return not failures
 
     def pay_clears(self) -> Plan:
         """Clear the servers that were away, as far as they are back."""
@@ -280,11 +295,13 @@ class Plans(Talk):
                     yield from self._talk(number, b"", 0)
 
     def flush(self) -> Plan:
-        """Delete every item of every server."""
-        for number in range(len(self._cluster.nodes)):
-            (reply,) = yield Ask(number, Request(protocol.FLUSH, 1))
-            checked(reply)
-            self._node(number).clears = None
+        """Delete every item of every server; see ``clear``."""
+        return (yield from self._on_all(self._flush_on, ""))
+
+    def _flush_on(self, number: int) -> Plan:
+        (reply,) = yield Ask(number, Request(protocol.FLUSH, 1))
+        checked(reply)
+        self._node(number).clears = None
 
 
 def _is_not_a_number(answer: Answer) -> bool:

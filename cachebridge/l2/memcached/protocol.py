@@ -15,6 +15,8 @@ from cachebridge.l2.memcached.names import CLEARS
 
 MONTH_S: Final = 30 * 24 * 3600
 """A longer TTL would be taken for a date."""
+DOOMSDAY: Final = 2**31
+"""2038-01-19: what is to live longer has no expiry."""
 MAX_LINE: Final = 2048
 INT64_MAX: Final = 2**63 - 1
 
@@ -184,4 +186,7 @@ def expiry(ttl_s: int | None) -> int:
     """Return how Memcached wants a TTL of seconds to be written."""
     if ttl_s is None:
         return 0
-    return ttl_s if ttl_s <= MONTH_S else int(time.time()) + ttl_s
+    if ttl_s <= MONTH_S:
+        return ttl_s
+    date = int(time.time()) + ttl_s
+    return date if date < DOOMSDAY else 0

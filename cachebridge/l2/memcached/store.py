@@ -16,7 +16,7 @@ from cachebridge.l2.memcached.loads import LoadPlans
 from cachebridge.l2.memcached.protocol import MemcachedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cachebridge.core.lease import LoadedRaw, Look, LookTerms
     from cachebridge.l2.base import Read, Ttl
@@ -80,8 +80,12 @@ class MemcachedStore:
             return done.value
         except MemcachedError as exc:
             raise L2Error(f"{self._cluster.label}: {exc}") from exc
+        finally:
+            plan.close()
 
-    def _change(self, plan: Plan, message: bytes | None) -> Any:
+    def _change(
+        self, plan: Plan, message: bytes | None, *, always: bool = False
+    ) -> Any:
         """Carry a plan out, and publish the message if it has changed anything."""
         try:
             result = self._run(plan)
@@ -89,7 +93,7 @@ class MemcachedStore:
             if message is not None:
                 self._outbox.owe(message)  # it may have been executed all the same
             raise
-        if message is not None and has_changed(result):
+        if message is not None and (always or has_changed(result)):
             self._outbox.send(message)
         return result
 
@@ -184,19 +188,19 @@ class MemcachedStore:
 
     # -- everything ---------------------------------------------------------------
 
-    def clear(self, prefix: str) -> bool:
+    def clear(self, prefix: str, message: Callable[[], bytes]) -> bool:
         """Make every item dead whose key begins with ``prefix``."""
-        self._run(self._plans.clear(prefix))
-        return True
+        cleared: bool = self._change(self._plans.clear(prefix), message(), always=True)
+        return cleared
 
     def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Raise UnsupportedOperationError."""
         raise cannot_scan(pattern, cursor)
 
-    def flush_db(self, message: bytes) -> None:
+    def flush_db(self, message: bytes) -> bool:
         """Delete every key of every server."""
-        self._run(self._plans.flush())
-        self._outbox.send(message)
+        flushed: bool = self._change(self._plans.flush(), message, always=True)
+        return flushed
 
     def publish(self, message: bytes) -> None:
         """Publish alone."""
@@ -209,10 +213,8 @@ class MemcachedStore:
 
     def close(self) -> None:
         """Close idle connections."""
-        for node in self._cluster.nodes:
-            node.carrier.close()
+        self._cluster.close()
 
     def forget(self) -> None:
         """Drop idle connections: they belong to the parent process."""
-        for node in self._cluster.nodes:
-            node.carrier.forget()
+        self._cluster.forget()

@@ -87,6 +87,8 @@ class Talk:
             replies = yield Ask(number, Request(add + protocol.read(CLEARS), 2))
             words, block = checked(replies[1])
             clears = None if block is None else Clears.parse(block)
+            if words[-1] == b"c0":
+                raise L2Error(f"{node.label} runs with -C: CAS numbers are needed")
             if clears is not None and words[-3] == b"f%d" % clears.mark:
                 node.clears = clears
                 return clears
@@ -136,7 +138,7 @@ class Talk:
         clears, (reply,) = yield from self._talk(
             place.node, command, 1, idempotent=False
         )
-        if not has_room(reply):
+        if not self._has_room(reply):
             raise L2Error(f"there is no room for {place.key:.80}") from reply
         return is_word(reply, b"STORED") and not clears.is_dead(place.key, packed.stamp)
 
@@ -146,16 +148,24 @@ class Talk:
         _, (reply,) = yield from self._talk(place.node, command, 1, idempotent=False)
         return is_word(reply, b"HD")
 
+    def _has_room(self, answer: Answer) -> bool:
+        """Tell whether the server could store; any other error is raised."""
+        if isinstance(answer, MemcachedError) and answer.is_about_room:
+            self._cluster.on_no_room()
+            return False
+        checked(answer)
+        return True
+
     def _pay_clears_on(self, number: int) -> Plan:
+        """Clear what was cleared while the server was away.
+
+        Whoever comes meanwhile does so, too, instead of waiting.
+        """
         owed = self._node(number).owed_clears
-        prefixes = list(owed)
-        owed.clear()  # before: clearing talks, too
-        for prefix in prefixes:
-            try:
-                yield from self._clear_on(number, prefix)
-            except BaseException:
-                owed.update(dict.fromkeys(prefixes))
-                raise
+        for prefix in list(owed):
+            yield from self._clear_on(number, prefix)
+            if owed.pop(prefix, self) is not self:
+                self._cluster.on_late_clear(prefix)
 
     def _clear_on(self, number: int, prefix: str) -> Plan:
         for _ in range(TRIES):
@@ -165,10 +175,14 @@ class Talk:
             known = None if block is None else Clears.parse(block)
             if known is None:
                 continue
+            if known.is_full:
+                yield Ask(number, Request(protocol.FLUSH, 1))
+                continue
             new, cas = known.cleared(prefix), int(words[-1][1:])
             swap = protocol.swap(CLEARS, new.mark, 0, new.raw, cas)
             (reply,) = yield Ask(number, Request(swap, 1, idempotent=False))
             if is_word(reply, b"STORED"):
+                self._node(number).clears = new
                 return
         raise restless(CLEARS.decode())
 
@@ -189,14 +203,6 @@ def checked(answer: Answer) -> Any:
 def is_word(answer: Answer, word: bytes) -> bool:
     """Tell whether the reply is this word; raise it if it is an error."""
     return bool(checked(answer).words[0] == word)
-
-
-def has_room(answer: Answer) -> bool:
-    """Tell whether the server could store; any other error is raised."""
-    if isinstance(answer, MemcachedError) and answer.is_about_room:
-        return False
-    checked(answer)
-    return True
 
 
 def restless(key: str) -> L2Error:
