@@ -33,6 +33,7 @@ PYMEMCACHE = "Django PyMemcacheCache"
 ALONE = "Memcached alone"
 WITH_BUS = "Memcached, Redis bus"
 OVER_REDIS = "Redis"
+IN_MEMORY = "memory"
 IN_A_THREAD = "Memcached alone, in a thread"
 
 _KEYS = [f"article:{number:04d}" for number in range(100)]
@@ -142,6 +143,7 @@ def _caches(redis_url: str, number: int, **options: object) -> Iterator[Caches]:
             ALONE: ours(alone.url),
             WITH_BUS: ours(with_bus.url, BUS_LOCATION=bus),
             OVER_REDIS: ours(database(redis_url, number)),
+            IN_MEMORY: ours(f"memory://benchmarks-{number}"),
         }
         for cache in caches.values():
             await_trust(cache)
