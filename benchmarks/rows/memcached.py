@@ -165,7 +165,10 @@ def _time(operation: Operation, caches: Caches) -> Row:
 
 
 def _row(operation: Operation, batches: Mapping[str, Batch]) -> Row:
-    """Run many rounds, as wake-ups come in two speeds; tell the best batches, too."""
+    """Run many rounds.  The best batches are told, too.
+
+    On a busy machine waking the server up takes 20 or 50 µs, as other work has it.
+    """
     figures = interleave(batches, _ROUNDS, within_s=_WITHIN_S)
     best = {label: min(samples) * 1e6 for label, samples in figures.items()}
     told = ", ".join(f"{label} {figure:.3g} µs" for label, figure in best.items())
