@@ -18,7 +18,8 @@ from benchmarks.harness import interleave, paired, timed_batch
 from benchmarks.report import Limit, Row, judge_hits
 from benchmarks.rows import invalidation
 from benchmarks.rows.tasks import Loop
-from cachebridge.testing import memcached_server
+from cachebridge.testing import ServerNotFoundError, memcached_server
+from cachebridge.testing.servers import find_memcached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,8 +104,8 @@ _AWAITED = Operation(
 
 
 def measure(redis_url: str) -> list[Row]:
-    """Time single calls, then the way of an invalidation."""
-    if not find_spec("pymemcache"):
+    """Time single calls, then the way of an invalidation; nothing without Memcached."""
+    if not _is_there():
         return []
     contenders.configure(redis_url)
     rows = []
@@ -117,6 +118,14 @@ def measure(redis_url: str) -> list[Row]:
         rows.insert(2, _time(_FAR, caches))
         rows.append(_time_awaited(caches))
     return [*rows, *invalidation.measure_memcached(redis_url)]
+
+
+def _is_there() -> bool:
+    try:
+        find_memcached()
+    except ServerNotFoundError:
+        return False
+    return find_spec("pymemcache") is not None
 
 
 @contextmanager
