@@ -52,7 +52,7 @@ serve: $(READY) ## leave the example shop running and print its address
 	$(BIN)/python -m example_project.serve $(ARGS)
 
 bench: $(READY) ## measure against the peers in one run
-	@tools/ensure_servers.sh --no-root $(VENV) redis-server
+	@tools/ensure_servers.sh --no-root $(VENV) redis-server memcached
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(READY) ## check the links of README.md and docs/

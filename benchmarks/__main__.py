@@ -22,6 +22,7 @@ from benchmarks.rows import (
     flask_memoize,
     flask_web,
     invalidation,
+    memcached,
     memory,
     outage,
     stampede,
@@ -51,6 +52,7 @@ ROWS: dict[str, Measure] = {
     "T14": invalidation.measure,
     "T15": memory.measure,
     "L": outage.measure,
+    "M": memcached.measure,
 }
 
 

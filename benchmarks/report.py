@@ -41,6 +41,7 @@ _PACKAGES = (
     "asgiref",
     "redis",
     "hiredis",
+    "pymemcache",
     "django-redis",
     "cachetools",
     "cachebox",

@@ -353,7 +353,7 @@ def test_an_old_server():
         thread.start()
         port = listening.getsockname()[1]
         store = open_memcached(f"memcached://127.0.0.1:{port}", KeptMessages())
-        with pytest.raises(L2Error, match=r"Memcached 1\.6 is needed"):
+        with pytest.raises(L2Error, match=r"Memcached 1\.6\.10 is needed"):
             store.get("k")
         store.close()
         thread.join()
@@ -665,3 +665,7 @@ def test_a_server_without_cas():
         with pytest.raises(L2Error, match="-C"):
             store.get("k")
         store.close()
+    with pytest.raises(ConfigError, match="KeepaliveOpts"):
+        open_memcached(
+            "memcached://a", KeptMessages(), client_kwargs={"socket_keepalive": True}
+        )

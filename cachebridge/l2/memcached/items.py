@@ -9,9 +9,10 @@ The flags, 32 bits::
     8      NO_SUCH: no value; a loader has said that there is no such thing
     9-31   the stamp (``clears.py``); 0 in items of other writers
 
-Items without a value hold a pickled None: other clients find nothing, too.  Values of
+Items without a value hold a pickled None, which is what other clients read.  Values of
 Django's PyMemcacheCache, which have no stamp, become what our serializer makes of them;
-in the other direction nothing needs to be done, unless they are wrapped.
+in the other direction nothing needs to be done.  Wrapped values are for us alone: they
+say that they are pickles, which they are not, and so pymemcache reads None.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def pack(
     header = _HEADER.pack(len(name), keep_s, cost_ms)
     if ttl_s is not None:
         ttl_s += keep_s
-    flags |= WRAPPED | (KEPT if keep_s else 0)
+    flags = stamp << STAMP_SHIFT | PICKLE | WRAPPED | (KEPT if keep_s else 0)
     return Packed(flags, expiry(ttl_s), header + name + raw)
 
 

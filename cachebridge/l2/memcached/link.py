@@ -29,6 +29,10 @@ def check_client_kwargs(kwargs: Mapping[str, Any]) -> None:
                 f"CLIENT_KWARGS[{name!r}] is unknown for memcached://. Valid ones: "
                 f"{', '.join(VALID_KWARGS)}."
             )
+    try:
+        Client("localhost", **kwargs)  # connects when it is used, not before
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(f"CLIENT_KWARGS for memcached://: {exc}") from exc
 
 
 def open_link(address: Address, options: EngineOptions) -> Link:

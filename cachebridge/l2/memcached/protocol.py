@@ -1,7 +1,8 @@
 """Memcached's text protocol: commands as bytes, replies out of a stream of bytes.
 
 Reads are meta commands, for the TTL and the CAS number that come along; so are counters
-and guarded deletes.  Values are stored with the classic commands.  Needs Memcached 1.6.
+and guarded deletes.  Values are stored with the classic commands.  Needs Memcached
+1.6.10: before, meta commands were an experiment, and some replies were others.
 
 Source: https://github.com/memcached/memcached/blob/master/doc/protocol.txt
 """
@@ -103,7 +104,7 @@ class Parser:
 
 def _line_reply(line: bytes) -> Answer:
     if line == _UNKNOWN:
-        return MemcachedError("ERROR: unknown command; Memcached 1.6 is needed")
+        return MemcachedError("ERROR: unknown command; Memcached 1.6.10 is needed")
     if line.startswith(_ERRORS):
         return MemcachedError(line.decode("utf-8", "replace"))
     return Reply(line.split(b" "))
