@@ -254,6 +254,7 @@ class Engine:
             # Still under the lock: a bus that starts anew must not meet this break.
             self.rules.on_break()
             self.rules.flush("stop")
+        self.flights.end_lost()
         self.task_refresher.stop()
         self.refresher.stop(patience_s)
         self.l2.close()
@@ -317,7 +318,8 @@ class Engine:
             yield
         finally:
             self.rules.leave_bypass()
-            _bypassed.reset(token)
+            with suppress(ValueError):  # a coroutine that is closed somewhere else
+                _bypassed.reset(token)
 
     # -- messages ----------------------------------------------------------------
 

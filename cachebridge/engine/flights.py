@@ -24,7 +24,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from cachebridge.engine.slots import give_up_slot
-from cachebridge.waiting import Signal, is_on_loop
+from cachebridge.waiting import HeldTasks, Signal, is_on_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -84,6 +84,9 @@ class Flights:
     """The running loads of one engine, of threads and tasks together.  Thread safe."""
 
     def __init__(self) -> None:
+        self._held = HeldTasks()
+        """Those that load or wait for a load.  In the child of a fork nobody runs them
+        any more, and they are held all the same."""
         self.reset()
 
     def reset(self) -> None:
@@ -119,6 +122,29 @@ class Flights:
         loads by itself: it would wait for ever otherwise.  So does a thread that runs
         an event loop, whose tasks the leader may need.
         """
+        self._held.end_lost()  # they may have a slot that this load needs
+        return self._lead_or_follow(key, load)
+
+    async def lead_or_follow_async(
+        self, key: str, load: Callable[[LoadFlight], Awaitable[Outcome]]
+    ) -> tuple[Outcome, bool]:
+        """See ``lead_or_follow``; waiting suspends.
+
+        A follower that is cancelled just leaves; a leader hands over.
+        """
+        hold = self._held.hold()
+        try:
+            return await self._lead_or_follow_async(key, load)
+        finally:
+            self._held.release(hold)
+
+    def end_lost(self) -> None:
+        """End the loads of event loops that were closed under them."""
+        self._held.end_lost()
+
+    def _lead_or_follow(
+        self, key: str, load: Callable[[LoadFlight], Outcome]
+    ) -> tuple[Outcome, bool]:
         asked = self._tick()
         while True:
             flight, part = self._join(key, may_wait=not is_on_loop())
@@ -137,13 +163,9 @@ class Flights:
             flight.outcome = load(flight)
         return flight.outcome, True
 
-    async def lead_or_follow_async(
+    async def _lead_or_follow_async(
         self, key: str, load: Callable[[LoadFlight], Awaitable[Outcome]]
     ) -> tuple[Outcome, bool]:
-        """See ``lead_or_follow``; waiting suspends.
-
-        A follower that is cancelled just leaves; a leader hands over.
-        """
         asked = self._tick()
         while True:
             flight, part = self._join(key, may_wait=True)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-import weakref
 from contextlib import suppress
-from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from cachebridge.waiting import Slots, running_loop
+from cachebridge.waiting import HeldTasks, Slots, running_loop
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -29,26 +26,21 @@ class AsyncPool:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._turns = Slots(MOST_AT_ONCE)
-        # Nobody else may hold a task whose loop has been closed; as garbage it would
-        # end, and take locks, in the middle of anything.
-        self._waiting: set[asyncio.Task[Any] | None] = set()
-        self._busy: dict[Link, asyncio.Task[Any] | None] = {}
-        self._loop: weakref.ref[AbstractEventLoop] | None = None
+        self._held = HeldTasks()
+        """Those that wait for a connection, and those that have one."""
+        self._holds: dict[Link, object] = {}
 
     async def take(self, *, fresh: bool = False) -> Link:
         """Return a connected connection; see ``Pool.take``."""
         loop = running_loop()
-        if self._loop is None or self._loop() is not loop:
-            self._loop = weakref.ref(loop)
-            self._end_lost_calls()
-        task = asyncio.current_task()
-        self._waiting.add(task)
+        hold = self._held.hold()
         try:
             await self._turns.acquire_async()
             link = await self._take_in_turn(loop, fresh=fresh)
-            self._busy[link] = task
-        finally:
-            self._waiting.discard(task)
+        except BaseException:
+            self._held.release(hold)
+            raise
+        self._holds[link] = hold
         return link
 
     async def _take_in_turn(self, loop: AbstractEventLoop, *, fresh: bool) -> Link:
@@ -72,26 +64,17 @@ class AsyncPool:
 
     def give_back(self, link: Link) -> None:
         """Return a connection whose replies have all been read."""
-        self._busy.pop(link, None)
+        self._held.release(self._holds.pop(link))
         self._pool.give_back(link)
         self._turns.release()
 
     def discard(self, link: Link) -> None:
         """Close a connection that was interrupted, whatever interrupted it."""
-        self._busy.pop(link, None)
+        self._held.release(self._holds.pop(link))
         try:
             self._pool.discard(link)
         finally:
             self._turns.release()
-
-    def _end_lost_calls(self) -> None:
-        """End the calls of loops that were closed under them: nobody else will."""
-        for task in [*self._waiting, *self._busy.values()]:
-            if task is not None and task.get_loop().is_closed():
-                coroutine = task.get_coro()
-                if iscoroutine(coroutine):
-                    with suppress(RuntimeError):  # it goes on awaiting all the same
-                        coroutine.close()
 
 
 class _Opening:
