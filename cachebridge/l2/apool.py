@@ -6,6 +6,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from cachebridge.errors import L2Error
 from cachebridge.waiting import HeldTasks, Slots, running_loop
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 CHECK_S: Final = 0.1
 PATIENCE_CHECKS: Final = 50
 """How long an opened connection waits for the loop that wanted it, before others."""
+TOO_BUSY: Final = "the event loop was too busy to take the connection it has opened"
 MOST_AT_ONCE: Final = 64
 """Connections that tasks use at a time: there may be thousands of tasks."""
 
@@ -50,7 +52,7 @@ class AsyncPool:
                 await self._take_slot(pool.slots)
             try:
                 link = None if fresh else pool.pop_idle()
-                return link or await _Opening(loop, pool).done
+                return link or await _Opening(loop, pool).opened()
             except BaseException:
                 pool.free_slot()
                 raise
@@ -87,7 +89,8 @@ class _Opening:
     def __init__(self, loop: AbstractEventLoop, pool: Pool) -> None:
         self._loop = loop
         self._pool = pool
-        self.done: Future[Link] = loop.create_future()
+        self._done: Future[Link] = loop.create_future()
+        self._is_wanted = True
         self._lock = threading.Lock()
         self._arrived = threading.Event()
         self._link: Link | None = None
@@ -99,6 +102,20 @@ class _Opening:
             thread.start()
         except RuntimeError as exc:  # the interpreter ends, or is at its limit
             raise ConnectionError(f"no thread to connect in: {exc}") from exc
+
+    async def opened(self) -> Link:
+        """Return the connection; raises what opening it has raised."""
+        try:
+            return await self._done
+        except BaseException:
+            self._is_wanted = False
+            if self._has_succeeded():  # and so has a cancellation, at the same time
+                self._pool.keep(self._done.result())
+            raise
+
+    def _has_succeeded(self) -> bool:
+        done = self._done
+        return done.done() and not done.cancelled() and done.exception() is None
 
     def _open(self) -> None:
         link, error = None, None
@@ -118,13 +135,13 @@ class _Opening:
         """Hand the connection to the task that waits for it, if it still does."""
         link, error = self._claim(), self._error
         self._arrived.set()
-        if self.done.done():
+        if self._done.done() or not self._is_wanted:
             if link is not None:
                 self._pool.keep(link)
         elif link is not None:
-            self.done.set_result(link)
+            self._done.set_result(link)
         else:
-            self.done.set_exception(error or TimeoutError("the event loop is too busy"))
+            self._done.set_exception(error or L2Error(TOO_BUSY))
 
     def _keep_unwanted(self) -> None:
         link = self._claim()
