@@ -63,6 +63,10 @@ class Signal:
             told |= wake()
         return told
 
+    def is_set(self) -> bool:
+        """Tell whether whoever comes now need not wait."""
+        return self._is_set
+
     def clear(self) -> None:
         """Let those who come from now on wait again."""
         self._is_set = False

@@ -147,11 +147,12 @@ class Flights:
     ) -> tuple[Outcome, bool]:
         asked = self._tick()
         while True:
-            flight, part = self._join(key, may_wait=not is_on_loop())
+            leading = _led_here()
+            flight, part = self._join(key, leading, may_wait=not is_on_loop())
             if part is Part.LEAD:
                 break
             if part is Part.FOLLOW:
-                with self._following(flight):
+                with self._following(flight, leading):
                     while not (flight.landed.wait(DOUBT_S) or flight.is_lost()):
                         continue
             outcome = flight.outcome
@@ -168,11 +169,12 @@ class Flights:
     ) -> tuple[Outcome, bool]:
         asked = self._tick()
         while True:
-            flight, part = self._join(key, may_wait=True)
+            leading = _led_here()
+            flight, part = self._join(key, leading, may_wait=True)
             if part is Part.LEAD:
                 break
             if part is Part.FOLLOW:
-                with self._following(flight):
+                with self._following(flight, leading):
                     while not (
                         await flight.landed.wait_async(DOUBT_S) or flight.is_lost()
                     ):
@@ -186,8 +188,9 @@ class Flights:
             flight.outcome = await load(flight)
         return flight.outcome, True
 
-    def _join(self, key: str, *, may_wait: bool) -> tuple[LoadFlight, Part]:
-        leading = _leading.get()
+    def _join(
+        self, key: str, leading: tuple[LoadFlight, ...], *, may_wait: bool
+    ) -> tuple[LoadFlight, Part]:
         with self._lock:
             flight = self._open.get(key)
             if flight is None or flight.is_lost():
@@ -201,9 +204,10 @@ class Flights:
             return flight, Part.FOLLOW
 
     @contextmanager
-    def _following(self, flight: LoadFlight) -> Iterator[None]:
+    def _following(
+        self, flight: LoadFlight, leading: tuple[LoadFlight, ...]
+    ) -> Iterator[None]:
         """Leave the flight in the end, whatever ends the wait."""
-        leading = _leading.get()
         give_up_slot()
         try:
             yield
@@ -216,7 +220,7 @@ class Flights:
     @contextmanager
     def _landing(self, key: str, flight: LoadFlight) -> Iterator[None]:
         """Lead the flight while the context is open; in the end it has landed."""
-        token = _leading.set((*_leading.get(), flight))
+        token = _leading.set((*_led_here(), flight))
         try:
             yield
         finally:
@@ -226,6 +230,14 @@ class Flights:
                 if self._open.get(key) is flight:
                     del self._open[key]
             flight.landed.set()
+
+
+def _led_here() -> tuple[LoadFlight, ...]:
+    """Return what this context leads; what has landed it may have outlived."""
+    leading = _leading.get()
+    if not leading:
+        return leading
+    return tuple([flight for flight in leading if not flight.landed.is_set()])
 
 
 def begin_leading_nothing() -> None:
