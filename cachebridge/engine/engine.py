@@ -342,6 +342,10 @@ class Engine:
         """Return a name for one load that no other load anywhere has."""
         return b"%b:%d" % (self.rules.origin, self.rules.next_write_id())
 
+    def is_refreshing(self, key: str) -> bool:
+        """Tell whether this process loads the key anew behind its callers."""
+        return self.refresher.has(key) or self.task_refresher.has(key)
+
     def news_of(self, key: str) -> bytes | None:
         """Encode a message that wakes whoever waits for a load of the key."""
         if self.options.bus == "none" or not fits_message(key):

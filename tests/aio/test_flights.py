@@ -256,6 +256,28 @@ def test_a_plain_call_while_a_thread_leads_that_needs_the_loop(cache, run):
     assert is_idle(cache)
 
 
+@pytest.mark.parametrize("kind", ["a task", "a thread that needs the loop"])
+def test_a_plain_call_on_the_loop_of_a_refresh(cache, run, kind):
+    """It would wait for a lease that ends no sooner: it loads beside its owner."""
+
+    async def main():
+        loader = Loader("refreshed")
+        refresh = loader.__call__ if kind == "a task" else lambda: loader()  # noqa: PLW0108
+        await cache.aget_or_load("k", lambda: "old", ttl=0.02, stale_ttl=60)
+        await asyncio.sleep(0.05)
+        assert await cache.aget_or_load("k", refresh, ttl=60, stale_ttl=60) == "old"
+        await loader.started.wait()
+        assert cache.get_or_load("k", lambda: "own", stale_ttl=0) == "own"
+        assert cache.stats().lease_waits == 0
+        loader.go_on.set()
+        engine = engine_of(cache)
+        await until(engine.refresher.is_idle)
+        await until(engine.task_refresher.is_idle)
+
+    run(main())
+    assert is_idle(cache)
+
+
 ASK = {
     "await": lambda cache, load: cache.aget_or_load("k", load),
     "a task": lambda cache, load: asyncio.create_task(cache.aget_or_load("k", load)),
