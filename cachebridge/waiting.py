@@ -1,22 +1,30 @@
-"""Waiting that suits threads and tasks alike: signals and slots.
+"""Waiting that suits threads and tasks alike: signals, slots, and tasks left waiting.
 
 A thread that waits blocks; a task that waits suspends, and leaves its event loop free.
-Whoever ends the wait may be either, of any loop.
+Whoever ends the wait may be either, of any loop.  A task whose loop is closed waits for
+ever: somebody has to end it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import weakref
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.errors import UnsupportedOperationError
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
+    from asyncio import AbstractEventLoop, Future, Task
     from collections.abc import Callable
+
+_log = logging.getLogger("cachebridge.engine")
+
+MOST_REFUSALS: Final = 10
+"""How often a coroutine that is being closed may go on awaiting."""
 
 
 def running_loop() -> AbstractEventLoop:
@@ -54,6 +62,10 @@ class Signal:
         for wake in waiting:
             told |= wake()
         return told
+
+    def is_set(self) -> bool:
+        """Tell whether whoever comes now need not wait."""
+        return self._is_set
 
     def clear(self) -> None:
         """Let those who come from now on wait again."""
@@ -188,3 +200,82 @@ class Slots:
                 self._queue.remove(turn)
         if was_handed and not has_come:
             self.release()
+
+
+class HeldTasks:
+    """Tasks whose end would take locks, each held until it lets go.  Thread safe.
+
+    Nobody else may hold a task whose loop has been closed under it: as garbage it would
+    end in the middle of anything, even of what holds those locks.  So it is ended here,
+    by a caller who holds none.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: dict[object, Task[Any] | None] = {}
+        self._loops: dict[weakref.ref[AbstractEventLoop], None] = {}
+
+    def hold(self) -> object:
+        """Hold the running task, if any, until what this returns is released."""
+        hold = object()
+        loop = asyncio._get_running_loop()  # noqa: SLF001 documented for this
+        if loop is not None:
+            self._tasks[hold] = asyncio.current_task(loop)
+            self._loops[weakref.ref(loop)] = None
+            if len(self._loops) > 1:
+                self.end_lost()
+        return hold
+
+    def release(self, hold: object) -> None:
+        """Let go of the task."""
+        self._tasks.pop(hold, None)
+
+    def end_lost(self) -> None:
+        """End the tasks of closed loops; for callers who hold no lock."""
+        has_lost = False
+        for known in self._loops.copy():
+            loop = known()
+            if loop is None or loop.is_closed():
+                self._loops.pop(known, None)
+                has_lost = True
+        if not has_lost:
+            return
+        for hold, task in self._tasks.copy().items():
+            if task is None or not task.get_loop().is_closed():
+                continue
+            if self._tasks.pop(hold, None) is not None:  # no other thread has it
+                end_task(task)
+
+
+_ending: dict[Task[Any], object] = {}
+"""Tasks that some thread is just ending: one may be held in several places."""
+
+
+def end_task(task: Task[Any]) -> None:
+    """End a task whose loop is closed; what its own code raises is logged.
+
+    That is nobody's error here: who comes by has nothing to do with the task.
+    """
+    mine = object()
+    if _ending.setdefault(task, mine) is not mine:
+        return
+    try:
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 no other way
+        _close(task)
+    finally:
+        del _ending[task]
+
+
+def _close(task: Task[Any]) -> None:
+    coroutine = task.get_coro()
+    if not asyncio.iscoroutine(coroutine):  # it was over before it was a task
+        return
+    for _ in range(MOST_REFUSALS):
+        try:
+            coroutine.close()
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 whatever it is
+            if getattr(coroutine, "cr_frame", None) is None:
+                _log.exception("a task of a closed event loop has failed: %.80r", task)
+                return
+            # Otherwise it has caught GeneratorExit, and awaits something else.
+        else:
+            return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
 import time
@@ -12,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from cachebridge import UnsupportedOperationError
-from cachebridge.waiting import Signal, Slots, running_loop
+from cachebridge.waiting import MOST_REFUSALS, HeldTasks, Signal, Slots, running_loop
 from tests.aio.conftest import until
 
 
@@ -143,6 +144,151 @@ def test_slots_pass_over_closed_loops():
     task.get_coro().close()
     assert slots.free == 1
     assert not slots._queue
+
+
+async def hold_for_ever(held, endings):
+    """Never let go; note it when the end comes all the same."""
+    hold = held.hold()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        held.release(hold)
+        endings.append("ended")
+
+
+def leave_behind(coroutine):
+    """Close an event loop while a task of it waits; nobody else knows the task."""
+    loop = asyncio.new_event_loop()
+    loop.create_task(coroutine)  # noqa: RUF006 nobody else is to hold it
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+async def pass_by(held):
+    held.release(held.hold())
+
+
+def test_a_held_task_is_no_garbage():
+    """One of a closed loop ends when the next loop comes by, and never by itself."""
+    held, endings = HeldTasks(), []
+    leave_behind(hold_for_ever(held, endings))
+    gc.collect()
+    assert not endings
+    asyncio.run(pass_by(held))
+    assert len(endings) == 1
+    assert not held._tasks
+    asyncio.run(pass_by(held))
+    assert len(held._loops) == 1
+
+
+def test_a_task_of_a_running_loop_goes_on():
+    """Only a closed loop is no reason to wait any more; a stopped one may run again."""
+    held, endings = HeldTasks(), []
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(hold_for_ever(held, endings))
+    loop.run_until_complete(asyncio.sleep(0))
+    asyncio.run(pass_by(held))
+    held.end_lost()
+    assert not endings
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+    assert len(endings) == 1
+    assert not held._tasks
+
+
+def test_a_lost_task_is_ended_once():
+    """By one thread of many that come by, and for all that it was held for."""
+
+    async def hold_twice():
+        held.hold()
+        await hold_for_ever(held, endings)
+
+    held, endings = HeldTasks(), []
+    leave_behind(hold_twice())
+    barrier = threading.Barrier(8)
+
+    def come_by():
+        barrier.wait(5)
+        held.end_lost()
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(come_by) for _ in range(8)]:
+            future.result(5)
+    assert len(endings) == 1
+    assert not held._tasks
+
+
+def test_a_lost_task_that_is_held_in_two_places(caplog):
+    """Who comes by while another thread ends it goes on at once."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def end_slowly():
+        two.hold()
+        try:
+            await hold_for_ever(one, endings)
+        finally:
+            begun.set()
+            assert go_on.wait(5)
+
+    one, two, endings = HeldTasks(), HeldTasks(), []
+    leave_behind(end_slowly())
+    with ThreadPoolExecutor(1) as pool:
+        ender = pool.submit(one.end_lost)
+        assert begun.wait(5)
+        two.end_lost()
+        go_on.set()
+        ender.result(5)
+    assert len(endings) == 1
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("error", [KeyError, asyncio.CancelledError])
+def test_a_lost_task_that_fails(caplog, error):
+    """What its own code raises is logged, and comes out of nobody else's call."""
+
+    async def fail():
+        try:
+            await hold_for_ever(held, endings)
+        finally:
+            raise error("its own")
+
+    held, endings = HeldTasks(), []
+    leave_behind(fail())
+    held.end_lost()
+    assert len(endings) == 1
+    assert "its own" in caplog.text
+
+
+def test_a_lost_task_that_goes_on_awaiting():
+    """It is told to end again and again, but not for ever."""
+    held, refusals = HeldTasks(), []
+
+    async def refuse(times):
+        held.hold()
+        while len(refusals) < times:
+            try:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            except GeneratorExit:
+                refusals.append("no")
+
+    for times in (MOST_REFUSALS, MOST_REFUSALS + 1):  # the last as garbage
+        refusals.clear()
+        leave_behind(refuse(times))
+        held.end_lost()
+        assert len(refusals) == times
+        assert not held._tasks
+
+
+def test_held_by_no_task():
+    """A coroutine that something else than asyncio runs is not held, nor in the way."""
+    held = HeldTasks()
+    with pytest.raises(StopIteration):
+        pass_by(held).send(None)
+    assert not held._tasks
+    assert not held._loops
 
 
 def test_no_loop():

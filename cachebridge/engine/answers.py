@@ -11,14 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cachebridge.core.entry import ABSENT, KIND, MISSING, Missing
-from cachebridge.core.keys import fits_message
+from cachebridge.core.keys import KeyPattern, fits_message
 from cachebridge.errors import CounterUnavailableError, L2Error, L2UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from cachebridge.core.entry import Entry
-    from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.debts import Debts
     from cachebridge.engine.sync import Operations
 
@@ -204,4 +203,7 @@ def _keys_of(args: tuple[Any, ...]) -> Iterable[str]:
     """Return the keys that an operation's first argument names."""
     if not args:
         return ()
-    return (args[0],) if isinstance(args[0], str) else args[0]
+    named = args[0]
+    if isinstance(named, KeyPattern):
+        return (named.prefix,)
+    return (named,) if isinstance(named, str) else named

@@ -13,7 +13,7 @@ from functools import partial
 from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from cachebridge.waiting import running_loop
+from cachebridge.waiting import end_task, running_loop
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
@@ -37,7 +37,8 @@ class TaskRefresher:
     def __init__(self, refresher: Refresher) -> None:
         self._refresher = refresher
         self._lock = threading.Lock()
-        self._tasks: dict[str, Task[None]] = {}
+        self._tasks: dict[str, Task[None] | None] = {}
+        """None stands for one that is being made."""
         self.dropped = 0
 
     def submit(
@@ -48,53 +49,82 @@ class TaskRefresher:
         False if the key is being refreshed already, or there is no room.
         """
         loop = running_loop()
+        if len(self._tasks) >= MAX_TASKS or key in self._tasks:
+            self._end_lost()
         with self._lock:
-            if len(self._tasks) >= MAX_TASKS or key in self._tasks:
-                self._forget_lost()
             if key in self._tasks or self._refresher.has(key):
                 return False
             if len(self._tasks) >= MAX_TASKS:
                 self.dropped += 1
                 return False
-            task = loop.create_task(_run(key, refresh), name="cachebridge-refresh")
+            self._tasks[key] = None
+        self._begin(loop, key, refresh)
+        return True
+
+    def _begin(
+        self,
+        loop: AbstractEventLoop,
+        key: str,
+        refresh: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Make the task, without the lock: an eager loop runs it at once."""
+        coroutine = _run(key, refresh)
+        try:
+            task = loop.create_task(coroutine, name="cachebridge-refresh")
+        except BaseException:
+            coroutine.close()
+            self._done(key, None)
+            raise
+        if task.done():
+            self._done(key, None)
+            return
+        with self._lock:
             self._tasks[key] = task
         task.add_done_callback(partial(self._done, key))
-        return True
+
+    def has(self, key: str) -> bool:
+        """Tell whether the key is being refreshed."""
+        return key in self._tasks
 
     def is_idle(self) -> bool:
         """Tell whether no task runs."""
-        with self._lock:
-            self._forget_lost()
-            return not self._tasks
+        self._end_lost()
+        return not self._tasks
 
     def stop(self) -> None:
         """Cancel what runs, without waiting for it."""
+        self._end_lost()
         with self._lock:
-            self._forget_lost()
             tasks = list(self._tasks.values())
         for task in tasks:
+            if task is None:
+                continue
             with suppress(RuntimeError):  # its loop has just been closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
 
     def forget(self) -> None:
         """Let go of every task: the child of a fork, whose loops are not ours."""
         for task in self._tasks.values():
-            task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 no other way
-
-    def _done(self, key: str, task: Task[None]) -> None:
-        with self._lock:
-            if self._tasks.get(key) is task:
-                del self._tasks[key]
-
-    def _forget_lost(self) -> None:
-        """End the tasks of closed loops, quietly: nobody will ever run them again."""
-        for key, task in list(self._tasks.items()):
-            if task.get_loop().is_closed():
-                del self._tasks[key]
+            if task is not None:
                 task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 no other way
-                coroutine = task.get_coro()
-                if iscoroutine(coroutine):
-                    coroutine.close()
+
+    def _done(self, key: str, task: Task[None] | None) -> None:
+        with self._lock:
+            if key in self._tasks and self._tasks[key] is task:
+                del self._tasks[key]
+
+    def _end_lost(self) -> None:
+        """End the tasks of closed loops: nobody will ever run them again."""
+        with self._lock:
+            lost = {
+                key: task
+                for key, task in self._tasks.items()
+                if task is not None and task.get_loop().is_closed()
+            }
+            for key in lost:
+                del self._tasks[key]
+        for task in lost.values():
+            end_task(task)
 
 
 async def _run(key: str, refresh: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -265,6 +265,7 @@ class Engine(Messages):
             # Still under the lock: a bus that starts anew must not meet this break.
             self.rules.on_break()
             self.rules.flush("stop")
+        self.flights.end_lost()
         self.task_refresher.stop()
         self.refresher.stop(patience_s)
         self.stores.close()
@@ -328,4 +329,9 @@ class Engine(Messages):
             yield
         finally:
             self.rules.leave_bypass()
-            _bypassed.reset(token)
+            with suppress(ValueError):  # a coroutine that is closed somewhere else
+                _bypassed.reset(token)
+
+    def is_refreshing(self, key: str) -> bool:
+        """Tell whether this process loads the key anew behind its callers."""
+        return self.refresher.has(key) or self.task_refresher.has(key)

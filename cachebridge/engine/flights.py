@@ -24,7 +24,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from cachebridge.engine.slots import give_up_slot
-from cachebridge.waiting import Signal, is_on_loop
+from cachebridge.waiting import HeldTasks, Signal, is_on_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -84,6 +84,9 @@ class Flights:
     """The running loads of one engine, of threads and tasks together.  Thread safe."""
 
     def __init__(self) -> None:
+        self._held = HeldTasks()
+        """Those that load or wait for a load.  In the child of a fork nobody runs them
+        any more, and they are held all the same."""
         self.reset()
 
     def reset(self) -> None:
@@ -119,13 +122,37 @@ class Flights:
         loads by itself: it would wait for ever otherwise.  So does a thread that runs
         an event loop, whose tasks the leader may need.
         """
+        self._held.end_lost()  # they may have a slot that this load needs
+        return self._lead_or_follow(key, load)
+
+    async def lead_or_follow_async(
+        self, key: str, load: Callable[[LoadFlight], Awaitable[Outcome]]
+    ) -> tuple[Outcome, bool]:
+        """See ``lead_or_follow``; waiting suspends.
+
+        A follower that is cancelled just leaves; a leader hands over.
+        """
+        hold = self._held.hold()
+        try:
+            return await self._lead_or_follow_async(key, load)
+        finally:
+            self._held.release(hold)
+
+    def end_lost(self) -> None:
+        """End the loads of event loops that were closed under them."""
+        self._held.end_lost()
+
+    def _lead_or_follow(
+        self, key: str, load: Callable[[LoadFlight], Outcome]
+    ) -> tuple[Outcome, bool]:
         asked = self._tick()
         while True:
-            flight, part = self._join(key, may_wait=not is_on_loop())
+            leading = _led_here()
+            flight, part = self._join(key, leading, may_wait=not is_on_loop())
             if part is Part.LEAD:
                 break
             if part is Part.FOLLOW:
-                with self._following(flight):
+                with self._following(flight, leading):
                     while not (flight.landed.wait(DOUBT_S) or flight.is_lost()):
                         continue
             outcome = flight.outcome
@@ -137,20 +164,17 @@ class Flights:
             flight.outcome = load(flight)
         return flight.outcome, True
 
-    async def lead_or_follow_async(
+    async def _lead_or_follow_async(
         self, key: str, load: Callable[[LoadFlight], Awaitable[Outcome]]
     ) -> tuple[Outcome, bool]:
-        """See ``lead_or_follow``; waiting suspends.
-
-        A follower that is cancelled just leaves; a leader hands over.
-        """
         asked = self._tick()
         while True:
-            flight, part = self._join(key, may_wait=True)
+            leading = _led_here()
+            flight, part = self._join(key, leading, may_wait=True)
             if part is Part.LEAD:
                 break
             if part is Part.FOLLOW:
-                with self._following(flight):
+                with self._following(flight, leading):
                     while not (
                         await flight.landed.wait_async(DOUBT_S) or flight.is_lost()
                     ):
@@ -164,8 +188,9 @@ class Flights:
             flight.outcome = await load(flight)
         return flight.outcome, True
 
-    def _join(self, key: str, *, may_wait: bool) -> tuple[LoadFlight, Part]:
-        leading = _leading.get()
+    def _join(
+        self, key: str, leading: tuple[LoadFlight, ...], *, may_wait: bool
+    ) -> tuple[LoadFlight, Part]:
         with self._lock:
             flight = self._open.get(key)
             if flight is None or flight.is_lost():
@@ -179,9 +204,10 @@ class Flights:
             return flight, Part.FOLLOW
 
     @contextmanager
-    def _following(self, flight: LoadFlight) -> Iterator[None]:
+    def _following(
+        self, flight: LoadFlight, leading: tuple[LoadFlight, ...]
+    ) -> Iterator[None]:
         """Leave the flight in the end, whatever ends the wait."""
-        leading = _leading.get()
         give_up_slot()
         try:
             yield
@@ -194,7 +220,7 @@ class Flights:
     @contextmanager
     def _landing(self, key: str, flight: LoadFlight) -> Iterator[None]:
         """Lead the flight while the context is open; in the end it has landed."""
-        token = _leading.set((*_leading.get(), flight))
+        token = _leading.set((*_led_here(), flight))
         try:
             yield
         finally:
@@ -204,6 +230,14 @@ class Flights:
                 if self._open.get(key) is flight:
                     del self._open[key]
             flight.landed.set()
+
+
+def _led_here() -> tuple[LoadFlight, ...]:
+    """Return what this context leads; what has landed it may have outlived."""
+    leading = _leading.get()
+    if not leading:
+        return leading
+    return tuple([flight for flight in leading if not flight.landed.is_set()])
 
 
 def begin_leading_nothing() -> None:

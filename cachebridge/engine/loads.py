@@ -17,6 +17,7 @@ from cachebridge.engine.flights import begin_leading_nothing
 from cachebridge.engine.load import LOAD, Load
 from cachebridge.engine.slots import begin_elsewhere
 from cachebridge.errors import L2Error
+from cachebridge.waiting import is_on_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,8 @@ class LoadRun(Load):
             operations, key, loader, ttl_ms=ttl_ms, terms=terms, flight=flight
         )
         self._operations = operations
+        if is_on_loop() and self._engine.is_refreshing(key):
+            flight.joins = True  # what has the lease may need this very loop
 
     # -- L2 ------------------------------------------------------------------------
 

@@ -37,20 +37,22 @@ class Slot:
     task of that loop may be what holds them.
     """
 
-    __slots__ = ("_is_taken", "_slots", "_token")
+    __slots__ = ("_is_taken", "_slots", "_token", "is_over")
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._is_taken = False
         self._token: Token[Slot | None] | None = None
+        self.is_over = False
+        """Whether its load has ended; what that has started may still run."""
 
     def __enter__(self) -> None:
-        if _slot.get() is None:
+        if _slot_here() is None:
             self._is_taken = self._slots.acquire(0 if is_on_loop() else None)
             self._token = _slot.set(self)
 
     async def __aenter__(self) -> None:
-        if _slot.get() is None:
+        if _slot_here() is None:
             self._is_taken = await self._slots.acquire_async()
             self._token = _slot.set(self)
 
@@ -58,6 +60,7 @@ class Slot:
         if self._token is not None:
             with suppress(ValueError):  # a coroutine that is closed somewhere else
                 _slot.reset(self._token)
+        self.is_over = True
         self.give_up()
 
     def give_up(self) -> None:
@@ -68,6 +71,12 @@ class Slot:
 
     async def __aexit__(self, *exc: object) -> None:
         self.__exit__(*exc)
+
+
+def _slot_here() -> Slot | None:
+    """Return the slot of the load that this context is part of."""
+    slot = _slot.get()
+    return None if slot is None or slot.is_over else slot
 
 
 def begin_elsewhere() -> None:

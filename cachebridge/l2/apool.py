@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-import weakref
 from contextlib import suppress
-from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from cachebridge.waiting import Slots, running_loop
+from cachebridge.errors import L2Error
+from cachebridge.waiting import HeldTasks, Slots, running_loop
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
 CHECK_S: Final = 0.1
 PATIENCE_CHECKS: Final = 50
 """How long an opened connection waits for the loop that wanted it, before others."""
+TOO_BUSY: Final = "the event loop was too busy to take the connection it has opened"
 MOST_AT_ONCE: Final = 64
 """Connections that tasks use at a time: there may be thousands of tasks."""
 
@@ -29,26 +28,21 @@ class AsyncPool:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._turns = Slots(MOST_AT_ONCE)
-        # Nobody else may hold a task whose loop has been closed; as garbage it would
-        # end, and take locks, in the middle of anything.
-        self._waiting: set[asyncio.Task[Any] | None] = set()
-        self._busy: dict[Link, asyncio.Task[Any] | None] = {}
-        self._loop: weakref.ref[AbstractEventLoop] | None = None
+        self._held = HeldTasks()
+        """Those that wait for a connection, and those that have one."""
+        self._holds: dict[Link, object] = {}
 
     async def take(self, *, fresh: bool = False) -> Link:
         """Return a connected connection; see ``Pool.take``."""
         loop = running_loop()
-        if self._loop is None or self._loop() is not loop:
-            self._loop = weakref.ref(loop)
-            self._end_lost_calls()
-        task = asyncio.current_task()
-        self._waiting.add(task)
+        hold = self._held.hold()
         try:
             await self._turns.acquire_async()
             link = await self._take_in_turn(loop, fresh=fresh)
-            self._busy[link] = task
-        finally:
-            self._waiting.discard(task)
+        except BaseException:
+            self._held.release(hold)
+            raise
+        self._holds[link] = hold
         return link
 
     async def _take_in_turn(self, loop: AbstractEventLoop, *, fresh: bool) -> Link:
@@ -58,7 +52,7 @@ class AsyncPool:
                 await self._take_slot(pool.slots)
             try:
                 link = None if fresh else pool.pop_idle()
-                return link or await _Opening(loop, pool).done
+                return link or await _Opening(loop, pool).opened()
             except BaseException:
                 pool.free_slot()
                 raise
@@ -72,26 +66,17 @@ class AsyncPool:
 
     def give_back(self, link: Link) -> None:
         """Return a connection whose replies have all been read."""
-        self._busy.pop(link, None)
+        self._held.release(self._holds.pop(link))
         self._pool.give_back(link)
         self._turns.release()
 
     def discard(self, link: Link) -> None:
         """Close a connection that was interrupted, whatever interrupted it."""
-        self._busy.pop(link, None)
+        self._held.release(self._holds.pop(link))
         try:
             self._pool.discard(link)
         finally:
             self._turns.release()
-
-    def _end_lost_calls(self) -> None:
-        """End the calls of loops that were closed under them: nobody else will."""
-        for task in [*self._waiting, *self._busy.values()]:
-            if task is not None and task.get_loop().is_closed():
-                coroutine = task.get_coro()
-                if iscoroutine(coroutine):
-                    with suppress(RuntimeError):  # it goes on awaiting all the same
-                        coroutine.close()
 
 
 class _Opening:
@@ -104,7 +89,8 @@ class _Opening:
     def __init__(self, loop: AbstractEventLoop, pool: Pool) -> None:
         self._loop = loop
         self._pool = pool
-        self.done: Future[Link] = loop.create_future()
+        self._done: Future[Link] = loop.create_future()
+        self._is_wanted = True
         self._lock = threading.Lock()
         self._arrived = threading.Event()
         self._link: Link | None = None
@@ -116,6 +102,20 @@ class _Opening:
             thread.start()
         except RuntimeError as exc:  # the interpreter ends, or is at its limit
             raise ConnectionError(f"no thread to connect in: {exc}") from exc
+
+    async def opened(self) -> Link:
+        """Return the connection; raises what opening it has raised."""
+        try:
+            return await self._done
+        except BaseException:
+            self._is_wanted = False
+            if self._has_succeeded():  # and so has a cancellation, at the same time
+                self._pool.keep(self._done.result())
+            raise
+
+    def _has_succeeded(self) -> bool:
+        done = self._done
+        return done.done() and not done.cancelled() and done.exception() is None
 
     def _open(self) -> None:
         link, error = None, None
@@ -135,13 +135,13 @@ class _Opening:
         """Hand the connection to the task that waits for it, if it still does."""
         link, error = self._claim(), self._error
         self._arrived.set()
-        if self.done.done():
+        if self._done.done() or not self._is_wanted:
             if link is not None:
                 self._pool.keep(link)
         elif link is not None:
-            self.done.set_result(link)
+            self._done.set_result(link)
         else:
-            self.done.set_exception(error or TimeoutError("the event loop is too busy"))
+            self._done.set_exception(error or L2Error(TOO_BUSY))
 
     def _keep_unwanted(self) -> None:
         link = self._claim()

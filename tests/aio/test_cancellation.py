@@ -289,6 +289,37 @@ def test_interrupted_connections_are_closed(redis_cache, run):
     run(main())
 
 
+@pytest.mark.parametrize("early", [True, False], ids=["early", "late"])
+def test_a_connection_that_nobody_waits_for_any_more(redis_cache, run, early):
+    """It is kept for the next caller, also one that came with the cancellation."""
+    pool = engine_of(redis_cache).l2._client._pool
+
+    async def main():
+        with pytest.raises(asyncio.CancelledError):
+            await Struck(redis_cache.aget("k"), 0, early=early)
+        asyncio.current_task().uncancel()
+        await until(lambda: pool._idle)
+        (link,) = pool._idle
+        assert link.is_open()
+        assert await redis_cache.aget("k") is None
+        assert list(pool._idle) == [link]
+
+    run(main())
+
+
+def test_a_connection_for_a_coroutine_that_is_closed(redis_cache, run):
+    """The same, where there is no task to tell of it."""
+    pool = engine_of(redis_cache).l2._client._pool
+
+    async def main():
+        call = redis_cache.aget("k")
+        call.send(None)
+        call.close()
+        await until(lambda: pool._idle)
+
+    run(main())
+
+
 def test_a_coroutine_that_is_closed(redis_cache, run):
     """GeneratorExit ends a call as a cancellation does."""
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cachebridge.engine import flights
 from tests.aio.conftest import is_idle, until
 from tests.rig import engine_of, eventually, listening, lone_cache
 
@@ -255,6 +256,28 @@ def test_a_plain_call_while_a_thread_leads_that_needs_the_loop(cache, run):
     assert is_idle(cache)
 
 
+@pytest.mark.parametrize("kind", ["a task", "a thread that needs the loop"])
+def test_a_plain_call_on_the_loop_of_a_refresh(cache, run, kind):
+    """It would wait for a lease that ends no sooner: it loads beside its owner."""
+
+    async def main():
+        loader = Loader("refreshed")
+        refresh = loader.__call__ if kind == "a task" else lambda: loader()  # noqa: PLW0108
+        await cache.aget_or_load("k", lambda: "old", ttl=0.02, stale_ttl=60)
+        await asyncio.sleep(0.05)
+        assert await cache.aget_or_load("k", refresh, ttl=60, stale_ttl=60) == "old"
+        await loader.started.wait()
+        assert cache.get_or_load("k", lambda: "own", stale_ttl=0) == "own"
+        assert cache.stats().lease_waits == 0
+        loader.go_on.set()
+        engine = engine_of(cache)
+        await until(engine.refresher.is_idle)
+        await until(engine.task_refresher.is_idle)
+
+    run(main())
+    assert is_idle(cache)
+
+
 ASK = {
     "await": lambda cache, load: cache.aget_or_load("k", load),
     "a task": lambda cache, load: asyncio.create_task(cache.aget_or_load("k", load)),
@@ -345,6 +368,34 @@ def test_a_loader_that_stops_an_iteration(cache, run, error, kind):
     assert run(cache.aget_or_load("k", lambda: 1)) == 1
 
 
+def test_what_outlives_the_load_that_started_it(cache, run):
+    """A chain of tasks, each started by the loader before, leads no more than its own.
+
+    All that they have ever led would be in their context otherwise, for ever.
+    """
+    led, tasks = [], []
+
+    async def load():
+        led.append(len(flights._leading.get()))
+        if len(led) < 50:
+            tasks.append(asyncio.create_task(load_next(tasks[-1])))
+        return len(led)
+
+    async def load_next(previous):
+        await previous
+        return await cache.aget_or_load(f"k{len(led)}", load)
+
+    async def main():
+        tasks.append(asyncio.create_task(cache.aget_or_load("k", load)))
+        while len(led) < 50:
+            await tasks[-1]
+        assert await tasks[-1] == 50
+
+    run(main())
+    assert led == [1] * 50
+    assert is_idle(cache)
+
+
 # -- limits and refreshes --------------------------------------------------------------
 
 
@@ -395,6 +446,38 @@ def test_max_loads_holds_for_threads_and_tasks_together(redis_url, run):
 
     run(blocked())
     assert engine_of(cache).load_slots._slots.free == 3
+    assert is_idle(cache)
+
+
+def test_max_loads_holds_for_what_outlives_a_load(redis_url, run):
+    """A slot that its load has given back counts for nothing that the load started."""
+    cache = lone_cache(redis_url, max_loads=1)
+    slots = engine_of(cache).load_slots._slots
+
+    async def main():
+        over, late, busy = asyncio.Event(), Loader("late"), Loader("busy")
+        tasks = []
+
+        async def load():
+            tasks.append(asyncio.create_task(load_later()))
+            return "first"
+
+        async def load_later():
+            await over.wait()
+            return await cache.aget_or_load("late", late)
+
+        assert await cache.aget_or_load("k", load) == "first"
+        tasks.append(asyncio.create_task(cache.aget_or_load("busy", busy)))
+        await busy.started.wait()
+        over.set()
+        await until(lambda: slots._queue or late.calls)
+        assert not late.calls
+        late.go_on.set()
+        busy.go_on.set()
+        assert await asyncio.gather(*tasks) == ["late", "busy"]
+        assert slots.free == 1
+
+    run(main())
     assert is_idle(cache)
 
 

@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from cachebridge import UnsupportedOperationError
-from tests.aio.conftest import is_idle
+from cachebridge.engine import flights
+from tests.aio.conftest import is_idle, until
 from tests.rig import engine_of, eventually, listening, lone_cache
 
 
@@ -89,6 +90,126 @@ def test_loops_that_are_closed_in_the_middle(redis_cache, run):
     gc.collect()
     assert is_idle(redis_cache)
     assert engine_of(redis_cache).async_l2._client._pool._turns.free == 64
+
+
+def begun(coroutine):
+    """Return a new event loop that has gone as far as the call's first wait."""
+    loop = asyncio.new_event_loop()
+    loop.create_task(coroutine)  # noqa: RUF006 nobody else is to hold it
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    return loop
+
+
+def left_behind(coroutine, condition):
+    """Close an event loop under a call when the condition holds."""
+    loop = begun(coroutine)
+    loop.run_until_complete(until(condition))
+    loop.close()
+
+
+def outcome_of(function, *args):
+    """Return what a thread gets that nobody waits for if it never comes back."""
+    future = Future()
+    threading.Thread(
+        target=lambda: future.set_result(function(*args)), daemon=True
+    ).start()
+    return future.result(5)
+
+
+@pytest.mark.parametrize("ended_by", ["a thread", "a task", "the end"])
+def test_a_load_that_is_left_behind(cache, run, ended_by):
+    """The next load of whatever key ends it; as garbage it would end anywhere."""
+    started, ended = [], []
+
+    async def load():
+        started.append(1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(threading.current_thread())
+
+    left_behind(cache.aget_or_load("k", load), lambda: started)
+    gc.collect()
+    assert not ended
+    assert not is_idle(cache)
+    if ended_by == "a thread":
+        assert cache.get_or_load("other", lambda: 1) == 1
+    elif ended_by == "a task":
+        assert run(cache.aget_or_load("other", lambda: 1)) == 1
+    else:
+        engine_of(cache).stop(patience_s=5)
+    assert ended == [threading.current_thread()]
+    assert is_idle(cache)
+    assert cache.get_or_load("k", lambda: 2) == 2  # and its lease is given back
+
+
+def test_garbage_while_the_flights_are_locked(monkeypatch):
+    """A collection there ends no load that takes the same lock: it would never come."""
+    cache = lone_cache("memory://")
+    started = []
+
+    async def load():
+        started.append(1)
+        await asyncio.Event().wait()
+
+    class Collecting(flights.LoadFlight):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            gc.collect()
+
+    left_behind(cache.aget_or_load("k", load), lambda: started)
+    monkeypatch.setattr(flights, "LoadFlight", Collecting)
+    assert outcome_of(cache.get_or_load, "other", lambda: 1) == 1
+    assert is_idle(cache)
+
+
+def test_a_slot_that_is_left_behind(redis_url):
+    """A thread that loads does not wait for a task that nobody runs any more."""
+    cache = lone_cache(redis_url, max_loads=1)
+    started = []
+
+    async def load():
+        started.append(1)
+        await asyncio.Event().wait()
+
+    left_behind(cache.aget_or_load("k", load), lambda: started)
+    assert outcome_of(cache.get_or_load, "other", lambda: 1) == 1
+    assert engine_of(cache).load_slots._slots.free == 1
+
+
+@pytest.mark.parametrize("error", [KeyError, asyncio.CancelledError])
+def test_a_caller_that_is_left_behind_and_fails(redis_cache, run, caplog, error):
+    """What a user's own code raises at its end is nobody else's error."""
+
+    async def call():
+        try:
+            await redis_cache.aget("k")
+        finally:
+            raise error("its own")
+
+    run(redis_cache.aset("k", 1))
+    begun(call()).close()
+    assert run(redis_cache.aget("k")) == 1
+    assert "its own" in caplog.text
+    assert is_idle(redis_cache)
+    assert engine_of(redis_cache).async_l2._client._pool._turns.free == 64
+
+
+def test_a_loop_that_is_closed_while_another_goes_on(redis_cache, run):
+    """The other one's next call ends the calls that are left behind."""
+    pool = engine_of(redis_cache).async_l2._client._pool
+
+    async def main():
+        await redis_cache.aset("k", 1)
+        lost = await asyncio.to_thread(begun, redis_cache.aget("k"))
+        assert await redis_cache.aget("k") == 1
+        lost.close()
+        assert pool._turns.free == 63
+        assert await redis_cache.aget("k") == 1
+        assert pool._turns.free == 64
+
+    run(main())
 
 
 def test_hits_do_not_suspend(redis_url):
@@ -198,11 +319,21 @@ for number in range(3):
     asyncio.run(main(cache))
     cache.delete("s")
 cache.get("k")
+for call in cache.aget("l"), cache.aget_or_load("never", slow):  # closed under them
+    loop = asyncio.new_event_loop()
+    loop.create_task(call)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    del loop, call
 """
 
 
 def test_nothing_is_left_at_exit(redis_url):
-    """No ResourceWarning, un-awaited coroutine or pending task: -X dev -W error."""
+    """No ResourceWarning, un-awaited coroutine or pending task: -X dev -W error.
+
+    Nor a load that ends when no thread can be started any more.
+    """
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", PROGRAM, redis_url],
         capture_output=True,

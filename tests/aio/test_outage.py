@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from cachebridge import CounterUnavailableError, L2Error, L2UnavailableError
+from cachebridge.l2 import apool
 from tests.aio.conftest import is_idle, until
 from tests.rig import engine_of, eventually, listening, lone_cache
 
@@ -105,6 +106,27 @@ def test_on_error_raise(free_port, run):
             with pytest.raises(L2UnavailableError):
                 await cache.aget("k")
         assert engine_of(cache).breaker.is_open
+
+    run(main())
+    assert is_idle(cache)
+
+
+def test_a_loop_that_is_too_busy(redis_url, run, monkeypatch):
+    """A connection that it takes too late goes to others, and counts as no outage."""
+    monkeypatch.setattr(apool, "CHECK_S", 0.001)
+    cache = lone_cache(redis_url, on_error="raise")
+    engine = engine_of(cache)
+    pool = engine.l2._client._pool
+
+    async def main():
+        call = asyncio.create_task(cache.aget("k"))
+        await asyncio.sleep(0)
+        eventually(lambda: pool._idle)  # which blocks the loop
+        with pytest.raises(L2Error, match="busy") as caught:
+            await call
+        assert type(caught.value) is L2Error
+        assert engine.breaker.failures == 0
+        assert await cache.aget("k") is None
 
     run(main())
     assert is_idle(cache)

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from cachebridge.core.keys import KeyPattern
+from cachebridge.engine.answers import _keys_of
 from cachebridge.engine.debts import Debts
 from cachebridge.errors import L2Error
 
@@ -58,6 +59,15 @@ def test_keys_are_owed_once(debts):
     assert payment.pay() == [("delete", ["a", "b"])]
     assert not debts
     assert payment.pay() == [("delete", ["a", "b"])]
+
+
+def test_a_clear_is_concerned_by_its_prefix(debts):
+    """Its glob is no key: what happens to be called like that is another's."""
+    debts.owe([PATTERN.glob], None)
+    assert debts.concern(_keys_of((PATTERN.glob,)))
+    assert not debts.concern(_keys_of((PATTERN,)))
+    debts.owe_clear(PATTERN)
+    assert debts.concern(_keys_of((PATTERN,)))
 
 
 def test_a_failed_payment_stays_owed(debts):
