@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import time
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ class Link:
         self._close = close
         self._poller = select.poll()
         self._poller.register(socket, select.POLLIN)
+        # One that came too late for anybody is just dropped.
+        weakref.finalize(self, close).atexit = False
 
     def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send a request and return its ``count`` replies; errors are among them.

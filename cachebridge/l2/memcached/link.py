@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Final
 
 from pymemcache.client.base import Client
@@ -46,7 +45,4 @@ def open_link(address: Address, options: EngineOptions) -> Link:
     client._connect()  # noqa: SLF001 no other way
     if client.sock is None:
         raise AssertionError("connected, without a socket")
-    link = Link(client.sock, Parser(), client.close)
-    # As redis-py's do: one that was opened too late for anybody is just dropped.
-    weakref.finalize(link, client.close).atexit = False
-    return link
+    return Link(client.sock, Parser(), client.close)
