@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cachebridge.config import EngineOptions
     from cachebridge.core.breaker import Breaker
+    from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.outbox import Outbox
     from cachebridge.l2.base import AsyncL2Store, L2Store
     from cachebridge.l2.location import Location
@@ -150,6 +151,10 @@ class Stores:
     def is_sharded(self) -> bool:
         """Whether the keys are on several servers."""
         return self.cluster is not None and len(self.cluster.nodes) > 1
+
+    def can_find(self, pattern: KeyPattern) -> bool:
+        """Tell whether all keys of the pattern can be deleted, and no others."""
+        return self.cluster is None or pattern.is_told_by_prefix
 
     def split(self, keys: Iterable[str]) -> list[list[str]]:
         """Sort keys by what fails together: the servers that have them."""
