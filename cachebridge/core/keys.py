@@ -26,10 +26,11 @@ class KeyPattern(NamedTuple):
     def is_told_by_prefix(self) -> bool:
         """Whether what begins with the prefix is of this cache, and nothing else.
 
-        So it is with Django's own keys, ``prefix:version:key``, whatever the version.
+        So it is with Django's own keys, ``prefix:version:key``, whatever the version,
+        also with other marks between them.
         """
         rest = self.glob.removeprefix(escape_glob(self.prefix))
-        return bool(self.prefix) and not rest.strip("*:")
+        return bool(self.prefix) and not any(map(str.isalnum, rest))
 
 
 def escape_glob(text: str) -> str:

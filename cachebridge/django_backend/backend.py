@@ -295,8 +295,8 @@ class CacheBridge(Operated, AsyncMethods, BaseCache):  # type: ignore[misc] # cl
             raise UnsupportedOperationError(
                 "clear() cannot find this cache's keys: its KEY_FUNCTION returns keys "
                 "without the given key, or with nothing else, or, for memcached://, "
-                "that do not begin with KEY_PREFIX and a colon. Set the option "
-                "CLEAR_FLUSHES_DB to let clear() delete the whole database."
+                "that do not begin with KEY_PREFIX. Set the option CLEAR_FLUSHES_DB to "
+                "let clear() delete the whole database."
             )
         return pattern
 

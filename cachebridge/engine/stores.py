@@ -148,6 +148,11 @@ class Stores:
         return 0 if self.bus_location is None else self.bus_location.db
 
     @property
+    def publishes(self) -> bool:
+        """Whether a message goes anywhere at all."""
+        return self.switchboard is not None
+
+    @property
     def is_sharded(self) -> bool:
         """Whether the keys are on several servers."""
         return self.cluster is not None and len(self.cluster.nodes) > 1

@@ -35,6 +35,8 @@ def test_django_default_key_function(prefix):
         ("[*]?:{version}:{key}", True),
         ("shop:{key}:{version}", True),
         ("p{key}", True),
+        ("CUSTOM-p-{version}-{key}", True),
+        ("p[{version}]{key}", True),
         ("{version}/p/{key}", False),
         ("{key}:p", False),
         ("site:{version}:shop:{key}", False),
@@ -42,7 +44,7 @@ def test_django_default_key_function(prefix):
     ],
 )
 def test_a_prefix_tells_all_keys_of_some_functions(key_format, is_told):
-    """Not where more than colons follow: other caches' keys may begin the same way."""
+    """Not where more than marks follow: other caches' keys may begin the same way."""
     pattern = pattern_of(lambda key, version: key_format.format(**locals()))
     assert pattern.is_told_by_prefix is is_told
 
