@@ -1,7 +1,8 @@
 """Memcached's text protocol: commands as bytes, replies out of a stream of bytes.
 
 Reads are meta commands, for the TTL and the CAS number that come along; so are counters
-and guarded deletes.  Values are stored with the classic commands.  Needs Memcached 1.6.
+and guarded deletes.  Values are stored with the classic commands.  Needs Memcached
+1.6.10, the first that answers a meta command with HD.
 
 Source: https://github.com/memcached/memcached/blob/master/doc/protocol.txt
 """
