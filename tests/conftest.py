@@ -3,7 +3,7 @@
 Every test gets a database number of its own on one Redis for the whole run. Flushing
 between tests would not do: an engine of an earlier test may still be listening, and
 would see the flush and the traffic of the next one as its own. Memcached has no
-databases; its tests use keys of their own.
+databases, and nobody listens there: it is flushed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from cachebridge.testing import (
     redis_server,
 )
 from cachebridge.testing.ports import free_port as find_free_port
+from tests.stores import REDIS, Place, make_place, stores_of
 
 DATABASES = 10_000
 SERVER = pytest.StashKey[RedisServer | None]()
@@ -48,6 +49,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(server.stop)
     os.environ["CACHEBRIDGE_TEST_REDIS"] = server.url
     settings.CACHES["default"]["LOCATION"] = server.url
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of some modules on every kind of shared level."""
+    marked = metafunc.definition.get_closest_marker("every_store") is not None
+    if marked and "place" in metafunc.fixturenames:
+        names = stores_of(metafunc.definition)
+        metafunc.parametrize("place", names, indirect=True)
 
 
 @pytest.hookimpl(trylast=True)
@@ -119,6 +128,12 @@ def shared_memcached() -> Iterator[MemcachedServer]:
         pytest.skip(str(missing))
     with server:
         yield server
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, redis_url: str) -> Place:
+    """Return an empty shared level: see ``tests/stores.py``."""
+    return make_place(request, getattr(request, "param", REDIS), redis_url)
 
 
 @pytest.fixture

@@ -22,6 +22,16 @@ class KeyPattern(NamedTuple):
     glob: str
     prefix: str
 
+    @property
+    def is_told_by_prefix(self) -> bool:
+        """Whether what begins with the prefix is of this cache, and nothing else.
+
+        So it is with Django's own keys, ``prefix:version:key``, whatever the version,
+        also with other marks between them.
+        """
+        rest = self.glob.removeprefix(escape_glob(self.prefix))
+        return bool(self.prefix) and not any(map(str.isalnum, rest))
+
 
 def escape_glob(text: str) -> str:
     """Make every character of ``text`` stand for itself in a Redis pattern."""

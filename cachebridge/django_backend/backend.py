@@ -294,15 +294,19 @@ class CacheBridge(Operated, AsyncMethods, BaseCache):  # type: ignore[misc] # cl
         if pattern is None:
             raise UnsupportedOperationError(
                 "clear() cannot find this cache's keys: its KEY_FUNCTION returns keys "
-                "without the given key, or with nothing else. Set the option "
-                "CLEAR_FLUSHES_DB to let clear() delete the whole database."
+                "without the given key, or with nothing else, or, for memcached://, "
+                "that do not begin with KEY_PREFIX. Set the option CLEAR_FLUSHES_DB to "
+                "let clear() delete the whole database."
             )
         return pattern
 
     def _pattern(self) -> KeyPattern | None:
-        return pattern_of(
+        pattern = pattern_of(
             lambda key, version: self.key_func(key, self.key_prefix, version)
         )
+        if pattern is None or not self._binding.engine.stores.can_find(pattern):
+            return None
+        return pattern
 
     # -- keys and timeouts -------------------------------------------------------
 

@@ -40,8 +40,10 @@ def binding_for(location: object, params: Mapping[str, Any]) -> Binding:
         return known[1]
     alias = _alias_of(location, params)
     try:
-        given = {**_limits(params), **translate(options or {})}
-        engine_options, cache_options = parse_options(given, also_valid=valid_names())
+        given = {**_limits(params), **translate(options or {}, location)}
+        engine_options, cache_options = parse_options(
+            given, also_valid=valid_names(location)
+        )
         engine = engine_for(location, engine_options, user=f"CACHES[{alias!r}]")
         prefix = str(params.get("KEY_PREFIX", ""))
         _require_one_exclusion(engine, prefix, cache_options.l1_exclude, alias)

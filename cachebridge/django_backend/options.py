@@ -1,4 +1,7 @@
-"""From Django's CACHES entry, also of other backends, to cachebridge's options."""
+"""From Django's CACHES entry, also of other backends, to cachebridge's options.
+
+Those of PyMemcacheCache are in ``memcached_options.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cachebridge.config import OPTION_NAMES, split_client_arguments
+from cachebridge.django_backend import memcached_options as memcached
 from cachebridge.errors import ConfigError
 
 _log = logging.getLogger("cachebridge.django")
@@ -70,34 +74,82 @@ _RENAMED: Final = {
 }
 """Counterparts, also in the lower case of Django's RedisCache."""
 
+_OF_REDIS: Final = frozenset(
+    {name.upper() for name in _CLIENT_ARGUMENTS}
+    | (_IGNORED - {"CULL_FREQUENCY"})
+    | {"CONNECTION_POOL_KWARGS", *_HARMLESS, *_REPLACEMENTS}
+)
+"""What says nothing to Memcached, in any case of letters."""
+
 _warned: set[str] = set()
 
 
-def translate(options: Mapping[str, Any]) -> dict[str, Any]:
+def translate(options: Mapping[str, Any], location: object) -> dict[str, Any]:
     """Return cachebridge's options for the OPTIONS of a CACHES entry.
 
     Raises ConfigError for an option that has no counterpart, naming what to do instead.
     """
     translated: dict[str, Any] = {}
     client: dict[str, Any] = {}
+    is_memcached = str(location).startswith("memcached:")
+    take = _take_of_memcached if is_memcached else _take_of_redis
     for name, value in options.items():
-        upper = str(name).upper()
-        _refuse(name, upper, value)
-        if name in _CLIENT_ARGUMENTS or upper in {"USERNAME", "PASSWORD"}:
-            client[str(name).lower()] = value
-        elif upper == "CONNECTION_POOL_KWARGS":
-            client.update(_pool_arguments(value, translated))
-        elif upper in _IGNORED or upper in _HARMLESS:
-            _warn_once(f"OPTIONS[{name!r}] has no effect with cachebridge")
-        elif upper == "IGNORE_EXCEPTIONS":
-            translated["ON_ERROR"] = "degrade" if value else "raise"
-        elif upper == "SERIALIZER":
-            translated[upper] = _SERIALIZERS.get(value, value)
-        else:
-            translated[_RENAMED.get(upper, str(name))] = value
+        if not take(name, value, translated, client):
+            _take_of_any(name, value, translated)
     if client:
         translated["CLIENT_KWARGS"] = {**client, **translated.get("CLIENT_KWARGS", {})}
     return translated
+
+
+def _take_of_redis(
+    name: str, value: Any, translated: dict[str, Any], client: dict[str, Any]
+) -> bool:
+    """Translate what other backends for Redis know; tell whether it was that."""
+    upper = str(name).upper()
+    memcached.refuse_for_redis(name)
+    _refuse(name, upper, value)
+    if name in _CLIENT_ARGUMENTS or upper in {"USERNAME", "PASSWORD"}:
+        client[str(name).lower()] = value
+    elif upper == "CONNECTION_POOL_KWARGS":
+        client.update(_pool_arguments(value, translated))
+    elif upper in _IGNORED or upper in _HARMLESS:
+        _warn_once(f"OPTIONS[{name!r}] has no effect with cachebridge")
+    else:
+        return False
+    return True
+
+
+def _take_of_memcached(
+    name: str, value: Any, translated: dict[str, Any], client: dict[str, Any]
+) -> bool:
+    """The same for those of PyMemcacheCache."""
+    upper = str(name).upper()
+    memcached.refuse(name, value)
+    if upper in _OF_REDIS and name not in memcached.CLIENT_ARGUMENTS:
+        raise ConfigError(f"OPTIONS[{name!r}] is for Redis, not for memcached://.")
+    if name in memcached.CLIENT_ARGUMENTS:
+        client[name] = value
+    elif name in memcached.RENAMED:
+        if value is not None:
+            translated[memcached.RENAMED[name]] = value
+    elif name == "ignore_exc":
+        translated["ON_ERROR"] = "degrade" if value else "raise"
+    elif name in memcached.IGNORED or upper == "CULL_FREQUENCY":
+        _warn_once(f"OPTIONS[{name!r}] has no effect with cachebridge")
+    else:
+        _refuse(name, upper, value)
+        return False
+    return True
+
+
+def _take_of_any(name: str, value: Any, translated: dict[str, Any]) -> None:
+    upper = str(name).upper()
+    if upper == "IGNORE_EXCEPTIONS":
+        translated["ON_ERROR"] = "degrade" if value else "raise"
+    elif upper == "SERIALIZER":
+        translated[upper] = _SERIALIZERS.get(value, value)
+    else:
+        translated[_RENAMED.get(upper, str(name))] = value
 
 
 def _refuse(name: object, upper: str, value: Any) -> None:
@@ -115,9 +167,11 @@ def _refuse(name: object, upper: str, value: Any) -> None:
         )
 
 
-def valid_names() -> tuple[str, ...]:
+def valid_names(location: object) -> tuple[str, ...]:
     """Return what OPTIONS may hold besides cachebridge's own names."""
-    return tuple(sorted({"MAX_ENTRIES", *_CLIENT_ARGUMENTS, *OPTION_NAMES}))
+    is_memcached = str(location).startswith("memcached:")
+    others = memcached.VALID if is_memcached else _CLIENT_ARGUMENTS
+    return tuple(sorted({"MAX_ENTRIES", *others, *OPTION_NAMES}))
 
 
 def _pool_arguments(value: Any, translated: dict[str, Any]) -> dict[str, Any]:

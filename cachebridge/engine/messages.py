@@ -61,12 +61,12 @@ class Messages:
 
     def prefix_message(self, prefix: str) -> bytes:
         """Encode the message that all keys which begin with ``prefix`` have changed."""
-        self.counters.messages_sent += 1
+        self.counters.messages_sent += self.stores.publishes
         return self._frame(MessageType.PREFIX, keys=(prefix,))
 
     def clear_message(self) -> bytes:
         """Encode the message that every key has changed."""
-        self.counters.messages_sent += 1
+        self.counters.messages_sent += self.stores.publishes
         return self._frame(MessageType.CLEAR)
 
     def switched_off(self) -> tuple[list[tuple[str, bytes]], None, bytes]:

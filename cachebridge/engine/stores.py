@@ -160,9 +160,18 @@ class Stores:
         return 0 if self.bus_location is None else self.bus_location.db
 
     @property
+    def publishes(self) -> bool:
+        """Whether a message goes anywhere at all."""
+        return self.switchboard is not None
+
+    @property
     def is_sharded(self) -> bool:
         """Whether the keys are on several servers."""
         return self.cluster is not None and len(self.cluster.nodes) > 1
+
+    def can_find(self, pattern: KeyPattern) -> bool:
+        """Tell whether all keys of the pattern can be deleted, and no others."""
+        return self.cluster is None or pattern.is_told_by_prefix
 
     def split(self, keys: Iterable[str]) -> list[list[str]]:
         """Sort keys by what fails together: the servers that have them."""

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlsplit
 
 from cachebridge.config import (
     OPTION_NAMES,
     CacheOptions,
     EngineOptions,
     parse_options,
-    split_client_arguments,
 )
 from cachebridge.errors import ConfigError
+from cachebridge.flask_ext.client_options import (
+    memcached_options,
+    redis_options,
+    simple_options,
+    warn_once,
+)
+from cachebridge.flask_ext.locations import memcached_location, redis_location
 from cachebridge.flask_ext.responses import Timeout, whole_seconds
 from cachebridge.flask_ext.serializers import configured_serializer
 
@@ -27,8 +31,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from cachelib.serializers import BaseSerializer
-
-_log = logging.getLogger("cachebridge.flask")
 
 DEFAULTS: Final[dict[str, Any]] = {
     "CACHE_TYPE": "NullCache",
@@ -48,6 +50,9 @@ DEFAULTS: Final[dict[str, Any]] = {
     "CACHE_REDIS_PASSWORD": None,
     "CACHE_REDIS_DB": 0,
     "CACHE_REDIS_URL": None,
+    "CACHE_MEMCACHED_SERVERS": None,
+    "CACHE_MEMCACHED_USERNAME": None,
+    "CACHE_MEMCACHED_PASSWORD": None,
     "CACHE_BRIDGE": None,
 }
 _OF_OTHER_TYPES: Final = frozenset(
@@ -55,9 +60,6 @@ _OF_OTHER_TYPES: Final = frozenset(
         "CACHE_DIR",
         "CACHE_FILE_HASH_METHOD",
         "CACHE_GCS_BUCKET",
-        "CACHE_MEMCACHED_PASSWORD",
-        "CACHE_MEMCACHED_SERVERS",
-        "CACHE_MEMCACHED_USERNAME",
         "CACHE_REDIS_CLUSTER",
         "CACHE_REDIS_SENTINELS",
         "CACHE_REDIS_SENTINEL_MASTER",
@@ -68,14 +70,17 @@ _OF_OTHER_TYPES: Final = frozenset(
 """Known, and without effect with the types there are here."""
 
 REDIS: Final = "RedisCache"
+MEMCACHED: Final = "MemcachedCache"
 MEMORY: Final = "SimpleCache"
 NOTHING: Final = "NullCache"
 _TYPES: Final = {
     "RedisCache": REDIS,
+    "MemcachedCache": MEMCACHED,
     "SimpleCache": MEMORY,
     "NullCache": NOTHING,
     "CacheBridgeBackend": REDIS,
     "redis": REDIS,
+    "memcached": MEMCACHED,
     "simple": MEMORY,
     "null": NOTHING,
 }
@@ -85,18 +90,22 @@ _FOLDERS: Final = (
     "cachebridge.flask_ext.",
 )
 _SHARED_INSTEAD: Final = "CACHE_TYPE 'RedisCache' is shared by all processes"
+_NO_SASL: Final = (
+    "SASL needs Memcached's binary protocol, and here the text protocol is spoken. Use "
+    "'MemcachedCache' in a network of your own, or with a tls_context in CACHE_OPTIONS"
+)
 _REPLACEMENTS: Final = {
     "RedisSentinelCache": "Sentinel is not supported yet",
     "RedisClusterCache": "Redis Cluster is not supported yet",
-    "MemcachedCache": "Memcached is not supported yet",
-    "SASLMemcachedCache": "Memcached is not supported yet",
-    "SpreadSASLMemcachedCache": "Memcached is not supported yet",
+    "SASLMemcachedCache": _NO_SASL,
+    "SpreadSASLMemcachedCache": _NO_SASL,
     "FileSystemCache": _SHARED_INSTEAD,
     "UWSGICache": _SHARED_INSTEAD,
     "GoogleCloudStorageCache": _SHARED_INSTEAD,
     "redissentinel": "Sentinel is not supported yet",
     "rediscluster": "Redis Cluster is not supported yet",
-    "memcached": "Memcached is not supported yet",
+    "saslmemcached": _NO_SASL,
+    "spreadsaslmemcached": _NO_SASL,
     "filesystem": _SHARED_INSTEAD,
     "uwsgi": _SHARED_INSTEAD,
 }
@@ -105,18 +114,6 @@ _ELSEWHERE: Final = {
     "KEY_PREFIX": "CACHE_KEY_PREFIX",
 }
 """Options of ours that have a key of Flask-Caching's."""
-
-_WITHOUT_EFFECT: Final = frozenset(
-    {
-        "check_connection",
-        "health_check_interval",
-        "retry",
-        "retry_on_error",
-        "retry_on_timeout",
-        "single_connection_client",
-    }
-)
-_warned: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +155,7 @@ def _unknown(name: str) -> str:
 
 
 def cache_type(config: Mapping[str, Any]) -> str:
-    """Return which of the three types is meant; ConfigError for any other."""
+    """Return which of the four types is meant; ConfigError for any other."""
     given = config["CACHE_TYPE"]
     name = str(given)
     if name.startswith(_FOLDERS):
@@ -168,7 +165,7 @@ def cache_type(config: Mapping[str, Any]) -> str:
     reason = _REPLACEMENTS.get(name, "a backend of one's own has no second level")
     raise ConfigError(
         f"CACHE_TYPE {given!r} is not supported: {reason}. Valid types: {REDIS!r}, "
-        f"{MEMORY!r} (this process alone) and {NOTHING!r}."
+        f"{MEMCACHED!r}, {MEMORY!r} (this process alone) and {NOTHING!r}."
     )
 
 
@@ -205,8 +202,8 @@ def backend_settings(
     """
     if arguments:
         raise ConfigError(
-            "CACHE_ARGS is not supported: give the keys CACHE_REDIS_* or "
-            "CACHE_THRESHOLD by name."
+            "CACHE_ARGS is not supported: give the keys CACHE_REDIS_*, "
+            "CACHE_MEMCACHED_SERVERS or CACHE_THRESHOLD by name."
         )
     extra = _mapping(config, "CACHE_OPTIONS") if options is None else dict(options)
     timeout = extra.pop("default_timeout", config["CACHE_DEFAULT_TIMEOUT"])
@@ -219,17 +216,25 @@ def backend_settings(
         )
     bridge = bridge_options(_mapping(config, "CACHE_BRIDGE"))
     location = bridge.pop("LOCATION", None)
-    given = _client_options(extra, kind)
+    kind = _kind_at(location, kind)
+    given = _CLIENT_OPTIONS[kind](extra)
     most = None
     if kind == MEMORY and location is None:
         location, most = "memory://", _threshold(threshold)
         given.setdefault("L1_MAX_ENTRIES", most)
         given["CLEAR_FLUSHES_DB"] = True  # the store is this backend's alone
+    if location is None and kind == MEMCACHED:
+        location = memcached_location(config)
+        if threshold != DEFAULTS["CACHE_THRESHOLD"]:
+            warn_once(
+                "CACHE_THRESHOLD has no effect on Memcached, which its own memory "
+                "bounds; L1_MAX_ENTRIES in CACHE_BRIDGE bounds the level in process"
+            )
     engine_options, cache_options = parse_options(
         {**given, **bridge}, also_valid=("LOCATION",)
     )
     return BackendSettings(
-        location=location or _redis_location(config),
+        location=location or redis_location(config),
         engine_options=engine_options,
         cache_options=cache_options,
         default_timeout=_default_timeout(timeout),
@@ -238,6 +243,21 @@ def backend_settings(
         serializer=configured_serializer(config["CACHE_SERIALIZER"]),
         memory_threshold=most,
     )
+
+
+def _kind_at(location: object, kind: str) -> str:
+    """Return whose arguments CACHE_OPTIONS are: LOCATION goes before the type."""
+    if str(location).startswith("memcached:"):
+        return MEMCACHED
+    return REDIS if kind == MEMCACHED and location is not None else kind
+
+
+_CLIENT_OPTIONS: Final = {
+    REDIS: redis_options,
+    MEMCACHED: memcached_options,
+    MEMORY: simple_options,
+    NOTHING: redis_options,
+}
 
 
 def _mapping(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -259,33 +279,6 @@ def bridge_options(options: Mapping[str, Any]) -> dict[str, Any]:
                 f"{', '.join(valid)}."
             )
     return dict(options)
-
-
-def _client_options(arguments: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Sort CACHE_OPTIONS, which are redis-py's, to where they belong here."""
-    if kind == MEMORY:
-        if arguments:
-            raise ConfigError(
-                f"CACHE_OPTIONS[{next(iter(arguments))!r}] is unknown. Valid ones: "
-                "default_timeout, ignore_delete_many_errors, threshold."
-            )
-        return {}
-    if arguments.get("decode_responses"):
-        raise ConfigError("CACHE_OPTIONS: decode_responses is not supported.")
-    options, client = split_client_arguments(arguments)
-    client.pop("decode_responses", None)
-    for name in _WITHOUT_EFFECT.intersection(client):
-        del client[name]
-        _warn_once(f"CACHE_OPTIONS[{name!r}] has no effect with cachebridge")
-    if client:
-        options["CLIENT_KWARGS"] = client
-    return options
-
-
-def _warn_once(text: str) -> None:
-    if text not in _warned:
-        _warned.add(text)
-        _log.warning(text)
 
 
 def _threshold(value: Any) -> int:
@@ -311,46 +304,3 @@ def _is_seconds(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return 0 <= value < math.inf
-
-
-def _redis_location(config: Mapping[str, Any]) -> str:
-    """Return the URL of the server.  The database of a URL goes before that of the key.
-
-    Errors show no password.
-    """
-    db = _number(config, "CACHE_REDIS_DB")
-    url = config["CACHE_REDIS_URL"]
-    if not url:
-        host = config["CACHE_REDIS_HOST"]
-        if not isinstance(host, str) or not host:
-            raise ConfigError(
-                "CACHE_REDIS_HOST must be the name of a host, not "
-                f"{type(host).__name__}; CACHE_REDIS_URL takes a URL."
-            )
-        port = _number(config, "CACHE_REDIS_PORT")
-        password = config["CACHE_REDIS_PASSWORD"]
-        user = f":{quote(str(password), safe='')}@" if password else ""
-        shown = f"[{host}]" if ":" in host else host
-        return f"redis://{user}{shown}:{port}/{db}"
-    if not isinstance(url, str):
-        raise ConfigError(f"CACHE_REDIS_URL must be a URL, not {type(url).__name__}.")
-    scheme, _, rest = url.partition("://")
-    if db == 0 or scheme == "memory":
-        return url
-    address, _, query = rest.partition("?")
-    if "db=" in query:
-        return url
-    if scheme == "unix":
-        return f"{url}{'&' if query else '?'}db={db}"
-    if urlsplit(url).path.strip("/"):
-        return url
-    return f"{scheme}://{address.rstrip('/')}/{db}" + (f"?{query}" if query else "")
-
-
-def _number(config: Mapping[str, Any], name: str) -> int:
-    value = config[name]
-    if isinstance(value, str) and value.isdecimal():
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise ConfigError(f"{name} must be an integer >= 0, not {value!r}.")

@@ -90,12 +90,14 @@ def parse_location(
     if not isinstance(location, str):
         raise ConfigError(
             f"LOCATION must be one URL ({valid}), not {type(location).__name__}. "
-            "Several servers of Memcached stand in one: memcached://a:11211,b:11211"
+            f"Several servers of Memcached stand in one: {_as_memcached(location)}"
         )
     scheme, slashes, _ = location.partition("://")
     if not slashes or scheme not in SCHEMES:
         label = hide_password(location)
-        raise ConfigError(f"LOCATION {label!r} must begin with {valid}.")
+        raise ConfigError(
+            f"LOCATION {label!r} must begin with {valid}.{_bare_hint(location)}"
+        )
     if scheme == "memory":
         name = location.removeprefix("memory://")
         return Location(scheme, ("memory", name), 0, location)
@@ -110,10 +112,11 @@ def _parse_memcached(location: str) -> Location:
     for text in location.removeprefix(f"{MEMCACHED}://").rstrip("/").split(","):
         server = _memcached_server(text.strip())
         if server is None:
+            shown = "what stands there" if "@" in location else repr(text)
             raise ConfigError(
-                f"LOCATION {label!r} is not usable: one of its parts is no "
-                "server. Write memcached://host:11211,host2:11211, or unix:/path for a "
-                "socket; Memcached knows no databases, users or passwords here."
+                f"LOCATION {label!r} is not usable: {shown} is no server. Write "
+                "memcached://host:11211,host2:11211, or unix:/path for a socket; "
+                "Memcached knows no databases, users or passwords here."
             )
         servers.append(server)
     names = [server.name for server in servers]
@@ -123,8 +126,30 @@ def _parse_memcached(location: str) -> Location:
     return Location(MEMCACHED, identity, 0, label, servers=tuple(servers))
 
 
+def _as_memcached(servers: object) -> str:
+    """Return how servers are written that Django takes as a list."""
+    given = servers if isinstance(servers, (list, tuple)) else ()
+    names = [each for each in given if isinstance(each, str)]
+    if names and all(map(_memcached_server, names)):
+        return f"{MEMCACHED}://{','.join(names)}"
+    return f"{MEMCACHED}://a:{MEMCACHED_PORT},b:{MEMCACHED_PORT}"
+
+
+def _bare_hint(location: str) -> str:
+    """Say what to write for servers without a scheme, as other backends take them."""
+    servers = re.split("[;,]", location)
+    if not all(map(_memcached_server, servers)):
+        return ""
+    url = f"{MEMCACHED}://{','.join(servers)}"
+    if location.endswith(f":{MEMCACHED_PORT}") or location.startswith("unix:"):
+        return f" For Memcached write {url}"
+    if len(servers) > 1:
+        return f" For several servers of Memcached write {url}"
+    return f" Write redis://{location}/0 or, for Memcached, {url}"
+
+
 _MEMCACHED_SERVER: Final = re.compile(
-    r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@?#\[\]]+)(?::(\d+))?"
+    r"(\[[0-9A-Fa-f:.]+\]|[^\s:;/@?#\[\]]+)(?::(\d+))?"
 )
 
 

@@ -27,6 +27,28 @@ def test_django_default_key_function(prefix):
     assert pattern == KeyPattern(escape_glob(prefix) + ":*:*", prefix + ":")
 
 
+@pytest.mark.parametrize(
+    ("key_format", "is_told"),
+    [
+        ("p:{version}:{key}", True),
+        (":{version}:{key}", True),
+        ("[*]?:{version}:{key}", True),
+        ("shop:{key}:{version}", True),
+        ("p{key}", True),
+        ("CUSTOM-p-{version}-{key}", True),
+        ("p[{version}]{key}", True),
+        ("{version}/p/{key}", False),
+        ("{key}:p", False),
+        ("site:{version}:shop:{key}", False),
+        ("p:{key}.html", False),
+    ],
+)
+def test_a_prefix_tells_all_keys_of_some_functions(key_format, is_told):
+    """Not where more than marks follow: other caches' keys may begin the same way."""
+    pattern = pattern_of(lambda key, version: key_format.format(**locals()))
+    assert pattern.is_told_by_prefix is is_told
+
+
 @pytest.mark.parametrize("prefix", TRICKY)
 def test_redis_agrees(prefix, redis_url):
     """On a real server the escaped pattern finds exactly the keys with the prefix."""

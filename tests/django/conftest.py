@@ -21,11 +21,11 @@ def set_caches(settings):
 
 
 @pytest.fixture
-def bridge(set_caches, redis_url):
+def bridge(set_caches, place):
     """Return a function that makes the one cache of a test, with L1 at work."""
 
     def make(**params: Any):
-        set_caches(default=entry(redis_url, **params))
+        set_caches(default=entry(place, **params))
         return trusted(caches["default"])
 
     return make

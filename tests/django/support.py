@@ -7,12 +7,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from tests.stores import Place
+
 BRIDGE = "cachebridge.django_backend.CacheBridge"
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 
 
 def entry(location: object, **params: Any) -> dict[str, Any]:
     """Return an entry of CACHES for the backend under test."""
+    if isinstance(location, Place):
+        return location.entry(BRIDGE, **params)
     return {"BACKEND": BRIDGE, "LOCATION": location, **params}
 
 

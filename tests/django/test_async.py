@@ -14,6 +14,9 @@ from django.core.cache.backends.base import BaseCache
 from cachebridge import ABSENT
 from tests.aio.conftest import until
 from tests.django.support import hits_of
+from tests.stores import CONNECTIONS
+
+pytestmark = pytest.mark.every_store
 
 SIXTEEN = {name for name in vars(BaseCache) if name.startswith("a") and name != "add"}
 
@@ -121,6 +124,7 @@ def test_no_increment_is_lost(cache):
     assert cache.get("n") == 42
 
 
+@pytest.mark.only_on_redis(CONNECTIONS)
 def test_under_wsgi(cache):
     """``async_to_sync`` makes a loop per call: connections and threads stay few."""
     cache.set("k", 1)

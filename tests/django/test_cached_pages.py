@@ -14,6 +14,8 @@ from django.test import Client
 from tests.django import pages
 from tests.django.support import LOCMEM, entry, hits_of, trusted
 
+pytestmark = pytest.mark.every_store
+
 COOKIES = ({"HTTP_COOKIE": "user=alice"}, {"HTTP_COOKIE": "user=bob"})
 NEW = ({}, {"HTTP_COOKIE": "user=bob"})
 AUTHORIZATION = ({"HTTP_AUTHORIZATION": "alice"}, {"HTTP_AUTHORIZATION": "bob"})
@@ -38,11 +40,11 @@ PERSONAL = {
 
 
 @pytest.fixture
-def site(settings, redis_url):
+def site(settings, place):
     """Return a function that serves requests with the cache of an alias."""
     settings.ROOT_URLCONF = "tests.django.pages"
     settings.CACHES = {
-        "default": entry(redis_url),
+        "default": entry(place),
         "locmem": {"BACKEND": LOCMEM, "LOCATION": "pages"},
     }
     trusted(caches["default"])

@@ -9,6 +9,9 @@ from django.core.cache import caches
 
 from cachebridge.errors import UnsupportedOperationError
 from tests.django.support import entry, hits_of, trusted
+from tests.stores import PATTERNS, PEEKS
+
+pytestmark = pytest.mark.every_store
 
 HERE = "tests.django.test_clear"
 NEIGHBOURS = ["", "a", "ab", "a:b", "b*", "b?", "bx", "[ab]", "c\\", "c", "ж"]
@@ -35,11 +38,9 @@ def _raw(cache):
 
 
 @pytest.mark.parametrize("mine", [p for p in NEIGHBOURS if p != "a"], ids=repr)
-def test_clear_leaves_other_prefixes_and_foreign_keys(set_caches, redis_url, mine):
+def test_clear_leaves_other_prefixes_and_foreign_keys(set_caches, place, mine):
     """Glob characters in KEY_PREFIX stand for themselves."""
-    aliases = {
-        f"c{n}": entry(redis_url, KEY_PREFIX=p) for n, p in enumerate(NEIGHBOURS)
-    }
+    aliases = {f"c{n}": entry(place, KEY_PREFIX=p) for n, p in enumerate(NEIGHBOURS)}
     set_caches(**aliases)
     made = {p: caches[f"c{n}"] for n, p in enumerate(NEIGHBOURS)}
     trusted(made[mine])
@@ -58,11 +59,11 @@ def test_clear_leaves_other_prefixes_and_foreign_keys(set_caches, redis_url, min
         assert _raw(made[mine]).get(key)[0] == b"x"
 
 
-def test_a_prefix_that_goes_on_after_a_colon_is_cleared_along(set_caches, redis_url):
+def test_a_prefix_that_goes_on_after_a_colon_is_cleared_along(set_caches, place):
     """The full key a:b:1:k may as well be key 1:k of version b under the prefix a."""
     set_caches(
-        default=entry(redis_url, KEY_PREFIX="a"),
-        inner=entry(redis_url, KEY_PREFIX="a:b"),
+        default=entry(place, KEY_PREFIX="a"),
+        inner=entry(place, KEY_PREFIX="a:b"),
     )
     caches["inner"].set("k", 1)
     assert caches["default"].get("1:k", version="b") == 1
@@ -91,6 +92,7 @@ def test_clear_reaches_keys_that_never_enter_l1(cache):
     assert not cache.has_key("django.contrib.sessions.cacheabc")
 
 
+@pytest.mark.only_on_redis(PEEKS)
 def test_clear_keeps_the_servers_own_marks(cache):
     """The server id and the fleet's switch are no cache's keys."""
     cache.set("k", 1)
@@ -120,12 +122,13 @@ def test_with_the_option_clear_deletes_the_whole_database(bridge):
     assert _raw(cache).get("foreign")[0] is None
 
 
-def test_clear_follows_a_key_function_of_another_order(set_caches, redis_url):
+@pytest.mark.only_on_redis(PATTERNS)
+def test_clear_follows_a_key_function_of_another_order(set_caches, place):
     """The pattern comes from the function, not from Django's default."""
     function = f"{HERE}.version_first"
     set_caches(
-        default=entry(redis_url, KEY_FUNCTION=function, KEY_PREFIX="mine"),
-        other=entry(redis_url, KEY_FUNCTION=function, KEY_PREFIX="other"),
+        default=entry(place, KEY_FUNCTION=function, KEY_PREFIX="mine"),
+        other=entry(place, KEY_FUNCTION=function, KEY_PREFIX="other"),
     )
     for cache in caches.all(initialized_only=False)[-2:]:
         cache.set_many({"a": 1, "b/c": 2})

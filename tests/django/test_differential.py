@@ -18,12 +18,16 @@ from hypothesis import strategies as st
 
 from tests.colours import COLOURS, in_colour
 from tests.django.support import LOCMEM, entry, outcome_of, trusted
+from tests.stores import ALONE, REDIS, WITH_BUS, make_place
 
 STORES = {
-    "redis": ("redis", {}),
-    "redis without L1": ("redis", {"L1_MAX_ENTRIES": 0}),
-    "redis, nothing in L1": ("redis", {"L1_EXCLUDE": [*"abck1T", "ключ"]}),
-    "memory": ("memory://differential", {}),
+    "redis": (REDIS, {}),
+    "redis without L1": (REDIS, {"L1_MAX_ENTRIES": 0}),
+    "redis, nothing in L1": (REDIS, {"L1_EXCLUDE": [*"abck1T", "ключ"]}),
+    "memory": (None, {}),
+    "memcached+bus": (WITH_BUS, {}),
+    "memcached without L1": (WITH_BUS, {"L1_MAX_ENTRIES": 0}),
+    "memcached": (ALONE, {}),
 }
 
 
@@ -183,8 +187,10 @@ def pair(request, plain_pair):
 @pytest.fixture(params=STORES, ids=str)
 def plain_pair(request, set_caches, redis_url):
     """Return a cache of ours and an empty LocMemCache."""
-    location, options = STORES[request.param]
-    location = redis_url if location == "redis" else location
+    store, options = STORES[request.param]
+    location = "memory://differential"
+    if store is not None:
+        location = make_place(request, store, redis_url)
     set_caches(
         default=entry(location, OPTIONS=options),
         reference={"BACKEND": LOCMEM, "LOCATION": "reference"},

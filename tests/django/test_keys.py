@@ -11,6 +11,9 @@ from django.core.cache.backends.base import CacheKeyWarning
 from django.utils.safestring import SafeString
 
 from tests.django.support import LOCMEM, entry, hits_of, outcome_of, trusted
+from tests.stores import ALONE, REDIS, WITH_BUS, make_place
+
+pytestmark = pytest.mark.every_store
 
 METHODS = {
     "get": lambda cache, key: cache.get(key),
@@ -55,12 +58,15 @@ class Alias(str):
         return "written"
 
 
-@pytest.fixture(params=["redis", "redis without L1", "memory"])
+@pytest.fixture(params=[REDIS, "redis without L1", "memory", WITH_BUS, ALONE])
 def any_cache(request, set_caches, redis_url):
     """Return a cache on each kind of store."""
-    location = "memory://keys" if request.param == "memory" else redis_url
     without = request.param == "redis without L1"
     options = {"L1_MAX_ENTRIES": 0} if without else {}
+    if request.param == "memory":
+        location = "memory://keys"
+    else:
+        location = make_place(request, request.param.split()[0], redis_url)
     set_caches(default=entry(location, OPTIONS=options))
     cache = caches["default"]
     if not without:

@@ -13,6 +13,9 @@ from django.core.cache import caches
 from django.utils.safestring import SafeString
 
 from tests.django.support import entry, hits_of, shape_of, wait_until
+from tests.stores import FORMAT, MESSAGES, MILLISECONDS
+
+pytestmark = pytest.mark.every_store
 
 
 class Unreadable:
@@ -54,6 +57,7 @@ def test_get_many_keeps_the_order_and_every_spelling(cache):
     assert list(found.items()) == [("a", "A"), (1, "one"), ("b", "B"), ("1", "one")]
 
 
+@pytest.mark.only_on_redis(MESSAGES)
 def test_the_shared_random_generator_is_left_to_the_user(cache):
     """A seeded sequence stays what it is while heartbeats are drawn."""
     random.seed(7)
@@ -77,6 +81,7 @@ def test_a_value_that_unpickling_refuses_is_a_miss(cache):
     assert cache.stats().undecodable > 0
 
 
+@pytest.mark.only_on_redis(MILLISECONDS)
 def test_half_a_second_is_a_timeout(cache):
     """0.5 s is neither 0 nor 1, for any method that takes a timeout."""
     began = time.monotonic()
@@ -249,6 +254,7 @@ def test_return_types(cache):
     assert cache.close() is None
 
 
+@pytest.mark.only_on_redis(FORMAT)
 def test_values_of_other_backends_are_read(set_caches, redis_url):
     """A project switches over without flushing Redis, and back again."""
     set_caches(

@@ -15,6 +15,7 @@ from django.core.cache import caches
 
 from tests.conftest import NUMBERS
 from tests.django.support import entry, trusted, wait_until
+from tests.stores import ALONE, EVERY, make_place
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,19 +64,26 @@ class Worker:
         return self.call("stats")["trusted"]
 
 
-@pytest.fixture(scope="module")
-def location(pytestconfig, shared_server):
-    """Return the address of a database for the tests of this module."""
+@pytest.fixture(scope="module", params=EVERY)
+def place(request, pytestconfig, shared_server):
+    """Return a shared level for the tests of this module.
+
+    Without messages the others' writes are seen when L1's time is over.
+    """
     number = next(pytestconfig.stash[NUMBERS])
-    return f"redis://{shared_server.host}:{shared_server.port}/{number}"
+    url = f"redis://{shared_server.host}:{shared_server.port}/{number}"
+    place = make_place(request, request.param, url)
+    if place.name == ALONE:
+        return place._replace(options={"L1_TTL": 0.2})
+    return place
 
 
 @pytest.fixture(scope="module")
-def workers(location, tmp_path_factory):
+def workers(place, tmp_path_factory):
     """Return four workers of one site, L1 at work in each."""
     database = tmp_path_factory.mktemp("site") / "db.sqlite3"
     site = {
-        "CACHES": {"default": entry(location)},
+        "CACHES": {"default": entry(place)},
         "DATABASES": {
             "default": {
                 "ENGINE": "django.db.backends.sqlite3",
@@ -93,9 +101,9 @@ def workers(location, tmp_path_factory):
 
 
 @pytest.fixture
-def cache(set_caches, location, workers):
+def cache(set_caches, place, workers):
     """Return the site's cache in this process, after the workers are done with it."""
-    set_caches(default=entry(location), other=entry(location, KEY_PREFIX="other[*]?"))
+    set_caches(default=entry(place), other=entry(place, KEY_PREFIX="other[*]?"))
     return trusted(caches["default"])
 
 

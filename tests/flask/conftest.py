@@ -21,9 +21,9 @@ def own_engines():
 
 
 @pytest.fixture
-def config(redis_url):
-    """Return the configuration of an app on a database of its own."""
-    return {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": redis_url}
+def config(place):
+    """Return the configuration of an app on a shared level of its own."""
+    return place.flask_config()
 
 
 @pytest.fixture

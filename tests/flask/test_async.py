@@ -16,6 +16,8 @@ from cachebridge.flask_ext import Cache, cache_memoize_hit, cache_memoize_miss
 from tests.django.support import hits_of, trusted
 from tests.flask.support import Calls, at_once
 
+pytestmark = pytest.mark.every_store
+
 
 @pytest.fixture
 def calls():
@@ -407,7 +409,7 @@ def test_signals(app, config):
 # -- the methods -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["redis", "null"])
+@pytest.mark.parametrize("kind", ["shared", "null"])
 def test_methods(app, cache, kind):
     """Each answers as the one without the ``a``."""
     if kind == "null":
@@ -479,13 +481,13 @@ def test_a_refresh_in_the_background_has_the_app(app, cache, calls):
 
     async def main():
         ask = partial(cache.aget_or_load, "k", load, 1, stale_ttl=30)
+        answers = [None]
         with app.app_context():
-            assert await ask() == ("scratch", 1)
-            await asyncio.sleep(1.2)
-            assert await ask() == ("scratch", 1)
-        async with asyncio.timeout(5):
-            while await cache.aget("k") != ("scratch", 2):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+            async with asyncio.timeout(8):
+                while answers[-1] != ("scratch", 2):
+                    answers.append(await ask())
+                    await asyncio.sleep(0.02)
+        assert set(answers) == {None, ("scratch", 1), ("scratch", 2)}
 
     asyncio.run(main())
 

@@ -15,6 +15,8 @@ from cachebridge.flask_ext import Cache, CachedResponse
 from tests.django.support import hits_of
 from tests.flask.support import Calls, at_once
 
+pytestmark = pytest.mark.every_store
+
 
 @pytest.fixture
 def calls():
@@ -262,7 +264,7 @@ def test_the_functions_own_error_is_raised_each_time(cache, calls):
             broken()
 
 
-def test_a_response_says_for_how_long(cache, client, page, redis_url):
+def test_a_response_says_for_how_long(cache, client, page):
     """CachedResponse's timeout goes before the decorator's."""
     page(lambda number: CachedResponse(make_response(str(number)), 7))
     client.get("/page")
@@ -343,16 +345,12 @@ def test_an_asynchronous_view_is_run_to_its_end(app, cache, client, calls):
     assert [client.get("/async").text for _ in range(2)] == ["1", "1"]
 
 
-def test_several_apps_each_have_their_cache(redis_url):
+def test_several_apps_each_have_their_cache(config):
     """The app of the moment decides; outside of any it is the last one."""
     cache = Cache()
     first, second = flask.Flask("first"), flask.Flask("second")
     for app in (first, second):
-        app.config.update(
-            CACHE_TYPE="RedisCache",
-            CACHE_REDIS_URL=redis_url,
-            CACHE_KEY_PREFIX=f"{app.name}:",
-        )
+        app.config.update(config, CACHE_KEY_PREFIX=f"{app.name}:")
         cache.init_app(app)
     with first.app_context():
         cache.set("k", 1)
@@ -364,7 +362,7 @@ def test_several_apps_each_have_their_cache(redis_url):
         assert cache.get("k") == 1
 
 
-def test_several_caches_of_one_app(app, redis_url):
+def test_several_caches_of_one_app(app):
     """Each has its own configuration."""
     short = Cache(app, config={"CACHE_DEFAULT_TIMEOUT": 5, "CACHE_KEY_PREFIX": "s:"})
     long = Cache(app, config={"CACHE_DEFAULT_TIMEOUT": 500, "CACHE_KEY_PREFIX": "l:"})

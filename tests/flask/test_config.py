@@ -11,15 +11,45 @@ import redis
 from cachelib.serializers import JSONSerializer
 
 from cachebridge import ConfigError
-from cachebridge.flask_ext import Cache, CacheBridgeBackend
-from cachebridge.flask_ext.config import backend_settings, merged
+from cachebridge.flask_ext import Cache, CacheBridgeBackend, client_options
+from cachebridge.flask_ext.config import backend_settings, cache_type, merged
+from cachebridge.l2.location import parse_location
 from tests.flask.support import Calls
 
+MEMCACHED = {"CACHE_TYPE": "MemcachedCache"}
 WRONG = {
     "CACHE_TYPO": ({"CACHE_TYPO": 1}, "CACHE_TYPE"),
     "unknown": ({"CACHE_COLOUR": 1}, "Valid keys: CACHE_ARGS, CACHE_BRIDGE"),
     "file": ({"CACHE_TYPE": "FileSystemCache"}, "RedisCache"),
-    "memcached": ({"CACHE_TYPE": "memcached"}, "not supported yet"),
+    "sasl": ({"CACHE_TYPE": "SASLMemcachedCache"}, "binary protocol"),
+    "spread": (
+        {"CACHE_TYPE": "flask_caching.backends.spreadsaslmemcached"},
+        "binary protocol",
+    ),
+    "user": (MEMCACHED | {"CACHE_MEMCACHED_USERNAME": "u"}, "USERNAME is not support"),
+    "password": (MEMCACHED | {"CACHE_MEMCACHED_PASSWORD": "p"}, "text protocol"),
+    "servers": (MEMCACHED | {"CACHE_MEMCACHED_SERVERS": object()}, "must be a list"),
+    "no servers": (MEMCACHED | {"CACHE_MEMCACHED_SERVERS": []}, "must be a list"),
+    "weights": (
+        MEMCACHED | {"CACHE_MEMCACHED_SERVERS": [("a:11211", 2)]},
+        "without a weight",
+    ),
+    "server": (MEMCACHED | {"CACHE_MEMCACHED_SERVERS": ["a b"]}, "'a b' is no server"),
+    "memcached options": (
+        MEMCACHED | {"CACHE_OPTIONS": {"socket_timeout": 1}},
+        "Valid ones: default_timeout, ignore_delete_many_errors, no_delay, pool_size",
+    ),
+    "memcached by location": (
+        {
+            "CACHE_BRIDGE": {"LOCATION": "memcached://a"},
+            "CACHE_OPTIONS": {"client_name": "x"},
+        },
+        "client_name",
+    ),
+    "bus": (
+        MEMCACHED | {"CACHE_BRIDGE": {"BUS_LOCATION": "memcached://a"}},
+        "URL of a Redis server",
+    ),
     "sentinel": (
         {"CACHE_TYPE": "flask_caching.backends.RedisSentinelCache"},
         "Sentinel",
@@ -124,6 +154,65 @@ def test_locations(given, expected):
     """The CACHE_REDIS_* keys keep their meaning."""
     settings = backend_settings(merged(given), kind="RedisCache")
     assert settings.location == expected
+
+
+SERVERS = {
+    "default": (None, "memcached://127.0.0.1:11211"),
+    "list": (["a:11211", "b:11212"], "memcached://a:11211,b:11212"),
+    "tuple": (("a", "inet:b:1"), "memcached://a,b:1"),
+    "text": ("a:11211, b", "memcached://a:11211,b"),
+    "URL": ("memcached://a:11211,b", "memcached://a:11211,b"),
+    "sockets": (["/run/m.sock", "unix:/m"], "memcached://unix:/run/m.sock,unix:/m"),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), SERVERS.values(), ids=SERVERS)
+def test_servers_of_memcached(given, expected):
+    """As cachelib's clients take them; the types' other names mean the same."""
+    config = merged({"CACHE_MEMCACHED_SERVERS": given})
+    settings = backend_settings(config, kind="MemcachedCache")
+    assert settings.location == expected
+    parse_location(settings.location)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MemcachedCache",
+        "memcached",
+        "flask_caching.backends.MemcachedCache",
+        "flask_caching.backends.memcache.MemcachedCache",
+        "cachelib.memcached.MemcachedCache",
+        "cachelib.MemcachedCache",
+    ],
+)
+def test_names_of_the_memcached_type(name):
+    """By every name that Flask-Caching knows it."""
+    assert cache_type({"CACHE_TYPE": name}) == "MemcachedCache"
+
+
+def test_options_of_the_memcached_client(caplog, monkeypatch):
+    """Cachelib's arguments, and those of pymemcache that make a connection."""
+    monkeypatch.setattr(client_options, "_warned", set())
+    options = {"pool_size": 4, "no_delay": False, "key_prefix": "x:"}
+    without_effect = {"pool_blocking": False, "memcache_client_lib": "pylibmc"}
+    settings = backend_settings(
+        merged(
+            {
+                "CACHE_OPTIONS": options | without_effect,
+                "CACHE_THRESHOLD": 7,
+                "CACHE_BRIDGE": {"BUS_LOCATION": "redis://h/1"},
+            }
+        ),
+        kind="MemcachedCache",
+    )
+    engine = settings.engine_options
+    assert engine.max_connections == 4
+    assert engine.client_kwargs == {"no_delay": False}
+    assert engine.bus_location == "redis://h/1"
+    assert settings.key_prefix == "x:"
+    for word in ("pool_blocking", "memcache_client_lib", "CACHE_THRESHOLD"):
+        assert word in caplog.text
 
 
 def test_options_of_the_client():

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from cachebridge.flask_ext import Cache
 from tests.django.support import outcome_of, trusted
 
+pytestmark = pytest.mark.every_store
 flask_caching = pytest.importorskip("flask_caching")
 
 DEVIATIONS = {
@@ -229,10 +230,13 @@ PATHS = [
 
 
 @pytest.fixture
-def pair(redis_url):
-    """Return both apps with their caches; each has a prefix of its own."""
+def pair(redis_url, place):
+    """Return both apps with their caches; each has a prefix of its own.
+
+    Theirs is on Redis each time: ours means the same wherever it is.
+    """
     theirs = scratch_app(flask_caching.Cache, _address(redis_url, "theirs:"))
-    ours = scratch_app(Cache, _address(redis_url, "ours:"))
+    ours = scratch_app(Cache, place.flask_config() | {"CACHE_KEY_PREFIX": "ours:"})
     trusted(ours[1])
     return ours, theirs
 

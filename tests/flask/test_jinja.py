@@ -10,6 +10,8 @@ from cachebridge.flask_ext import Cache, make_template_fragment_key
 from tests.django.support import hits_of
 from tests.flask.support import Calls, at_once
 
+pytestmark = pytest.mark.every_store
+
 
 @pytest.fixture
 def render(app, cache):

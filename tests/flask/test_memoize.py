@@ -12,6 +12,9 @@ from cachebridge import UncacheableError
 from cachebridge.flask_ext import Cache, function_namespace
 from tests.django.support import hits_of, trusted
 from tests.flask.support import Calls, at_once
+from tests.stores import NAMES
+
+pytestmark = pytest.mark.every_store
 
 
 @pytest.fixture
@@ -139,6 +142,7 @@ class Slotted:
     __slots__ = ()
 
 
+@pytest.mark.only_on_redis(NAMES)
 def test_no_object_gets_the_entry_of_a_dead_one(cache, calls):
     """Addresses are used again, tokens are not."""
 
@@ -288,12 +292,12 @@ def test_deleting_the_entries_of_all_objects_that_are_one(cache, calls):
     assert Adder().add(1) == 2
 
 
-def test_a_deletion_reaches_other_processes_entries(config, app, calls):
+def test_a_deletion_reaches_other_processes_entries(place, app, calls):
     """A cache of an engine of its own, as another process has, computes anew."""
     here = trusted(Cache(app))
     f = here.memoize(60)(lambda number: calls())
     assert f(1) == 1
-    there = Cache(app, config={"CACHE_BRIDGE": {"L1_MAX_ENTRIES": 10_000}})
+    there = Cache(app, config=place.flask_config(L1_MAX_ENTRIES=10_000))
     g = there.memoize(60)(f.uncached)
     assert g(1) == 1
     there.delete_memoized(g)
@@ -301,7 +305,7 @@ def test_a_deletion_reaches_other_processes_entries(config, app, calls):
     assert f(1) == 2
 
 
-def test_a_version_outlives_its_entries(cache, redis_url, calls):
+def test_a_version_outlives_its_entries(cache, calls):
     """Its timeout is renewed with the entries', but not at every one."""
 
     @cache.memoize(64)

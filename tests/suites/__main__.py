@@ -14,7 +14,7 @@ from tests.suites.launch import CACHEBRIDGE, SuiteError
 from tests.suites.sources import SourceError
 
 # Most of the time the tests sleep until something expires.
-AT_ONCE = 4
+AT_ONCE = 6
 ROW = "{:<22}{:>6}{:>8}{:>10}{:>8}  {}"
 
 

@@ -14,7 +14,8 @@ class Suite:
 
     `at_least` tests must have run, so that a distribution which lost its tests, or a
     label that matches nothing, cannot pass. Where L1 is watched, it must have answered
-    reads of the tests; throttles stay out of it by L1_EXCLUDE.
+    reads of the tests; throttles stay out of it by L1_EXCLUDE. On Memcached the
+    messages go over Redis, or there are none.
     """
 
     name: str
@@ -27,6 +28,8 @@ class Suite:
     remote_writes: bool = False
     watches_l1: bool = False
     by_tasks: bool = False
+    on_memcached: bool = False
+    has_bus: bool = True
     timeout_s: float = 240.0
 
 
@@ -51,7 +54,7 @@ DJANGO_LABELS = (
 )
 
 
-def _django(name: str, *, remote_writes: bool = False, by_tasks: bool = False) -> Suite:
+def _django(name: str, **how: bool) -> Suite:
     return Suite(
         name=name,
         source=Pin("django", version("django")),
@@ -59,9 +62,8 @@ def _django(name: str, *, remote_writes: bool = False, by_tasks: bool = False) -
         settings="inside.settings.django_suite",
         labels=DJANGO_LABELS,
         at_least=360,
-        remote_writes=remote_writes,
-        by_tasks=by_tasks,
         watches_l1=True,
+        **how,
     )
 
 
@@ -71,6 +73,11 @@ SUITES = {
         _django("django"),
         _django("django-remote-writes", remote_writes=True),
         _django("django-tasks", by_tasks=True),
+        _django("django-memcached", on_memcached=True),
+        _django("django-memcached-alone", on_memcached=True, has_bus=False),
+        _django(
+            "django-memcached-remote-writes", on_memcached=True, remote_writes=True
+        ),
         Suite(
             name="ratelimit",
             source=pinned("django-ratelimit"),

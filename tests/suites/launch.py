@@ -1,4 +1,4 @@
-"""Runs the tests of a suite in a child process, on a Redis server of its own."""
+"""Runs the tests of a suite in a child process, on servers of its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pymemcache
 import redis
 
-from cachebridge.testing import redis_server
+from cachebridge.testing import MemcachedServer, memcached_server, redis_server
 from tests.suites.inside.plan import VARIABLE, Plan
 from tests.suites.sources import HERE, pinned, unpacked
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 CACHEBRIDGE = "cachebridge.django_backend.CacheBridge"
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 REPOSITORY = HERE.parents[1]
+STORES = 12
+"""Memcached has no databases: a server for each LOCATION of the foreign settings."""
 
 
 class SuiteError(RuntimeError):
@@ -52,6 +55,10 @@ def launched(
     imports = [unpacked(pinned(name)) for name in suite.imports]
     with ExitStack() as stack:
         server = stack.enter_context(redis_server())
+        memcacheds = [
+            stack.enter_context(memcached_server(args=("-t", "1")))
+            for _ in range(STORES if suite.on_memcached else 0)
+        ]
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         plan = Plan(
             settings=suite.settings,
@@ -63,6 +70,8 @@ def launched(
             remote_writes=suite.remote_writes and backend != LOCMEM,
             watches_l1=suite.watches_l1 and backend == CACHEBRIDGE,
             by_tasks=suite.by_tasks and backend != LOCMEM,
+            memcacheds=tuple(memcached.url for memcached in memcacheds),
+            has_bus=suite.has_bus,
         )
         (scratch / "plan.json").write_text(json.dumps(asdict(plan)))
         path = [str(folder) for folder in (tests, HERE, *imports, REPOSITORY)]
@@ -73,7 +82,8 @@ def launched(
             suite,
         )
         found = json.loads(Path(plan.report).read_text())
-        return Report(**found, server_commands=commands(server.url))
+        served = sum(map(memcached_commands, memcacheds))
+        return Report(**found, server_commands=served or commands(server.url))
 
 
 def _run(
@@ -114,3 +124,13 @@ def commands(url: str) -> int:
         for name, figures in stats.items()
         if name.removeprefix("cmdstat_").partition("|")[0] not in idle
     )
+
+
+def memcached_commands(server: MemcachedServer) -> int:
+    """Return how many commands with keys a Memcached has carried out."""
+    client = pymemcache.Client((server.host, server.port), timeout=5)
+    try:
+        stats = client.stats()
+    finally:
+        client.close()
+    return sum(stats[name] for name in (b"cmd_get", b"cmd_set", b"cmd_touch"))

@@ -1,6 +1,6 @@
 """The tests of Flask-Caching and cachelib, which run under pytest.
 
-Each suite is run in a child process on a Redis server of its own, with
+Each suite is run in a child process on servers of its own, with
 ``inside/flask_plugin.py`` in the place of their conftest.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cachebridge.testing import redis_server
+from cachebridge.testing import memcached_server, redis_server
 from tests.suites.inside.plan import VARIABLE
 from tests.suites.judge import Verdict, judged, rules_for
 from tests.suites.launch import REPOSITORY, Report, SuiteError, commands
@@ -46,8 +46,8 @@ FLASK_CACHING_FILES = (
 class PytestSuite:
     """Some test files of a distribution, and what stands where in them.
 
-    Modes: "ours-memory" and "ours-redis" put our ``Cache`` in the place of
-    Flask-Caching's, "backend" leaves it and puts our backend below it.
+    Modes: "ours-memory", "ours-redis" and "ours-memcached" put our ``Cache`` in the
+    place of Flask-Caching's, "backend" leaves it and puts our backend below it.
     """
 
     name: str
@@ -78,6 +78,13 @@ PYTEST_SUITES = {
             at_least=175,
         ),
         PytestSuite(
+            "flask-caching-memcached",
+            pinned("flask-caching"),
+            "ours-memcached",
+            FLASK_CACHING_FILES,
+            at_least=175,
+        ),
+        PytestSuite(
             "flask-caching-backend",
             pinned("flask-caching"),
             "backend",
@@ -89,8 +96,8 @@ PYTEST_SUITES = {
             "cachelib",
             pinned("cachelib"),
             "backend",
-            ("test_redis_cache.py", "test_simple_cache.py"),
-            at_least=100,
+            ("test_memcached_cache.py", "test_redis_cache.py", "test_simple_cache.py"),
+            at_least=180,
         ),
     )
 }
@@ -106,6 +113,7 @@ def launched(suite: PytestSuite) -> Report:
     tests = unpacked(suite.source) / "tests"
     with ExitStack() as stack:
         server = stack.enter_context(redis_server(args=("--databases", str(DATABASES))))
+        memcached = stack.enter_context(memcached_server())
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         report = scratch / "report.json"
         plan = scratch / "plan.json"
@@ -114,6 +122,7 @@ def launched(suite: PytestSuite) -> Report:
                 {
                     "mode": suite.mode,
                     "location": server.url.rpartition("/")[0],
+                    "memcached": memcached.url,
                     "report": str(report),
                 }
             )

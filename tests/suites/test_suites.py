@@ -13,16 +13,18 @@ from tests.suites.checked import checked
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cachebridge.testing import RedisServer
+    from cachebridge.testing import MemcachedServer, RedisServer
     from tests.suites.judge import Verdict
 
 # Most of the time the suites sleep until something expires.
-AT_ONCE = 4
+AT_ONCE = 6
 
 
 @pytest.fixture(scope="module")
 def runs(
-    request: pytest.FixtureRequest, shared_server: RedisServer
+    request: pytest.FixtureRequest,
+    shared_server: RedisServer,
+    shared_memcached: MemcachedServer,
 ) -> Iterator[dict[str, Future[Verdict]]]:
     """Start all suites that were selected, side by side."""
     wanted = {

@@ -9,10 +9,10 @@ The flags, 32 bits::
     8      NO_SUCH: no value; a loader has said that there is no such thing
     9-31   the stamp (``clears.py``); 0 in items of other writers
 
-Items without a value hold a pickled None, which is what other clients read.  Values of
-Django's PyMemcacheCache, which have no stamp, become what our serializer makes of them;
-in the other direction nothing needs to be done.  Wrapped values are for us alone: they
-say that they are pickles, which they are not, and so pymemcache reads None.
+Items without a value hold a pickled None, and those with a header claim to be pickles,
+which they are not: other clients find nothing, too.  Values of pymemcache,
+python-memcached and pylibmc, which have no stamp, become what our serializer makes of
+them; in the other direction nothing needs to be done.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ if TYPE_CHECKING:
 
 PICKLE, INTEGER, LONG, COMPRESSED, TEXT = (1 << bit for bit in range(5))
 WRAPPED, KEPT, LOADING, NO_SUCH = (1 << bit for bit in range(5, 9))
-OTHERS: Final = (1 << 5) - 1
-"""The flags of other clients."""
 STAMP_SHIFT: Final = 9
-UNREADABLE: Final = b"\xcb"
-"""No serializer's bytes begin so."""
 INT64: Final = range(-(2**63), 2**63)
 
 _PICKLE_MARK: Final = b"\x80"
 _PICKLED_NONE: Final = b"N."
+_UNREADABLE: Final = b"\xcb"
+"""Stands for a value whose writer is unknown: no serializer makes anything of it."""
+_FOREIGN: Final = PICKLE | INTEGER | LONG | COMPRESSED | TEXT
 _INTEGER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)").fullmatch
 _LIKE_AN_INTEGER: Final = re.compile(
     rb"\s*[+-]?[0-9]+(?:[\s\0].*)?", re.DOTALL
@@ -132,7 +131,10 @@ def is_kept(answer: Answer) -> bool:
     """Tell whether the reply to ``look_at`` leaves open if it is a value or a copy."""
     if isinstance(answer, MemcachedError):
         raise answer
-    return len(answer.words) > 2 and bool(int(answer.words[-3][1:]) & KEPT)  # noqa: PLR2004
+    if len(answer.words) < 3:  # noqa: PLR2004 EN: there is no item
+        return False
+    flags = int(answer.words[-3][1:])
+    return bool(flags & KEPT and flags >> STAMP_SHIFT)
 
 
 def read_item(answer: Answer, key: str, clears: Clears, *, is_hashed: bool) -> Item:
@@ -148,18 +150,19 @@ def read_item(answer: Answer, key: str, clears: Clears, *, is_hashed: bool) -> I
     flags, ttl_s, cas = (int(word[1:]) for word in words[-3:])
     if clears.is_dead(key, flags >> STAMP_SHIFT):
         return Item(State.NOTHING, cas=cas)
-    if not flags >> STAMP_SHIFT:
-        flags &= OTHERS  # what else is set means nothing to us
     ttl_ms = ttl_s * 1000 if ttl_s >= 0 else -1
+    if not flags >> STAMP_SHIFT and not is_hashed:
+        raw = None if block is None else _adopt(block, flags)
+        return Item(State.VALUE, raw, ttl_ms, cas=cas)
     if flags & (LOADING | NO_SUCH):
         state = State.LOADING if flags & LOADING else State.NO_SUCH
         return Item(state, ttl_ms=ttl_ms, cas=cas)
     if flags & WRAPPED and block is not None:
         return _unwrap(block, key, ttl_s, cas, is_hashed=is_hashed)
-    if is_hashed:  # and not wrapped: not ours
-        return Item(State.NOTHING, cas=cas)
-    raw = None if block is None else _plain(block, flags)
-    return Item(State.VALUE, raw, ttl_ms, cas=cas)
+    if block is not None and flags & INTEGER:
+        block = block.rstrip(b" ")  # digits grown fewer
+    state = State.NOTHING if is_hashed else State.VALUE  # hashed, but without the key
+    return Item(state, block, ttl_ms, cas=cas)
 
 
 def _unwrap(block: bytes, key: str, ttl_s: int, cas: int, *, is_hashed: bool) -> Item:
@@ -179,25 +182,17 @@ def _unwrap(block: bytes, key: str, ttl_s: int, cas: int, *, is_hashed: bool) ->
     return Item(State.COPY, raw, -2, (1 - left_s) * 1000, cost_ms, cas)
 
 
-def _plain(block: bytes, flags: int) -> bytes:
-    """Return the bytes of a value without a header."""
-    if not flags >> STAMP_SHIFT:
-        return _adopt(block, flags)
-    return block.rstrip(b" ") if flags & INTEGER else block  # digits grown fewer
-
-
 def _adopt(block: bytes, flags: int) -> bytes:
-    """Return what our serializer would have written in the place of another's.
-
-    What cannot be read is left as it is: no serializer will be able to, either.
-    """
+    """Return what our serializer would have written in the place of another's."""
+    if flags & ~_FOREIGN:
+        return _UNREADABLE
     try:
         if flags & COMPRESSED:
             block = zlib.decompress(block)
         if flags & TEXT:
             return pickle.dumps(block.decode())
-    except (zlib.error, UnicodeDecodeError):
-        return UNREADABLE + block
+    except (zlib.error, UnicodeDecodeError):  # as of libmc, whose flags mean otherwise
+        return _UNREADABLE
     if flags & (INTEGER | LONG):
         return block.rstrip(b" ")
     return block if flags & PICKLE else pickle.dumps(block)

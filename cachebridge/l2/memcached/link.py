@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ssl import SSLContext
+from types import NoneType
 from typing import TYPE_CHECKING, Final
 
-from pymemcache.client.base import Client
+from pymemcache.client.base import Client, KeepaliveOpts
 
 from cachebridge.errors import ConfigError
 from cachebridge.l2.memcached.protocol import Parser
@@ -17,21 +19,30 @@ if TYPE_CHECKING:
     from cachebridge.config import EngineOptions
     from cachebridge.l2.location import Address
 
-VALID_KWARGS: Final = ("no_delay", "socket_keepalive", "tls_context")
+VALID_KWARGS: Final = {
+    "no_delay": ((bool,), "True or False"),
+    "socket_keepalive": (
+        (KeepaliveOpts, NoneType),
+        "a pymemcache.client.base.KeepaliveOpts",
+    ),
+    "tls_context": ((SSLContext, NoneType), "an ssl.SSLContext"),
+}
+"""What a connection may be made with, and what each of these must be."""
 
 
 def check_client_kwargs(kwargs: Mapping[str, Any]) -> None:
     """Raise ConfigError for CLIENT_KWARGS that mean nothing here."""
-    for name in kwargs:
+    for name, value in kwargs.items():
         if name not in VALID_KWARGS:
             raise ConfigError(
                 f"CLIENT_KWARGS[{name!r}] is unknown for memcached://. Valid ones: "
                 f"{', '.join(VALID_KWARGS)}."
             )
-    try:
-        Client("localhost", **kwargs)  # connects when it is used, not before
-    except (TypeError, ValueError) as exc:
-        raise ConfigError(f"CLIENT_KWARGS for memcached://: {exc}") from exc
+        types, wanted = VALID_KWARGS[name]
+        if not isinstance(value, types):
+            raise ConfigError(
+                f"CLIENT_KWARGS[{name!r}] must be {wanted}, not {value!r}."
+            )
 
 
 def open_link(address: Address, options: EngineOptions) -> Link:

@@ -51,22 +51,23 @@ class Substitution:
         backend = params.get("BACKEND", "")
         if backend not in serving or self.plan.serving == LOCMEM:
             return params
-        ours = params | {
-            "BACKEND": serving[backend],
-            "LOCATION": self.location(params.get("LOCATION", "")),
-        }
-        if "OPTIONS" in params:
-            ours["OPTIONS"] = {
-                name: value
-                for name, value in params["OPTIONS"].items()
-                if name not in LOCMEM_BOUNDS
+        location, needed = self.location(params.get("LOCATION", ""))
+        ours = params | {"BACKEND": serving[backend], "LOCATION": location}
+        if needed or "OPTIONS" in params:
+            given = params.get("OPTIONS", {})
+            ours["OPTIONS"] = needed | {
+                name: given[name] for name in given if name not in LOCMEM_BOUNDS
             }
         return ours
 
-    def location(self, store: str) -> str:
-        """Return the database that stands for one of LocMem's named stores."""
+    def location(self, store: str) -> tuple[str, dict[str, str]]:
+        """Return what stands for one of LocMem's named stores, and what it needs."""
         number = self.databases.setdefault(store, len(self.databases))
-        return f"{self.plan.location}/{number}"
+        database = f"{self.plan.location}/{number}"
+        if not self.plan.memcacheds:
+            return database, {}
+        needed = {"BUS_LOCATION": database} if self.plan.has_bus else {}
+        return self.plan.memcacheds[number], needed
 
     def install(self) -> None:
         """Rewrite every CACHES that a test overrides, in decorators too."""

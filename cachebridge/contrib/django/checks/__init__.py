@@ -1,4 +1,4 @@
-"""The system checks, ``cachebridge.E001`` and ``cachebridge.W001`` to ``W010``.
+"""The system checks, ``cachebridge.E001`` and ``cachebridge.W001`` to ``W011``.
 
 Those that ask a server, and the one about security, run under ``check --deploy`` only.
 ``docs/operations.md`` lists them all.
@@ -10,6 +10,7 @@ from typing import Final
 
 from django.core.checks import Tags, register
 
+from cachebridge.contrib.django.checks.bus import check_bus
 from cachebridge.contrib.django.checks.l1_keys import (
     check_ratelimit,
     check_sessions,
@@ -24,7 +25,13 @@ TAG: Final = "cachebridge"
 
 def register_checks() -> None:
     """Tell Django of all checks; registering twice has no effect."""
-    for check in (check_usable, check_sessions, check_throttles, check_ratelimit):
+    for check in (
+        check_usable,
+        check_sessions,
+        check_throttles,
+        check_ratelimit,
+        check_bus,
+    ):
         register(check, Tags.caches, TAG)
     register(check_pickle, Tags.caches, Tags.security, TAG, deploy=True)
     register(check_servers, Tags.caches, TAG, deploy=True)

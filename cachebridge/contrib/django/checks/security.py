@@ -10,9 +10,11 @@ from django.core.checks import CheckMessage, Warning  # noqa: A004 Django's name
 from redis.connection import SSLConnection
 
 from cachebridge.contrib.django.aliases import binding_of, usable_bridges
+from cachebridge.l2.location import MEMCACHED
 
 if TYPE_CHECKING:
     from cachebridge.engine.binding import Binding
+    from cachebridge.l2.location import Location
 
 _UNVERIFIED: Final = (None, "none", ssl.CERT_NONE)
 
@@ -30,15 +32,24 @@ def check_pickle(**_given: Any) -> list[CheckMessage]:
                     f"The cache {name!r} reads pickles from {label}, over a network "
                     f"{' and '.join(missing)}: whoever can write to that server, or "
                     "into the traffic, can run code in this application.",
-                    hint=(
-                        "Use rediss:// with a password or an ACL user; or a unix "
-                        "socket; or, if all values are plain data, "
-                        "OPTIONS['SERIALIZER'] = 'json'. SECURITY.md says more."
-                    ),
+                    hint=_hint(binding.engine.location),
                     id="cachebridge.W004",
                 )
             )
     return found
+
+
+def _hint(location: Location) -> str:
+    what = "rediss:// with a password or an ACL user"
+    if location.scheme == MEMCACHED:
+        what = (
+            "OPTIONS['tls_context'] and a server that demands a client's certificate, "
+            "in a network that nobody else is in"
+        )
+    return (
+        f"Use {what}; or a unix socket; or, if all values are plain data, "
+        "OPTIONS['SERIALIZER'] = 'json'. SECURITY.md says more."
+    )
 
 
 def _reads_pickles(binding: Binding) -> bool:
@@ -50,6 +61,8 @@ def _reads_pickles(binding: Binding) -> bool:
 def _missing(binding: Binding) -> list[str]:
     """Name what protects neither the server nor the way to it; nothing if local."""
     location = binding.engine.location
+    if location.scheme == MEMCACHED:
+        return _missing_to_memcached(binding)
     if location.scheme not in {"redis", "rediss"}:
         return []
     given = {**location.connection_kwargs, **binding.engine.options.client_kwargs}
@@ -67,6 +80,23 @@ def _missing(binding: Binding) -> list[str]:
     ):
         missing.append("without a password")
     return missing
+
+
+def _missing_to_memcached(binding: Binding) -> list[str]:
+    """The same for several servers, whose only login would be a certificate."""
+    hosts = [
+        address.target[0]
+        for address in binding.engine.location.servers
+        if not isinstance(address.target, str)
+    ]
+    if all(map(_is_loopback, hosts)):
+        return []
+    context = binding.engine.options.client_kwargs.get("tls_context")
+    if context is None:
+        return ["without TLS", "without a password"]
+    if context.verify_mode == ssl.CERT_NONE:
+        return ["with TLS that accepts any certificate"]
+    return []
 
 
 def _is_loopback(host: str) -> bool:

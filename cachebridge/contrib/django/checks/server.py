@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any, Final
 from django.core.checks import CheckMessage, Warning  # noqa: A004 Django's name for it
 
 from cachebridge.contrib.django.aliases import binding_of, conceal, usable_bridges
-from cachebridge.contrib.django.checks.facts import Facts, facts_about, listens
+from cachebridge.contrib.django.checks.facts import (
+    MEMCACHED,
+    REDIS,
+    Facts,
+    listens,
+    questions_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachebridge.engine.engine import Engine
 
-OLDEST: Final = (6, 2)
+OLDEST: Final = {REDIS: (6, 2), MEMCACHED: (1, 6, 10)}
 LEAST_BUFFER: Final = 8 * 1024 * 1024
 """Bytes of messages that a process must be allowed to lag behind: twice what 10,000
 writes a second of common keys send within the default of BUS_TRUST."""
@@ -35,12 +41,17 @@ class Asked:
     """Whether processes subscribe: there is a bus, and an L1 to keep coherent."""
     bus_trust_s: float
     facts: Facts
+    is_bus: bool = False
+    """Whether a Redis has nothing but the messages."""
 
     @property
     def title(self) -> str:
         """The server as messages name it."""
         names = ", ".join(map(repr, self.names))
-        return f"{self.label} ({'cache' if len(self.names) == 1 else 'caches'} {names})"
+        what = "cache" if len(self.names) == 1 else "caches"
+        if self.is_bus and self.facts.product == REDIS:
+            what = f"BUS_LOCATION of {what}"
+        return f"{self.label} ({what} {names})"
 
 
 def check_servers(**_given: Any) -> list[CheckMessage]:
@@ -57,23 +68,25 @@ def _ask_all() -> list[Asked]:
     groups: dict[Engine, list[str]] = {}
     caches = usable_bridges()
     for name, cache in caches.items():
-        engine = binding_of(cache).engine
-        if engine.location.scheme != "memory":
-            groups.setdefault(engine, []).append(name)
-    if not groups:
+        groups.setdefault(binding_of(cache).engine, []).append(name)
+    asked = [(engine, each) for engine in groups for each in questions_of(engine)]
+    if not asked:
         return []
-    with ThreadPoolExecutor(min(len(groups), _MOST_THREADS)) as pool:
-        facts = list(pool.map(facts_about, groups))
+    with ThreadPoolExecutor(min(len(asked), _MOST_THREADS)) as pool:
+        facts = list(pool.map(lambda pair: pair[1].ask(), asked))
     return [
         Asked(
-            names=tuple(names),
-            without_ttl=tuple(n for n in names if caches[n].default_timeout is None),
-            label=engine.location.label,
-            listens=listens(engine.options),
+            names=tuple(groups[engine]),
+            without_ttl=tuple(
+                name for name in groups[engine] if caches[name].default_timeout is None
+            ),
+            label=question.label,
+            listens=listens(engine),
             bus_trust_s=engine.options.bus_trust,
             facts=each,
+            is_bus=engine.stores.cluster is not None,
         )
-        for (engine, names), each in zip(groups.items(), facts, strict=True)
+        for (engine, question), each in zip(asked, facts, strict=True)
     ]
 
 
@@ -91,13 +104,16 @@ def _unreachable(asked: Asked) -> CheckMessage:
 
 
 def _too_old(asked: Asked) -> CheckMessage | None:
-    version = asked.facts.version
-    if version is None or version >= OLDEST:
+    version, product = asked.facts.version, asked.facts.product
+    oldest = OLDEST[product]
+    if version is None or version >= oldest:
         return None
+    wanted = ".".join(map(str, oldest))
     return Warning(
         f"{asked.title} is version {'.'.join(map(str, version))}; cachebridge is made "
-        "for and tested with 6.2 and newer.",
-        hint="Upgrade the server to Redis 6.2 or newer, or to Valkey.",
+        f"for and tested with {wanted} and newer.",
+        hint=f"Upgrade the server to {product} {wanted} or newer"
+        + (", or to Valkey." if product == REDIS else "."),
         id="cachebridge.W006",
     )
 
@@ -139,10 +155,14 @@ def _no_rights(asked: Asked) -> CheckMessage | None:
     refused = asked.facts.refused
     if not refused:
         return None
+    without = (
+        "nobody hears of a write"
+        if asked.is_bus
+        else ("every write fails before it changes anything")
+    )
     return Warning(
         f"{asked.title} refuses {', '.join(refused)} to the account of the cache. "
-        "Without PUBLISH every write fails before it changes anything; without "
-        "SUBSCRIBE L1 is never used.",
+        f"Without PUBLISH {without}; without SUBSCRIBE L1 is never used.",
         hint=(
             "Give the account the channels and commands, as an administrator: "
             "ACL SETUSER <user> &cachebridge:* +publish +subscribe. SECURITY.md has "
