@@ -10,7 +10,7 @@ from cachebridge.l2.memory import MemoryServer, MemoryStore
 from cachebridge.testing import redis_server
 from cachebridge.testing.contracts import L2StoreContract
 from tests.l2.conftest import PASSWORD, join_addresses, open_memcached, open_store
-from tests.rig import FakeClock, spying
+from tests.rig import FakeClock, engine_of, lone_cache, spying
 
 
 class TestMemory(L2StoreContract):
@@ -89,6 +89,22 @@ class TestSeveralMemcacheds(TestMemcached):
     """Keys on three servers, batches taken apart."""
 
     servers = 3
+
+
+class TestMemcachedOverABus(TestMemcached):
+    """As an engine has it: the messages really go over Redis."""
+
+    @pytest.fixture
+    def store(self, roomy_memcacheds, redis_url):
+        cache = lone_cache(roomy_memcacheds[0].url, bus_location=redis_url)
+        store = engine_of(cache).l2
+        store.flush_db(b"")
+        return store
+
+    @pytest.fixture
+    def published(self, store, redis_url):
+        with spying(redis_url) as spy:
+            yield spy.frames
 
 
 class RedisContract(L2StoreContract):
