@@ -709,6 +709,7 @@ def test_the_bound_of_staleness(make):
 def test_all_that_is_too_large_is_counted(make):
     """Whatever was to store it."""
     ours = make()
+    ours.set("k", 1)
     huge = "x" * (1 << 20)
     assert ours.set("k", huge) is False
     assert ours.set_many({"k": huge, "l": 1}) == ["k"]

@@ -72,27 +72,31 @@ class Plans(Talk):
 
     def store(self, items: Sequence[tuple[str, bytes]], ttl_ms: Ttl) -> Plan:
         """Set all items; return the keys for which there is no room."""
-        if len(items) == 1 and (yield from self._store_one(*items[0], ttl_ms)):
-            return []
+        if len(items) == 1:
+            refused = yield from self._store_one(*items[0], ttl_ms)
+            if refused is not None:
+                return refused
         ttls = ttl_ms if isinstance(ttl_ms, list) else [ttl_ms] * len(items)
         values = {key: (raw, ttl) for (key, raw), ttl in zip(items, ttls, strict=True)}
-        refused: list[str] = []
+        refused = []
         sized = self._by_node(values, lambda key: len(values[key][0]))
         for number, places in sized:
             refused += yield from self._store_on(number, places, values)
         return refused
 
     def _store_one(self, key: str, raw: bytes, ttl_ms: Ttl) -> Plan:
-        """Set one item, the short way; False if that will not do."""
+        """Set one item, the short way; None if that will not do."""
         place = self.place(key)
         node = self._node(place.node)
         clears = node.clears
         if clears is None or node.owed_clears or isinstance(ttl_ms, list):
-            return False
+            return None
         item = self._pack(place, raw, ttl_ms, clears.latest)
         packed = protocol.ASK_CLEARS + protocol.put(b"set", place.name, *item)
         first, reply = yield Ask(place.node, Request(packed, 2))
-        return is_current(clears, first) and self._has_room(reply)
+        if not is_current(clears, first):
+            return None
+        return (yield from self._refused(place.node, [place], [reply]))
 
     def _store_on(
         self,
@@ -115,12 +119,16 @@ class Plans(Talk):
             clears, replies = yield from self._talk(number, packed, len(places))
             if not any(clears.is_dead(place.key, stamp) for place in places):
                 break
+        return (yield from self._refused(number, places, replies))
+
+    def _refused(self, number: int, places: list[Place], replies: list[Answer]) -> Plan:
+        """Return the keys for which there was no room, and see to their old values."""
         refused = [
             place
             for place, reply in zip(places, replies, strict=True)
             if not self._has_room(reply)
         ]
-        for place in refused:  # the old value must not stay, whatever the server does
+        for place in refused:
             yield Ask(number, Request(protocol.delete(place.name), 1))
         return [place.key for place in refused]
 
