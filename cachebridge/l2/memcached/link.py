@@ -5,6 +5,7 @@ from __future__ import annotations
 from ssl import SSLContext
 from types import NoneType
 from typing import TYPE_CHECKING, Final
+from weakref import finalize
 
 from pymemcache.client.base import Client, KeepaliveOpts
 
@@ -56,4 +57,8 @@ def open_link(address: Address, options: EngineOptions) -> Link:
     client._connect()  # noqa: SLF001 no other way
     if client.sock is None:
         raise AssertionError("connected, without a socket")
-    return Link(client.sock, Parser(), client.close)
+    link = Link(client.sock, Parser(), client.close)
+    # One that is given back after the engine's stop is closed with its last reference,
+    # as redis-py's are.
+    finalize(link, client.close).atexit = False
+    return link
