@@ -13,6 +13,7 @@ from flask import abort, make_response, render_template_string, session
 
 from cachebridge import ABSENT, UncacheableError
 from cachebridge.flask_ext import Cache, cache_memoize_hit, cache_memoize_miss
+from tests.aio.conftest import until
 from tests.django.support import hits_of, trusted
 from tests.flask.support import Calls, at_once
 
@@ -261,7 +262,7 @@ def test_a_cancelled_task_hands_over(double, calls):
 
     async def main():
         tasks = [asyncio.create_task(double(4, 0.2)) for _ in range(5)]
-        await asyncio.sleep(0.05)
+        await until(lambda: calls.count)
         tasks[0].cancel()
         tasks[3].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
