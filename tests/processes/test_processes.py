@@ -91,11 +91,7 @@ def test_over_memcached():
     ("mutant", "only", "rules"),
     [
         ("no-flush-on-subscribe", BREAKS, {"disagreement", "went-back", "too-old"}),
-        (
-            "no-fill-token",
-            ("delay_memcached",),
-            {"went-back", "too-old", "disagreement"},
-        ),
+        ("no-message", ("delay",), {"disagreement", "too-old"}),
     ],
 )
 def test_a_mutant_over_memcached_is_caught(mutant, only, rules):

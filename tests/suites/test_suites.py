@@ -40,7 +40,15 @@ def runs(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SUITES)
 def test_suite_passes(name: str, runs: dict[str, Future[Verdict]]) -> None:
-    """Every test passes with our backend but those excluded with a reason."""
-    timeout_s = 2 * len(runs) * SUITES[name].timeout_s
+    """Every test passes with our backend but those excluded with a reason.
+
+    Over Memcached in one of two runs: some of Django's tests set a TTL of one second,
+    which may be over at once there, whatever the backend.
+    """
+    suite = SUITES[name]
+    timeout_s = 2 * len(runs) * suite.timeout_s
     verdict = runs[name].result(timeout_s)
+    if verdict.problems and suite.on_memcached:
+        print("\n".join(verdict.problems))
+        verdict = checked(suite)
     assert not verdict.problems, "\n".join(verdict.problems)
