@@ -137,7 +137,8 @@ class AsyncOperations(Means):
             self.values.offer(write, {key: value}, {key: raw}, ttl_ms)
             stored = ((key, raw),)
             refused = await self.l2.store(stored, ttl_ms, self.message(write))
-            write.withdraw(refused)
+            if refused:
+                write.withdraw(refused)
         return not refused
 
     async def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> list[str]:

@@ -131,7 +131,8 @@ class Operations(Means):
             self.values.offer(write, {key: value}, {key: raw}, ttl_ms)
             stored = ((key, raw),)
             refused = self.l2.store(stored, ttl_ms, self.message(write))
-            write.withdraw(refused)
+            if refused:
+                write.withdraw(refused)
         return not refused
 
     def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> list[str]:

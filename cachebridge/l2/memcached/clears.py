@@ -44,6 +44,8 @@ class Clears:
     latest: int = 0
     mark: int = 0
     """A checksum of ``raw``: the item's flags."""
+    answer: bytes = b""
+    """How the server answers the question for them."""
 
     @classmethod
     def begin(cls) -> Self:
@@ -55,10 +57,10 @@ class Clears:
         """Read an item's content; None if it is none."""
         try:
             start, strangers, prefixes, era = json.loads(raw)
-            latest = max([start, *prefixes.values()])
+            max([start, *prefixes.values()])
         except (ValueError, TypeError, AttributeError):
             return None
-        return cls(start, strangers, prefixes, raw, era, latest, crc32(raw))
+        return cls(start, strangers, prefixes, era=era).sealed(raw)
 
     @property
     def is_full(self) -> bool:
@@ -97,12 +99,18 @@ class Clears:
             for prefix, at in self.prefixes.items()
         )
 
-    def sealed(self) -> Self:
+    def sealed(self, raw: bytes = b"") -> Self:
         """Return the same with what follows from ``start`` and ``prefixes``."""
         content = [self.start, self.strangers, self.prefixes, self.era]
-        raw = json.dumps(content).encode()
-        latest = max([self.start, *self.prefixes.values()])
-        return replace(self, raw=raw, latest=latest, mark=crc32(raw))
+        raw = raw or json.dumps(content).encode()
+        mark = crc32(raw)
+        return replace(
+            self,
+            raw=raw,
+            latest=max([self.start, *self.prefixes.values()]),
+            mark=mark,
+            answer=b"f%d" % mark,
+        )
 
 
 def _now() -> int:

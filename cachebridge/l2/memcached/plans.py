@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cachebridge.l2.memcached.protocol import Answer
     from cachebridge.l2.memcached.talk import Place, Plan
 
+NOBODY: Final[list[str]] = []
 GONE: Final[Read] = (None, -2)
 
 
@@ -96,7 +97,9 @@ class Plans(Talk):
         first, reply = yield Ask(place.node, Request(packed, 2))
         if not is_current(clears, first):
             return None
-        return (yield from self._refused(place.node, [place], [reply]))
+        if isinstance(reply, MemcachedError):
+            return (yield from self._refused(place.node, [place], [reply]))
+        return NOBODY
 
     def _store_on(
         self,

@@ -60,6 +60,8 @@ class Parser:
     def feed(self, data: bytes) -> list[Answer]:
         """Return the replies that are complete now; ConnectionError for none at all."""
         buffer = self._joined(data) if self._pieces else data
+        if _VALUE not in buffer and buffer.endswith(_END):  # as for most changes
+            return [_line_reply(line) for line in buffer[:-2].split(_END)]
         replies: list[Answer] = []
         at = 0
         while at < len(buffer):

@@ -89,7 +89,7 @@ class Talk:
             clears = None if block is None else Clears.parse(block)
             if words[-1] == b"c0":
                 raise L2Error(f"{node.label} runs with -C: CAS numbers are needed")
-            if clears is not None and words[-3] == b"f%d" % clears.mark:
+            if clears is not None and words[-3] == clears.answer:
                 node.clears = clears
                 return clears
             if block is not None:  # spoilt, or not ours
@@ -190,7 +190,7 @@ class Talk:
 def is_current(clears: Clears | None, answer: Answer) -> bool:
     """Tell whether the reply to ASK_CLEARS says that nothing else has been cleared."""
     words: list[bytes] = checked(answer).words
-    return clears is not None and words[-1] == b"f%d" % clears.mark
+    return clears is not None and words[-1] == clears.answer
 
 
 def checked(answer: Answer) -> Any:
