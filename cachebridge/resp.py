@@ -101,18 +101,45 @@ class HiredisParser:
         return replies
 
 
-class PythonParser:
-    """Parses without any extension, in time proportional to what arrives."""
+class Backlog:
+    """What of a stream has arrived, and is no whole reply yet.
+
+    A long value is looked at once when it is complete, not with every piece.
+    """
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._missing = 0
+
+    def joined(self, data: bytes) -> bytes:
+        """Return what was held back and the new; nothing while it is too little."""
+        if not self._pieces:
+            return data
+        self._pieces.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return b""
+        buffer = b"".join(self._pieces)
+        self._pieces.clear()
+        return buffer
+
+    def hold(self, rest: bytes, missing: int) -> None:
+        """Hold back the beginning of a reply that lacks so many bytes, 0 if unknown."""
+        self._pieces.append(rest)
+        self._missing = missing
+
+
+class PythonParser:
+    """Parses without any extension, in time proportional to what arrives."""
+
+    def __init__(self) -> None:
+        self._backlog = Backlog()
         self._open: list[tuple[list[Any], int]] = []
         """Arrays that have begun, outermost first, with their lengths."""
 
     def feed(self, data: bytes) -> list[Any]:
         """See ``ReplyParser``."""
-        buffer = self._joined(data) if self._pieces else data
+        buffer = self._backlog.joined(data)
         replies: list[Any] = []
         at = 0
         try:
@@ -123,24 +150,10 @@ class PythonParser:
                 else:
                     replies.append(reply)
         except _IncompleteError as exc:
-            self._missing = exc.stop - len(buffer)
-            self._pieces.append(buffer[at:])
+            self._backlog.hold(buffer[at:], exc.stop - len(buffer))
         except ValueError as exc:
             raise RedisConnectionError(f"not a reply: {exc}") from exc
         return replies
-
-    def _joined(self, data: bytes) -> bytes:
-        """Return all that is held back, or nothing while it is known to be too little.
-
-        So a long value is looked at once when it is complete, not with every piece.
-        """
-        self._pieces.append(data)
-        self._missing -= len(data)
-        if self._missing > 0:
-            return b""
-        buffer = b"".join(self._pieces)
-        self._pieces.clear()
-        return buffer
 
     def _deliver(self, reply: Any, replies: list[Any]) -> None:
         """Put a reply where it belongs: into the innermost open array, or out."""

@@ -88,9 +88,12 @@ class Debts:
                     self._keys[key] = self._stamp()
                 else:
                     over.append(key)
-            if over and pattern is not None and not self._spill(over, pattern):
-                self._patterns[pattern] = self._stamp()
-        if over and pattern is None:
+        if not over:
+            return
+        if pattern is not None:
+            if not self._spill(over, pattern):
+                self.owe_clear(pattern)
+        else:
             self._lose(
                 over,
                 f"over {self._limit} deletes wait for the shared store, and this cache "

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from cachebridge.codec.messages import MessageType, batches, decode_message
 from cachebridge.errors import L2Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cachebridge.l2.aredis import AsyncRedisStore
     from cachebridge.l2.redis import RedisStore
@@ -55,20 +55,19 @@ class Outbox:
 
     def send(self, message: bytes) -> None:
         """Publish now, or later if that fails."""
-        try:
+        with self._owing(message):
             self._bus.publish(message)
-        except L2Error:
-            self._keep(message)
-        except BaseException:
-            self.owe(message)
-            raise
-        else:
-            self._go_on()
 
     async def send_async(self, message: bytes) -> None:
         """The same for a task."""
-        try:
+        with self._owing(message):
             await self._async_bus.publish(message)
+
+    @contextmanager
+    def _owing(self, message: bytes) -> Iterator[None]:
+        """Owe the message if it is not published in the context, whatever ends that."""
+        try:
+            yield
         except L2Error:
             self._keep(message)
         except BaseException:

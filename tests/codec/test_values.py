@@ -180,7 +180,7 @@ def test_values_of_other_backends_are_read(redis_url, writer):
 
 def test_values_of_cachelib_are_read(redis_url):
     """What cachelib's RedisCache wrote comes back as it was, also by L1."""
-    cachelib = pytest.importorskip("cachelib")
+    cachelib = pytest.importorskip("cachelib", reason="reads what cachelib has written")
     foreign = cachelib.RedisCache(redis.Redis.from_url(redis_url), key_prefix="p:")
     ours = listening(lone_cache(redis_url, key_prefix="p:"))
     for name, value in FOREIGN.items():

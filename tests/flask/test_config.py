@@ -306,7 +306,9 @@ def test_serializers(config, redis_url):
 
 def test_flask_caching_makes_the_backend_itself(config, redis_url):
     """CACHE_TYPE is a path there; its keys are understood, and ours in CACHE_BRIDGE."""
-    flask_caching = pytest.importorskip("flask_caching")
+    flask_caching = pytest.importorskip(
+        "flask_caching", reason="compares with Flask-Caching"
+    )
     app = flask.Flask("theirs")
     app.config.update(
         config,

@@ -21,7 +21,9 @@ from cachebridge.flask_ext import Cache
 from tests.django.support import outcome_of, trusted
 
 pytestmark = pytest.mark.every_store
-flask_caching = pytest.importorskip("flask_caching")
+flask_caching = pytest.importorskip(
+    "flask_caching", reason="compares with Flask-Caching"
+)
 
 DEVIATIONS = {
     "a cold key is computed": "test_a_cold_call_is_computed_once",

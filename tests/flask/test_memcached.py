@@ -17,7 +17,9 @@ from tests.flask.support import Calls
 from tests.flask.test_migration import VALUES
 from tests.stores import ALONE, WITH_BUS, make_place
 
-flask_caching = pytest.importorskip("flask_caching")
+flask_caching = pytest.importorskip(
+    "flask_caching", reason="compares with Flask-Caching"
+)
 
 
 @pytest.fixture(params=[WITH_BUS, ALONE])

@@ -11,7 +11,9 @@ from cachebridge.flask_ext import Cache
 from tests.django.support import trusted
 from tests.flask.support import Calls
 
-flask_caching = pytest.importorskip("flask_caching")
+flask_caching = pytest.importorskip(
+    "flask_caching", reason="compares with Flask-Caching"
+)
 
 VALUES = [None, True, 0, -7, 2**70, 1.5, "", "5", b"5", [1, [2]], {"a": {"b": 1}}, (1,)]
 

@@ -10,7 +10,7 @@ import pytest
 @pytest.mark.slow
 def test_decorators_keep_the_types(tmp_path):
     """Arguments, results, methods of objects; every ignore in the file is needed."""
-    api = pytest.importorskip("mypy.api")
+    api = pytest.importorskip("mypy.api", reason="checks types with mypy")
     checked = Path(__file__).with_name("typed_use.py")
     report, errors, status = api.run(
         [

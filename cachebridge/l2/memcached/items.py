@@ -35,6 +35,7 @@ PICKLE, INTEGER, LONG, COMPRESSED, TEXT = (1 << bit for bit in range(5))
 WRAPPED, KEPT, LOADING, NO_SUCH = (1 << bit for bit in range(5, 9))
 STAMP_SHIFT: Final = 9
 INT64: Final = range(-(2**63), 2**63)
+MOST_DIGITS: Final = 20
 
 _PICKLE_MARK: Final = b"\x80"
 _PICKLED_NONE: Final = b"N."
@@ -72,6 +73,8 @@ class Item(NamedTuple):
     cost_ms: int = 0
     cas: int = 0
     """0 if there is no item at all."""
+    is_kept: bool = False
+    """Whether it outlives its TTL as a copy."""
 
 
 NOTHING: Final = Item(State.NOTHING)
@@ -105,7 +108,7 @@ def pack(
     needs_header = is_hashed or (ttl_ms is not None and (keep_ms or cost_ms))
     if raw.startswith(_PICKLE_MARK):
         flags |= PICKLE
-    elif _INTEGER(raw) and int(raw) in INT64:
+    elif is_int64(raw):
         flags |= INTEGER
     elif _LIKE_AN_INTEGER(raw):
         needs_header = True
@@ -119,6 +122,11 @@ def pack(
         ttl_s += keep_s
     flags = stamp << STAMP_SHIFT | PICKLE | WRAPPED | (KEPT if keep_s else 0)
     return Packed(flags, expiry(ttl_s), header + name + raw)
+
+
+def is_int64(raw: bytes) -> bool:
+    """Tell whether Memcached and we mean the same number by these bytes."""
+    return len(raw) <= MOST_DIGITS and bool(_INTEGER(raw)) and int(raw) in INT64
 
 
 def pack_mark(kind: int, ttl_s: int, stamp: int) -> Packed:
@@ -175,11 +183,12 @@ def _unwrap(block: bytes, key: str, ttl_s: int, cas: int, *, is_hashed: bool) ->
     raw = block[start:]
     if ttl_s < 0:
         return Item(State.VALUE, raw, -1, 0, cost_ms, cas)
+    is_kept = keep_s > 0
     left_s = ttl_s - keep_s
     if left_s > 0:
-        return Item(State.VALUE, raw, left_s * 1000, 0, cost_ms, cas)
+        return Item(State.VALUE, raw, left_s * 1000, 0, cost_ms, cas, is_kept)
     # The server counts whole seconds: the copy may be as old as that.
-    return Item(State.COPY, raw, -2, (1 - left_s) * 1000, cost_ms, cas)
+    return Item(State.COPY, raw, -2, (1 - left_s) * 1000, cost_ms, cas, is_kept)
 
 
 def _adopt(block: bytes, flags: int) -> bytes:

@@ -58,19 +58,15 @@ class LoadPlans(Plans):
     def look(self, key: str, token: bytes, terms: LookTerms) -> Plan:
         """Read the key; if there is nothing to serve, take the lease to load it."""
         place = self.place(key)
-        if not terms.is_refresh:
+        if not terms.is_refresh:  # what is there is mostly served, in one round trip
             item = yield from self._read(place)
             if (found := _serve(item, token, terms)) is not None:
                 return found
         for _ in range(TRIES):
             item, lease, clears = yield from self._enter(place, token, terms)
-            found = None if terms.is_refresh else _serve(item, token, terms)
-            if found is not None:
+            if (found := _serve(item, token, terms)) is not None:
                 yield from self._leave(place, lease, token)
                 return found
-            if terms.is_refresh and item.state is State.NO_SUCH:
-                yield from self._leave(place, lease, token)
-                return Look(LookState.ABSENT, None, item.ttl_ms, token=token)
             if item.state is State.NOTHING:  # deleted in between
                 continue
             cas = lease.cas if lease is not None and lease.is_of(token) else 0
@@ -230,11 +226,13 @@ def _read_lease(answer: Answer) -> _Lease | None:
 
 
 def _serve(item: Item, token: bytes, terms: LookTerms) -> Look | None:
-    """Return what can be served at once."""
-    if item.state is State.VALUE:
-        return Look(LookState.HIT, item.raw, item.ttl_ms, item.cost_ms, token=token)
+    """Return what can be served at once; a refresh wants none of the values."""
     if item.state is State.NO_SUCH:
         return Look(LookState.ABSENT, None, item.ttl_ms, token=token)
+    if terms.is_refresh:
+        return None
+    if item.state is State.VALUE:
+        return Look(LookState.HIT, item.raw, item.ttl_ms, item.cost_ms, token=token)
     if item.state is State.COPY and item.age_ms <= terms.stale_ms:
         return Look(LookState.STALE, item.raw, 0, token=token)
     return None

@@ -9,7 +9,7 @@ from cachebridge.errors import L2Error, L2UnavailableError
 from cachebridge.l2.base import NOT_AN_INTEGER
 from cachebridge.l2.commands import Request
 from cachebridge.l2.memcached import protocol
-from cachebridge.l2.memcached.items import Item, State, is_kept, read_item
+from cachebridge.l2.memcached.items import Item, State, is_int64, is_kept, read_item
 from cachebridge.l2.memcached.names import lease_of
 from cachebridge.l2.memcached.protocol import MemcachedError
 from cachebridge.l2.memcached.talk import (
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cachebridge.l2.base import Read, Ttl
+    from cachebridge.l2.memcached.clears import Clears
     from cachebridge.l2.memcached.protocol import Answer
     from cachebridge.l2.memcached.talk import Place, Plan
 
-NOBODY: Final[list[str]] = []
 GONE: Final[Read] = (None, -2)
 
 
@@ -56,18 +56,22 @@ class Plans(Talk):
 
     def exists(self, key: str) -> Plan:
         """Tell whether the key has a value."""
-        item, _ = yield from self._peek_closely(self.place(key))
+        item = yield from self._peek(self.place(key))
         return item.state is State.VALUE
 
-    def _peek_closely(self, place: Place) -> Plan:
-        """Return the item of a key, mostly without its bytes; and if it is KEPT on."""
+    def _peek(self, place: Place) -> Plan:
+        """Return the item of a key, mostly without its bytes."""
         if place.is_hashed:
-            return (yield from self._read(place)), False
+            return (yield from self._read(place))
         look = protocol.look_at(place.name)
         clears, (reply,) = yield from self._talk(place.node, look, 1)
-        if is_kept(reply):
-            return (yield from self._read(place)), True
-        return read_item(reply, place.key, clears, is_hashed=False), False
+        return (yield from self._judge_look(place, reply, clears))
+
+    def _judge_look(self, place: Place, reply: Answer, clears: Clears) -> Plan:
+        """Return the item that was looked at; read it if the look says too little."""
+        if place.is_hashed or is_kept(reply):
+            return (yield from self._read(place))
+        return read_item(reply, place.key, clears, is_hashed=False)
 
     # -- writing ---------------------------------------------------------------------
 
@@ -99,7 +103,7 @@ class Plans(Talk):
             return None
         if isinstance(reply, MemcachedError):
             return (yield from self._refused(place.node, [place], [reply]))
-        return NOBODY
+        return []
 
     def _store_on(
         self,
@@ -152,10 +156,7 @@ class Plans(Talk):
                 return False
             if is_word(replies[0], b"STORED") and not clears.is_dead(key, stamp):
                 return True
-            if place.is_hashed or is_kept(replies[1]):
-                item = yield from self._read(place)
-            else:
-                item = read_item(replies[1], key, clears, is_hashed=False)
+            item = yield from self._judge_look(place, replies[1], clears)
             if item.state is State.VALUE:
                 return False
             if item.cas and (
@@ -175,10 +176,10 @@ class Plans(Talk):
         ttl_s = None if ttl_ms is None else protocol.seconds(ttl_ms)
         touch = protocol.touch(place.name, protocol.expiry(ttl_s))
         for _ in range(TRIES):
-            item, is_kept_on = yield from self._peek_closely(place)
+            item = yield from self._peek(place)
             if item.state is not State.VALUE:
                 return False
-            if is_kept_on:
+            if item.is_kept:
                 stamp = yield from self._stamp(place.node)
                 packed = self._pack(place, item.raw, ttl_ms, stamp)
                 if (yield from self._swap(place, packed, item)):
@@ -225,7 +226,7 @@ class Plans(Talk):
                 item, reply = yield from self._decrease(place, -delta)
             counted = reply is not None and not _is_not_a_number(reply)
             if counted and item.state is not State.VALUE and checked(reply).block:
-                item, _ = yield from self._peek_closely(place)  # it has just come
+                item = yield from self._peek(place)  # it has just come
             if item.state is not State.VALUE:
                 return None
             if not counted:
@@ -252,7 +253,7 @@ class Plans(Talk):
 
     def _decrease(self, place: Place, delta: int) -> Plan:
         item = yield from self._read(place)
-        if item.raw is None or not item.raw.isdigit() or int(item.raw) < delta:
+        if item.raw is None or not is_int64(item.raw) or int(item.raw) < delta:
             return item, None
         command = protocol.decrease(place.name, delta, item.cas)
         _, (reply,) = yield from self._talk(place.node, command, 1, idempotent=False)

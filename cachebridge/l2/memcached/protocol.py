@@ -13,6 +13,7 @@ import time
 from typing import Final, NamedTuple
 
 from cachebridge.l2.memcached.names import CLEARS
+from cachebridge.resp import Backlog
 
 MONTH_S: Final = 30 * 24 * 3600
 """A longer TTL would be taken for a date."""
@@ -54,22 +55,20 @@ class Parser:
     """
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._missing = 0
+        self._backlog = Backlog()
 
     def feed(self, data: bytes) -> list[Answer]:
         """Return the replies that are complete now; ConnectionError for none at all."""
-        buffer = self._joined(data) if self._pieces else data
+        buffer = self._backlog.joined(data)
         if _VALUE not in buffer and buffer.endswith(_END):  # as for most changes
             return [_line_reply(line) for line in buffer[:-2].split(_END)]
         replies: list[Answer] = []
-        at = 0
+        at = missing = 0
         while at < len(buffer):
             end = buffer.find(_END, at)
             if end < 0:
                 if len(buffer) - at > MAX_LINE:
                     raise ConnectionError("not a reply of Memcached")
-                self._missing = 0
                 break
             line = buffer[at:end]
             if not line.startswith(_VALUE):
@@ -79,29 +78,15 @@ class Parser:
             words = line.split(b" ")
             start = end + 2
             stop = start + _size(words)
-            if len(buffer) < stop + 2:
-                self._missing = stop + 2 - len(buffer)
+            if (missing := stop + 2 - len(buffer)) > 0:
                 break
             if buffer[stop : stop + 2] != _END:
                 raise ConnectionError("a reply of Memcached has the wrong length")
             replies.append(Reply(words, buffer[start:stop]))
             at = stop + 2
         if at < len(buffer):
-            self._pieces.append(buffer[at:])
+            self._backlog.hold(buffer[at:], max(0, missing))
         return replies
-
-    def _joined(self, data: bytes) -> bytes:
-        """Return all that is held back, or nothing while it is known to be too little.
-
-        So a long value is looked at once when it is complete, not with every piece.
-        """
-        self._pieces.append(data)
-        self._missing -= len(data)
-        if self._missing > 0:
-            return b""
-        buffer = b"".join(self._pieces)
-        self._pieces.clear()
-        return buffer
 
 
 def _line_reply(line: bytes) -> Answer:

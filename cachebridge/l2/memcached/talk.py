@@ -80,7 +80,12 @@ class Talk:
         return clears, replies
 
     def _learn_clears(self, number: int) -> Plan:
-        """Read what has been cleared; if the server has no such item, begin one."""
+        """Return what has been cleared by now."""
+        clears, _ = yield from self._read_clears(number)
+        return clears
+
+    def _read_clears(self, number: int) -> Plan:
+        """Read what has been cleared, and its CAS number; begin if there is nothing."""
         node, new = self._node(number), Clears.begin()
         add = protocol.put(b"add", CLEARS, new.mark, 0, new.raw)
         for _ in range(TRIES):
@@ -91,7 +96,7 @@ class Talk:
                 raise L2Error(f"{node.label} runs with -C: CAS numbers are needed")
             if clears is not None and words[-3] == clears.answer:
                 node.clears = clears
-                return clears
+                return clears, int(words[-1][1:])
             if block is not None:  # spoilt, or not ours
                 yield Ask(number, Request(protocol.delete(CLEARS), 1))
         raise L2Error(f"{node.label} does not keep {CLEARS.decode()!r}")
@@ -169,16 +174,11 @@ class Talk:
 
     def _clear_on(self, number: int, prefix: str) -> Plan:
         for _ in range(TRIES):
-            yield from self._learn_clears(number)
-            (reply,) = yield Ask(number, Request(protocol.read(CLEARS), 1))
-            words, block = checked(reply)
-            known = None if block is None else Clears.parse(block)
-            if known is None:
-                continue
+            known, cas = yield from self._read_clears(number)
             if known.is_full:
                 yield Ask(number, Request(protocol.FLUSH, 1))
                 continue
-            new, cas = known.cleared(prefix), int(words[-1][1:])
+            new = known.cleared(prefix)
             swap = protocol.swap(CLEARS, new.mark, 0, new.raw, cas)
             (reply,) = yield Ask(number, Request(swap, 1, idempotent=False))
             if is_word(reply, b"STORED"):
