@@ -5,14 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-# A process per core; tests of one file stay together, for the fixtures they share.
-PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+# Two processes per core, since many tests wait for servers.  Tests of one file stay
+# together, for the fixtures they share; files with many tests come first.
+PROCESSES := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
+PARALLEL := -n $(PROCESSES) --dist loadfile
 
 .DEFAULT_GOAL := help
 SECONDS ?= 300
 SEED ?=
 
-.PHONY: help install check fix test soak demo serve bench docs dist clean
+.PHONY: help install check fix test proof soak demo serve bench traces docs dist clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -35,13 +37,18 @@ fix: $(READY) ## format, and repair what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(READY) ## run all tests with coverage; ARGS="-k name" for some
-	@tools/ensure_servers.sh $(VENV) redis-server memcached
-	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered $(ARGS)
+test: $(READY) ## what every change must pass, with coverage; ARGS="-k name"
+	@tools/ensure_servers.sh $(VENV) redis-server memcached valkey-server
+	$(BIN)/python -m pytest $(PARALLEL) -m "not proof" \
+		--cov --cov-report=term:skip-covered $(ARGS)
 
-soak: $(READY) ## random load and faults over 4 processes; SECONDS=300 SEED=7
-	@tools/ensure_servers.sh $(VENV) redis-server
-	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+proof: $(READY) ## what takes longer: schedules, faults, suites; ARGS="-k name"
+	@tools/ensure_servers.sh $(VENV) redis-server memcached
+	$(BIN)/python -m pytest $(PARALLEL) -m proof $(ARGS)
+
+soak: $(READY) ## random load and faults over 4 processes; SECONDS=300 SEED=7 STORE=redis
+	@tools/ensure_servers.sh $(VENV) redis-server memcached
+	$(BIN)/python -m tests.proofs.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(STORE),--store $(STORE)) $(ARGS)
 
 demo: $(READY) ## drive the example shop over HTTP and print what was measured
 	@tools/ensure_servers.sh --no-root $(VENV) redis-server
@@ -54,6 +61,9 @@ serve: $(READY) ## leave the example shop running and print its address
 bench: $(READY) ## measure against the peers in one run
 	@tools/ensure_servers.sh --no-root $(VENV) redis-server memcached
 	$(BIN)/python -m benchmarks $(ARGS)
+
+traces: $(READY) ## compare the policies of L1 on traces; writes docs/eviction.png
+	$(BIN)/python -m benchmarks.traces --png docs/eviction.png $(ARGS)
 
 docs: $(READY) ## check the links of README.md and docs/
 	$(BIN)/python -m tools.check_links

@@ -22,6 +22,7 @@ from benchmarks.rows import (
     flask_memoize,
     flask_web,
     invalidation,
+    local_counts,
     memcached,
     memory,
     outage,
@@ -53,6 +54,7 @@ ROWS: dict[str, Measure] = {
     "T15": memory.measure,
     "L": outage.measure,
     "M": memcached.measure,
+    "I": local_counts.measure,
 }
 
 

@@ -28,7 +28,7 @@ if _CONTENDER:
 
     @application.get("/l1-hit-ratio/")
     def l1_hit_ratio() -> str:
-        """Tell what this worker's L1 answered; for cachebridge only."""
+        """Return what this worker's L1 answered; for cachebridge only."""
         return str(cache.stats().l1_hit_ratio)
 
 

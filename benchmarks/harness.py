@@ -72,8 +72,8 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Run every batch once per round and return the figures of each contender.
 
-    The order turns by one each round, so that nobody always runs after the same
-    neighbour. On a slow machine the rounds end `within_s`, but not before the fifth.
+    The order turns by one each round, so that no contender always runs after the same
+    other one. On a slow machine the rounds end after `within_s`, but not before five.
     """
     figures: dict[str, list[float]] = {label: [] for label in batches}
     order = list(batches)

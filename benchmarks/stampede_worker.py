@@ -52,7 +52,7 @@ def ours(url: str) -> Ask:
 
 
 def django_redis(url: str) -> Ask:
-    """django-redis behind the same API."""
+    """django-redis, by the same API."""
     contenders.configure(url)
     cache = contenders.held()[DJANGO_REDIS]
     return lambda key: cache.get_or_set(key, make_loader(url, key))

@@ -26,7 +26,7 @@ def page(_request: HttpRequest) -> HttpResponse:
 
 
 def l1_hit_ratio(_request: HttpRequest) -> HttpResponse:
-    """Tell what this worker's L1 answered; for cachebridge only."""
+    """Return what this worker's L1 answered; for cachebridge only."""
     return HttpResponse(str(cache.stats().l1_hit_ratio))
 
 

@@ -6,20 +6,22 @@
 
 from __future__ import annotations
 
-from cachebridge.cache import DEFAULT, Cache
+from cachebridge.cache import Cache
 from cachebridge.core.entry import ABSENT
 from cachebridge.core.loading import Loaded
+from cachebridge.core.ttl import DEFAULT
 from cachebridge.errors import (
     CacheBridgeError,
     ConfigError,
     CounterUnavailableError,
+    EntryNotFoundError,
     L2Error,
     L2UnavailableError,
     MissingKeyError,
     UncacheableError,
     UnsupportedOperationError,
 )
-from cachebridge.stats import DelayHistogram, Health, Stats
+from cachebridge.stats import DelayHistogram, GroupStats, Health, Stats
 
 __all__ = [
     "ABSENT",
@@ -29,6 +31,8 @@ __all__ = [
     "ConfigError",
     "CounterUnavailableError",
     "DelayHistogram",
+    "EntryNotFoundError",
+    "GroupStats",
     "Health",
     "L2Error",
     "L2UnavailableError",

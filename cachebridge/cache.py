@@ -1,163 +1,172 @@
-"""The framework-free cache."""
+"""The framework-free cache.
+
+Each method has two faces, for threads and for tasks; what takes several steps is one
+coroutine below them (``engine/binding.py``).
+"""
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 
-from cachebridge.config import parse_options
+from cachebridge.config import LoadOverrides, by_upper_name, parse_options
 from cachebridge.core.entry import ABSENT, MISSING
 from cachebridge.core.keys import pattern_of_prefix
-from cachebridge.core.ttl import to_milliseconds
-from cachebridge.engine.binding import Binding
-from cachebridge.engine.operating import Operated
-from cachebridge.engine.registry import engine_for
-from cachebridge.errors import ConfigError, UnsupportedOperationError
-from cachebridge.l2.location import hide_password
+from cachebridge.core.ttl import DEFAULT, Ttl, to_milliseconds
+from cachebridge.engine.admin import AdminMethods
+from cachebridge.groups.methods import MemoizeMethods
+from cachebridge.subscripts import Subscripts
+from cachebridge.waiting.io import TASKS, THREADS
+from cachebridge.waiting.run import Steps, run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from cachebridge.engine.guarded import Guarded
+    from cachebridge.engine.binding import KeyOperations
+    from cachebridge.groups.entries import Place
 
 T = TypeVar("T")
 
-
-class Default(Enum):
-    """Type of ``DEFAULT``."""
-
-    DEFAULT = "DEFAULT"
-
-
-DEFAULT: Final = Default.DEFAULT
-"""As a TTL: the cache's own TIMEOUT."""
-
-Ttl = float | None | Default
+NO_PREFIX: Final = (
+    "clear() would delete every key of the database: give the cache a KEY_PREFIX, or "
+    "set CLEAR_FLUSHES_DB to allow it."
+)
 
 
-def _upper(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options under their upper-case names; ConfigError for one given twice."""
-    upper: dict[str, Any] = {}
-    for name, value in options.items():
-        if name.upper() in upper:
-            raise ConfigError(f"{name.upper()} is given twice, in both cases.")
-        upper[name.upper()] = value
-    return upper
+class _Closed:
+    """Takes the place of the parts of a cache that was closed."""
+
+    @staticmethod
+    def refuse(*_args: object) -> NoReturn:
+        """Raise RuntimeError."""
+        raise RuntimeError("the cache was closed: make another Cache")
+
+    def __getattr__(self, _name: str) -> NoReturn:
+        self.refuse()
 
 
-class Cache(Operated):
+class Cache(Subscripts, AdminMethods, MemoizeMethods):
     """A two-level cache: this process's memory in front of a shared store.
 
-    ``location`` is a URL (``redis://``, ``rediss://``, ``unix://``, ``memory://``);
-    ``options`` are those of ``docs/options.md``, in upper or lower case.  Keys are
-    strings and get ``KEY_PREFIX`` in front.  TTLs are seconds; None is without expiry,
-    0 or less is over at once.
+    ``location`` is a URL (``redis://``, ``rediss://``, ``redis+sentinel://``,
+    ``unix://``, ``memory://``, ``memcached://``); ``options`` are those of
+    ``docs/options.md``, in upper or lower case.  Keys are strings and get
+    ``KEY_PREFIX`` in front.  TTLs are seconds; None is without expiry.  A TTL of 0 or
+    less stores nothing: ``set`` then deletes the key.
 
     Thread safe; an object may be made per use, since caches on one server share their
-    memory.  While the shared store is away every method gives the answer of
-    ``docs/outages.md``, or raises ``L2Error`` with ``ON_ERROR="raise"``.  Raises
-    ``TypeError`` for a key that is not a string.
+    memory.  ``close``, or the end of a ``with`` or ``async with`` block, ends its use.
+    The methods that begin with ``a`` are the same for tasks of any asyncio event loop:
+    ``docs/async.md``.
 
-    The methods that begin with ``a`` are the same for tasks: ``docs/async.md``.
+    Raises ConfigError for an unknown or unusable option, TypeError for a key that is
+    not a string or a TTL that is not a number, and what the serializer raises for a
+    value that it cannot write.  While the shared store is away every method gives the
+    answer of ``docs/outages.md``, or raises L2Error with ``ON_ERROR="raise"``.
     """
 
     def __init__(self, location: str, **options: Any) -> None:
-        engine_options, self._options = parse_options(_upper(options))
+        # Importing cachebridge is cheap: the engine is loaded by the first cache.
+        from cachebridge.engine.binding import Binding  # noqa: PLC0415
+        from cachebridge.engine.registry import engine_for  # noqa: PLC0415
+        from cachebridge.texts import hide_password  # noqa: PLC0415
+
+        engine_options, self._options = parse_options(by_upper_name(options))
         shown = hide_password(str(location))
         engine = engine_for(location, engine_options, user=f"Cache({shown!r})")
         self._binding = Binding(engine, self._options)
-        self._probe = self._binding.probe
+        self._local_get = self._binding.local_get
         self._prefix = self._options.key_prefix
-        self._pattern = pattern_of_prefix(self._prefix)
-        if self._prefix:
+        self._binding.makes_keys_by(self._prefix)
+        self._pattern = pattern_of_prefix(self._prefix) if self._prefix else None
+        if self._pattern is not None:
             self._binding.can_be_cleared_by(self._pattern)
-        engine.welcome(self)
+        engine.listening.register_adapter(self)
+
+    # -- the end -----------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the use of this object; every later call but ``close`` raises.
+
+        With the last cache on a server its listener ends, L1 is dropped, and idle
+        connections are closed; other caches go on.  Not needed at the end of a
+        process.  What is owed since an outage is lost, as it is then.
+        """
+        from cachebridge.engine.registry import end  # noqa: PLC0415 see __init__
+
+        binding = self._binding
+        if isinstance(binding, _Closed):
+            return
+        self._binding = closed = _Closed()  # type: ignore[assignment] # raises always
+        self._local_get = closed.refuse
+        self._locate = closed.refuse  # type: ignore[method-assign,assignment]
+        if binding.engine.listening.unregister_adapter(self):
+            end(binding.engine)
+
+    async def aclose(self) -> None:
+        """See ``close``; waits only where messages are owed (``BUS_LOCATION``)."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.close()
 
     # -- reading -----------------------------------------------------------------------
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of ``key``, ``default`` if there is none."""
         if type(key) is str:
-            value = self._probe(key)
+            value = self._local_get(key)
             if value is not MISSING:
                 return value
         operations, full_key = self._locate(key)
-        value = operations.get(full_key)
+        value = run(operations.for_threads.get(full_key))
+        return default if value is MISSING else value
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        """See ``get``; a hit in L1 does not suspend."""
+        if type(key) is str:
+            value = self._local_get(key)
+            if value is not MISSING:
+                return value
+        operations, full_key = self._locate(key)
+        value = await operations.for_tasks.get(full_key)
         return default if value is MISSING else value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values that exist, by key; one round trip for what L1 lacks."""
-        found, missed = self._binding.probe_many(list(keys))
-        for operations, names in self._binding.group(missed, self._locate):
-            for full_key, value in operations.get_many(names).items():
-                found[names[full_key]] = value
+        found, missed = self._binding.local_get_many(list(keys))
+        if missed:
+            found |= run(self._binding.get_many(THREADS, missed, self._locate))
+        return found
+
+    async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """See ``get_many``; hits in L1 do not suspend."""
+        found, missed = self._binding.local_get_many(list(keys))
+        if missed:
+            found |= await self._binding.get_many(TASKS, missed, self._locate)
         return found
 
     def has_key(self, key: str) -> bool:
-        """Tell whether the key exists."""
+        """Return whether the key exists."""
         operations, full_key = self._locate(key)
-        return operations.has_key(full_key)
+        return run(operations.for_threads.has_key(full_key))
 
     __contains__ = has_key
 
-    # -- writing -----------------------------------------------------------------------
-
-    def set(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
-        """Set the value; every other process drops its copy within milliseconds.
-
-        False if the shared store is away: then its old value will be deleted.
-        """
+    async def ahas_key(self, key: str) -> bool:
+        """See ``has_key``."""
         operations, full_key = self._locate(key)
-        return operations.set(full_key, value, self._ttl_ms(ttl))
+        return await operations.for_tasks.has_key(full_key)
 
-    def set_many(self, items: Mapping[str, Any], ttl: Ttl = DEFAULT) -> list[str]:
-        """Set all values: one round trip, one message (per thousand keys).
-
-        Returns the keys that failed, which is all or none.
-        """
-        failed: list[str] = []
-        for operations, names in self._binding.group(items, self._locate):
-            by_full_key = {full_key: items[key] for full_key, key in names.items()}
-            refused = operations.set_many(by_full_key, self._ttl_ms(ttl))
-            failed += [names[full_key] for full_key in refused]
-        return failed
-
-    def add(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
-        """Set the value if the key does not exist; tell whether it did not."""
-        operations, full_key = self._locate(key)
-        return operations.add(full_key, value, self._ttl_ms(ttl))
-
-    def touch(self, key: str, ttl: Ttl = DEFAULT) -> bool:
-        """Give the key a new TTL; tell whether it exists."""
-        operations, full_key = self._locate(key)
-        return operations.touch(full_key, self._ttl_ms(ttl))
-
-    def incr(self, key: str, delta: float = 1) -> Any:
-        """Add ``delta`` to a number, keep its TTL, return the sum.
-
-        Atomic.  Raises MissingKeyError if the key does not exist, and
-        CounterUnavailableError while the shared store is away: ValueErrors both.
-        """
-        operations, full_key = self._locate(key)
-        return operations.incr(full_key, delta)
-
-    def decr(self, key: str, delta: float = 1) -> Any:
-        """Subtract ``delta``; see ``incr``."""
-        return self.incr(key, -delta)
-
-    def delete(self, key: str) -> bool:
-        """Delete the key; tell whether it existed."""
-        operations, full_key = self._locate(key)
-        return operations.delete(full_key)
-
-    def delete_many(self, keys: Iterable[str]) -> int:
-        """Delete all keys; return how many existed."""
-        return sum(
-            [
-                operations.delete_many(names)
-                for operations, names in self._binding.group(keys, self._locate)
-            ]
-        )
+    # -- loading -----------------------------------------------------------------------
 
     def get_or_load(  # noqa: PLR0917 keyword-only ones cost a hit 8 ns each
         self,
@@ -173,118 +182,34 @@ class Cache(Operated):
     ) -> T | Any:
         """Return the value, or load and store it if there is none.
 
-        The loader runs once however many threads and processes ask; if it raises, the
-        next in line tries.  A value written by somebody else meanwhile wins.  A loader
-        that returns ``ABSENT`` says "no such thing": callers get ``default``, for
-        ``negative_ttl`` seconds without asking again.
+        The loader runs once however many threads and processes ask; a coroutine
+        function needs ``aget_or_load``.  If it raises, all callers of the process that
+        wait for it get the exception.  None of them waits longer than ``lease_ttl``
+        (five seconds if that is 0): then it runs its own loader.  A value that another
+        caller sets meanwhile wins.  A loader that returns ``ABSENT`` says "no such
+        thing": callers get ``default``, for ``negative_ttl`` seconds without asking
+        again.
 
         ``lease_ttl``, ``stale_ttl``, ``stale_if_error``, ``negative_ttl`` (seconds) and
-        ``early_refresh`` override the cache's options for this call.  Raises
-        ConfigError for an unusable one.
+        ``early_refresh`` (a factor, 0 for never) override the cache's options for this
+        call.  Raises ConfigError for an unusable one.
         """
         if type(key) is str:
-            value = self._probe(key)
+            value = self._local_get(key)
             if value is not MISSING:
                 return value
-        operations, full_key = self._locate(key)
-        terms = self._binding.terms_with(
-            lease_ttl=lease_ttl,
-            stale_ttl=stale_ttl,
-            stale_if_error=stale_if_error,
-            negative_ttl=negative_ttl,
-            early_refresh=early_refresh,
+        overrides = LoadOverrides(
+            lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
         )
-        ttl_ms = self._ttl_ms(ttl)
-        value = operations.get_or_load(full_key, loader, ttl_ms, terms)
-        return default if value is ABSENT else value
-
-    def clear(self) -> bool:
-        """Delete this cache's keys (those with its KEY_PREFIX) everywhere.
-
-        False if the shared store is away: then it will be cleared when it is back.
-        Without a KEY_PREFIX every key of the database would match: then it raises
-        UnsupportedOperationError unless CLEAR_FLUSHES_DB is set.
-        """
-        self._require_clearable()
-        if self._options.clear_flushes_db:
-            return self._binding.coherent.flush_db()
-        return self._binding.coherent.clear(self._pattern)
-
-    # -- the same for tasks ------------------------------------------------------------
-
-    async def aget(self, key: str, default: Any = None) -> Any:
-        """See ``get``; a hit in L1 does not suspend."""
-        if type(key) is str:
-            value = self._probe(key)
-            if value is not MISSING:
-                return value
         operations, full_key = self._locate(key)
-        value = await operations.aio.get(full_key)
-        return default if value is MISSING else value
+        terms, ttl_ms = self._binding.terms_with(overrides), self._ttl_ms(ttl)
+        load = operations.for_threads.get_or_load(full_key, loader, ttl_ms, terms)
+        with Steps(load) as steps:  # this very frame calls the loader
+            while steps.go_on():
+                steps.answer = steps.function()
+        return default if steps.result is ABSENT else steps.result
 
-    async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """See ``get_many``."""
-        found, missed = self._binding.probe_many(list(keys))
-        for operations, names in self._binding.group(missed, self._locate):
-            for full_key, value in (await operations.aio.get_many(names)).items():
-                found[names[full_key]] = value
-        return found
-
-    async def ahas_key(self, key: str) -> bool:
-        """See ``has_key``."""
-        operations, full_key = self._locate(key)
-        return await operations.aio.has_key(full_key)
-
-    async def aset(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
-        """See ``set``."""
-        operations, full_key = self._locate(key)
-        return await operations.aio.set(full_key, value, self._ttl_ms(ttl))
-
-    async def aset_many(
-        self, items: Mapping[str, Any], ttl: Ttl = DEFAULT
-    ) -> list[str]:
-        """See ``set_many``."""
-        failed: list[str] = []
-        for operations, names in self._binding.group(items, self._locate):
-            by_full_key = {full_key: items[key] for full_key, key in names.items()}
-            refused = await operations.aio.set_many(by_full_key, self._ttl_ms(ttl))
-            failed += [names[full_key] for full_key in refused]
-        return failed
-
-    async def aadd(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
-        """See ``add``."""
-        operations, full_key = self._locate(key)
-        return await operations.aio.add(full_key, value, self._ttl_ms(ttl))
-
-    async def atouch(self, key: str, ttl: Ttl = DEFAULT) -> bool:
-        """See ``touch``."""
-        operations, full_key = self._locate(key)
-        return await operations.aio.touch(full_key, self._ttl_ms(ttl))
-
-    async def aincr(self, key: str, delta: float = 1) -> Any:
-        """See ``incr``."""
-        operations, full_key = self._locate(key)
-        return await operations.aio.incr(full_key, delta)
-
-    async def adecr(self, key: str, delta: float = 1) -> Any:
-        """See ``decr``."""
-        return await self.aincr(key, -delta)
-
-    async def adelete(self, key: str) -> bool:
-        """See ``delete``."""
-        operations, full_key = self._locate(key)
-        return await operations.aio.delete(full_key)
-
-    async def adelete_many(self, keys: Iterable[str]) -> int:
-        """See ``delete_many``."""
-        return sum(
-            [
-                await operations.aio.delete_many(names)
-                for operations, names in self._binding.group(keys, self._locate)
-            ]
-        )
-
-    async def aget_or_load(  # noqa: PLR0917 as its twin
+    async def aget_or_load(  # noqa: PLR0917 as get_or_load
         self,
         key: str,
         loader: Callable[[], Awaitable[T]] | Callable[[], T],
@@ -298,50 +223,167 @@ class Cache(Operated):
     ) -> T | Any:
         """See ``get_or_load``; the loader may be a coroutine function.
 
-        It runs once however many tasks, threads and processes ask.  A caller that is
-        cancelled while its loader runs hands over to the next in line.
+        It runs once however many tasks, threads and processes ask.  If the task that
+        loads is cancelled, the next caller in line loads.
         """
         if type(key) is str:
-            value = self._probe(key)
+            value = self._local_get(key)
             if value is not MISSING:
                 return value
-        operations, full_key = self._locate(key)
-        terms = self._binding.terms_with(
-            lease_ttl=lease_ttl,
-            stale_ttl=stale_ttl,
-            stale_if_error=stale_if_error,
-            negative_ttl=negative_ttl,
-            early_refresh=early_refresh,
+        overrides = LoadOverrides(
+            lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
         )
-        ttl_ms = self._ttl_ms(ttl)
-        value = await operations.aio.get_or_load(full_key, loader, ttl_ms, terms)
+        operations, full_key = self._locate(key)
+        terms, ttl_ms = self._binding.terms_with(overrides), self._ttl_ms(ttl)
+        value = await operations.for_tasks.get_or_load(full_key, loader, ttl_ms, terms)
         return default if value is ABSENT else value
+
+    # -- writing -----------------------------------------------------------------------
+
+    def set(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+        """Set the value; every other process drops its copy within milliseconds.
+
+        Returns False if the shared store is away: then its old value will be deleted.
+        """
+        operations, full_key = self._locate(key)
+        return run(operations.for_threads.set(full_key, value, self._ttl_ms(ttl)))
+
+    async def aset(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+        """See ``set``."""
+        operations, full_key = self._locate(key)
+        return await operations.for_tasks.set(full_key, value, self._ttl_ms(ttl))
+
+    def set_many(self, items: Mapping[str, Any], ttl: Ttl = DEFAULT) -> list[str]:
+        """Set all values: one round trip, one message (per thousand keys).
+
+        Returns the keys that failed.  Over Redis these are all or none; over Memcached
+        also single ones, too large or on a server that is away.
+        """
+        ttl_ms = self._ttl_ms(ttl)
+        return run(self._binding.set_many(THREADS, items, ttl_ms, self._locate))
+
+    async def aset_many(
+        self, items: Mapping[str, Any], ttl: Ttl = DEFAULT
+    ) -> list[str]:
+        """See ``set_many``."""
+        ttl_ms = self._ttl_ms(ttl)
+        return await self._binding.set_many(TASKS, items, ttl_ms, self._locate)
+
+    def add(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+        """Set the value if the key does not exist; return whether it was set."""
+        operations, full_key = self._locate(key)
+        return run(operations.for_threads.add(full_key, value, self._ttl_ms(ttl)))
+
+    async def aadd(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+        """See ``add``."""
+        operations, full_key = self._locate(key)
+        return await operations.for_tasks.add(full_key, value, self._ttl_ms(ttl))
+
+    def touch(self, key: str, ttl: Ttl = DEFAULT) -> bool:
+        """Give the key a new TTL; return whether it exists."""
+        operations, full_key = self._locate(key)
+        return run(operations.for_threads.touch(full_key, self._ttl_ms(ttl)))
+
+    async def atouch(self, key: str, ttl: Ttl = DEFAULT) -> bool:
+        """See ``touch``."""
+        operations, full_key = self._locate(key)
+        return await operations.for_tasks.touch(full_key, self._ttl_ms(ttl))
+
+    def incr(self, key: str, delta: float = 1) -> Any:
+        """Add ``delta`` to a number, keep its TTL, return the sum.
+
+        Atomic.  Raises MissingKeyError if the key does not exist, and
+        CounterUnavailableError while the shared store is away; both are ValueErrors.
+        """
+        operations, full_key = self._locate(key)
+        return run(operations.for_threads.incr(full_key, delta))
+
+    async def aincr(self, key: str, delta: float = 1) -> Any:
+        """See ``incr``."""
+        operations, full_key = self._locate(key)
+        return await operations.for_tasks.incr(full_key, delta)
+
+    def decr(self, key: str, delta: float = 1) -> Any:
+        """Subtract ``delta``; see ``incr``."""
+        return self.incr(key, -delta)
+
+    async def adecr(self, key: str, delta: float = 1) -> Any:
+        """See ``decr``."""
+        return await self.aincr(key, -delta)
+
+    def append(self, key: str, data: str | bytes, ttl: Ttl = DEFAULT) -> int:
+        """Append to a text or to bytes, keep its TTL, return the new length.
+
+        Atomic.  A missing value is made, with ``ttl``.  Raises TypeError for a value
+        of another type, ValueError if a million characters or bytes are exceeded;
+        then nothing has changed.  Returns 0 while the shared store is away.
+        """
+        operations, full_key = self._locate(key)
+        return run(operations.for_threads.append(full_key, data, self._ttl_ms(ttl)))
+
+    async def aappend(self, key: str, data: str | bytes, ttl: Ttl = DEFAULT) -> int:
+        """See ``append``."""
+        operations, full_key = self._locate(key)
+        return await operations.for_tasks.append(full_key, data, self._ttl_ms(ttl))
+
+    # -- deleting ----------------------------------------------------------------------
+
+    def delete(self, key: str) -> bool:
+        """Delete the key; return whether it existed."""
+        operations, full_key = self._locate(key)
+        return run(operations.for_threads.delete(full_key))
+
+    async def adelete(self, key: str) -> bool:
+        """See ``delete``."""
+        operations, full_key = self._locate(key)
+        return await operations.for_tasks.delete(full_key)
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete all keys; return how many existed."""
+        return run(self._binding.delete_many(THREADS, keys, self._locate))
+
+    async def adelete_many(self, keys: Iterable[str]) -> int:
+        """See ``delete_many``."""
+        return await self._binding.delete_many(TASKS, keys, self._locate)
+
+    def clear(self) -> bool:
+        """Delete this cache's keys (those with its KEY_PREFIX) everywhere.
+
+        Returns False if the shared store is away: then it will be cleared when it is
+        back.  Without a KEY_PREFIX every key of the database would match: then it
+        raises UnsupportedOperationError unless CLEAR_FLUSHES_DB is set.
+        """
+        return run(self._binding.clear(THREADS, lambda: self._pattern, NO_PREFIX))
 
     async def aclear(self) -> bool:
         """See ``clear``."""
-        self._require_clearable()
-        if self._options.clear_flushes_db:
-            return await self._binding.coherent.aio.flush_db()
-        return await self._binding.coherent.aio.clear(self._pattern)
+        return await self._binding.clear(TASKS, lambda: self._pattern, NO_PREFIX)
 
     # -- keys --------------------------------------------------------------------------
 
-    def _locate(self, key: str) -> tuple[Guarded, str]:
+    def _locate(self, key: str) -> tuple[KeyOperations, str]:
         """Return the operations for a key, and its full form."""
+        binding = self._binding
+        if type(key) is str and (known := binding.known_full_key(key)) is not None:
+            return binding.coherent, known
         if not isinstance(key, str):
             raise TypeError(f"a key must be a str, not {type(key).__name__}: {key!r}")
         full_key = self._prefix + key
-        operations = self._binding.operations_for(key, full_key)
-        if operations is self._binding.coherent and type(key) is str:
-            self._binding.remember(key, full_key)
+        operations = binding.operations_for(key, full_key)
+        if operations is binding.coherent and type(key) is str:
+            binding.remember(key, full_key)
         return operations, full_key
 
-    def _require_clearable(self) -> None:
-        if not self._prefix and not self._options.clear_flushes_db:
-            raise UnsupportedOperationError(
-                "clear() would delete every key of the database: give the cache a "
-                "KEY_PREFIX, or set CLEAR_FLUSHES_DB to allow it."
-            )
+    def _find_locally(self, key: str) -> Any:
+        return self._local_get(key)
+
+    def _place(self) -> Place:
+        from cachebridge.groups.entries import Place  # noqa: PLC0415 see __init__
+
+        return Place(self._binding, self._locate, self._ttl_ms(DEFAULT))
+
+    def _full_key_of(self, key: str) -> str:
+        return self._locate(key)[1]
 
     def _ttl_ms(self, ttl: Ttl) -> int | None:
         return to_milliseconds(self._options.timeout if ttl is DEFAULT else ttl)

@@ -1,17 +1,22 @@
-"""All options: parsed once into frozen objects; what is unknown or unusable raises.
+"""All options: parsed once into frozen objects; an unknown or unusable one raises.
 
-``docs/options.md`` explains each of them; the names are the only list there is.
+``docs/options.md`` explains each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
-from math import isfinite
-from typing import Any, Final
+from functools import cache
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from cachebridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+T = TypeVar("T")
 
 DEFAULT_EXCLUDE: Final = (
     "django.contrib.sessions.cache",
@@ -20,145 +25,27 @@ DEFAULT_EXCLUDE: Final = (
     "rl:",
     "session:",
 )
-"""Prefixes of keys that are read, modified and written back as a whole: sessions, also
-those of Flask-Session, and the throttles of Django REST framework and
-django-ratelimit."""
+"""Prefixes of keys whose values are read, changed and written back as a whole: sessions
+(also of Flask-Session), and throttles of Django REST framework and django-ratelimit."""
 
 MEBIBYTE: Final = 1024 * 1024
 
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """What belongs to an engine: equal for all caches of a process on one server."""
-
-    l1_max_entries: int = 10_000
-    l1_max_bytes: int = 64 * MEBIBYTE
-    l1_max_entry_bytes: int = MEBIBYTE
-    l1_ttl: float = 60.0
-    l1_ttl_ratio: float = 0.5
-    l1_eviction: str = "lru"
-    bus: str = "pubsub"
-    bus_location: str | None = field(default=None, repr=False)
-    bus_trust: float = 2.0
-    bus_heartbeat: float = 0.5
-    socket_timeout: float = 1.0
-    socket_connect_timeout: float = 0.5
-    max_connections: int | None = None
-    breaker_failures: int = 3
-    breaker_retry: float = 1.0
-    outage_ttl: float = 30.0
-    max_loads: int | None = None
-    client_kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    def differences(self, other: EngineOptions) -> list[str]:
-        """Name the options in which the two differ."""
-        return [
-            each.name.upper()
-            for each in fields(self)
-            if getattr(self, each.name) != getattr(other, each.name)
-        ]
+Check = Callable[[str, Any], T]
+"""Returns a valid value; raises ConfigError, which names the option, for another."""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheOptions:
-    """What belongs to one cache (alias): keys, lifetimes, values."""
-
-    timeout: float | None = 300.0
-    key_prefix: str = ""
-    serializer: str = "pickle"
-    l1_exclude: tuple[str, ...] = DEFAULT_EXCLUDE
-    clear_flushes_db: bool = False
-    on_error: str = "degrade"
-    lease_ttl: float = 5.0
-    stale_ttl: float = 0.0
-    stale_if_error: float = 0.0
-    negative_ttl: float = 0.0
-    ttl_jitter: float = 0.0
-    early_refresh: float = 0.0
+def _option(default: T, check: Check[T], *, is_shown: bool = True) -> T:
+    """Declare an option: its default and its check."""
+    return field(default=default, repr=is_shown, metadata={"check": check})
 
 
-def parse_options(
-    options: Mapping[str, Any], *, also_valid: tuple[str, ...] = ()
-) -> tuple[EngineOptions, CacheOptions]:
-    """Check ``options`` (upper-case names) and sort them to where they belong.
-
-    Raises ConfigError naming the option and the valid names or values; ``also_valid``
-    are names that the caller has taken out before and that the error should list.
-    """
-    engine: dict[str, Any] = {}
-    cache: dict[str, Any] = {}
-    for name, value in options.items():
-        check = _CHECKS.get(name)
-        if check is None:
-            raise ConfigError(_unknown(name, also_valid))
-        target = engine if name.lower() in _ENGINE_FIELDS else cache
-        target[name.lower()] = check(name, value)
-    engine_options = EngineOptions(**engine)
-    _check_together(engine_options)
-    return engine_options, CacheOptions(**cache)
+def _or_none(check: Check[T]) -> Check[T | None]:
+    return lambda name, value: None if value is None else check(name, value)
 
 
-def override_load_options(
-    options: CacheOptions, overrides: Mapping[str, Any]
-) -> CacheOptions:
-    """Return the options with those of one load; ConfigError for an unusable value."""
-    checked = {
-        name: _CHECKS[name.upper()](name, value) for name, value in overrides.items()
-    }
-    return replace(options, **checked)
+def integer(least: int) -> Check[int]:
+    """Make the check of an option that is an integer."""
 
-
-_CLIENT_OPTIONS: Final = {
-    "max_connections": "MAX_CONNECTIONS",
-    "socket_connect_timeout": "SOCKET_CONNECT_TIMEOUT",
-    "socket_timeout": "SOCKET_TIMEOUT",
-}
-"""Arguments of redis-py's clients and pools that are options here."""
-
-
-def split_client_arguments(
-    arguments: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sort redis-py's arguments: options of ours, and the rest, for connections.
-
-    A None of the former leaves the default.
-    """
-    options = {
-        _CLIENT_OPTIONS[name]: value
-        for name, value in arguments.items()
-        if name in _CLIENT_OPTIONS and value is not None
-    }
-    rest = {
-        name: value for name, value in arguments.items() if name not in _CLIENT_OPTIONS
-    }
-    return options, rest
-
-
-def _unknown(name: object, also_valid: tuple[str, ...]) -> str:
-    valid = sorted({*_CHECKS, *also_valid})
-    near = get_close_matches(str(name).upper(), valid, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Unknown option {name!r}.{hint} Valid options: {', '.join(valid)}."
-
-
-def _check_together(options: EngineOptions) -> None:
-    if options.bus_heartbeat * 2 > options.bus_trust:
-        raise ConfigError(
-            f"BUS_HEARTBEAT is {options.bus_heartbeat} s and BUS_TRUST "
-            f"{options.bus_trust} s: trust must last at least two heartbeats."
-        )
-    if options.l1_max_entry_bytes > options.l1_max_bytes:
-        raise ConfigError(
-            f"L1_MAX_ENTRY_BYTES ({options.l1_max_entry_bytes}) is larger than "
-            f"L1_MAX_BYTES ({options.l1_max_bytes})."
-        )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _integer(least: int) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
         if isinstance(value, int) and not isinstance(value, bool) and value >= least:
             return value
@@ -167,54 +54,25 @@ def _integer(least: int) -> Callable[[str, Any], int]:
     return check
 
 
-def _integer_or_none(least: int) -> Callable[[str, Any], int | None]:
-    integer = _integer(least)
-
-    def check(name: str, value: Any) -> int | None:
-        return None if value is None else integer(name, value)
+def _number(wanted: str, is_valid: Callable[[float], bool]) -> Check[float]:
+    def check(name: str, value: Any) -> float:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and is_valid(value):
+            return float(value)
+        raise ConfigError(f"{name} must be a number {wanted}, not {value!r}.")
 
     return check
 
 
-def _seconds(name: str, value: Any) -> float:
-    if _is_number(value) and 0 < value < float("inf"):
-        return float(value)
-    raise ConfigError(f"{name} must be a number of seconds > 0, not {value!r}.")
+_seconds = _number("of seconds > 0", lambda value: 0 < value < inf)
+_seconds_or_zero = _number("of seconds >= 0", lambda value: 0 <= value < inf)
+_share = _number(">= 0 and < 1", lambda value: 0 <= value < 1)
+_ratio = _number("> 0 and <= 1", lambda value: 0 < value <= 1)
+_factor = _number(">= 0", lambda value: 0 <= value < inf)
+_timeout: Check[Any] = _or_none(_number("of seconds or None", isfinite))
 
 
-def _seconds_or_zero(name: str, value: Any) -> float:
-    if _is_number(value) and 0 <= value < float("inf"):
-        return float(value)
-    raise ConfigError(f"{name} must be a number of seconds >= 0, not {value!r}.")
-
-
-def _share(name: str, value: Any) -> float:
-    if _is_number(value) and 0 <= value < 1:
-        return float(value)
-    raise ConfigError(f"{name} must be a number >= 0 and < 1, not {value!r}.")
-
-
-def _factor(name: str, value: Any) -> float:
-    if _is_number(value) and 0 <= value < float("inf"):
-        return float(value)
-    raise ConfigError(f"{name} must be a number >= 0, not {value!r}.")
-
-
-def _ratio(name: str, value: Any) -> float:
-    if _is_number(value) and 0 < value <= 1:
-        return float(value)
-    raise ConfigError(f"{name} must be a number > 0 and <= 1, not {value!r}.")
-
-
-def _timeout(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if _is_number(value) and isfinite(value):
-        return float(value)
-    raise ConfigError(f"{name} must be a number of seconds or None, not {value!r}.")
-
-
-def _choice(*valid: str) -> Callable[[str, Any], str]:
+def _choice(*valid: str) -> Check[str]:
     def check(name: str, value: Any) -> str:
         if value in valid:
             return str(value)
@@ -224,7 +82,8 @@ def _choice(*valid: str) -> Callable[[str, Any], str]:
     return check
 
 
-def _boolean(name: str, value: Any) -> bool:
+def boolean(name: str, value: Any) -> bool:
+    """Check an option that is True or False."""
     if isinstance(value, bool):
         return value
     raise ConfigError(f"{name} must be True or False, not {value!r}.")
@@ -251,44 +110,218 @@ def _prefixes(name: str, value: Any) -> tuple[str, ...]:
     raise ConfigError(f"{name} must be a list of non-empty strings, not {value!r}.")
 
 
-def _mapping(name: str, value: Any) -> dict[str, Any]:
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """Check an option that is a dict."""
     if isinstance(value, Mapping):
         return dict(value)
     # Without the value, which may hold a password.
     raise ConfigError(f"{name} must be a dict, not {type(value).__name__}.")
 
 
-_ENGINE_FIELDS: Final = frozenset(each.name for each in fields(EngineOptions))
-_CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
-    "L1_MAX_ENTRIES": _integer(0),
-    "L1_MAX_BYTES": _integer(1),
-    "L1_MAX_ENTRY_BYTES": _integer(1),
-    "L1_TTL": _seconds,
-    "L1_TTL_RATIO": _ratio,
-    "L1_EVICTION": _choice("lru"),
-    "L1_EXCLUDE": _prefixes,
-    "BUS": _choice("pubsub", "none"),
-    "BUS_LOCATION": _text_or_none,
-    "BUS_TRUST": _seconds,
-    "BUS_HEARTBEAT": _seconds,
-    "SOCKET_TIMEOUT": _seconds,
-    "SOCKET_CONNECT_TIMEOUT": _seconds,
-    "MAX_CONNECTIONS": _integer_or_none(1),
-    "CLIENT_KWARGS": _mapping,
-    "BREAKER_FAILURES": _integer(0),
-    "BREAKER_RETRY": _seconds,
-    "OUTAGE_TTL": _seconds_or_zero,
-    "MAX_LOADS": _integer_or_none(1),
-    "ON_ERROR": _choice("degrade", "raise"),
-    "LEASE_TTL": _seconds_or_zero,
-    "STALE_TTL": _seconds_or_zero,
-    "STALE_IF_ERROR": _seconds_or_zero,
-    "NEGATIVE_TTL": _seconds_or_zero,
-    "TTL_JITTER": _share,
-    "EARLY_REFRESH": _factor,
-    "SERIALIZER": _choice("pickle", "json"),
-    "TIMEOUT": _timeout,
-    "KEY_PREFIX": _text,
-    "CLEAR_FLUSHES_DB": _boolean,
-}
+@cache
+def _imported(path: str) -> Any:
+    """Return what a dotted path names, made if it can be called: one per process."""
+    from importlib import import_module  # noqa: PLC0415 seldom needed
+
+    module, _, name = path.rpartition(".")
+    if not module or not all(map(str.isidentifier, path.split("."))):
+        # Without the text, which may be a password.
+        raise ConfigError(
+            "CREDENTIAL_PROVIDER must be a CredentialProvider of redis-py, or the "
+            "dotted path of one, or of what makes one, not another text."
+        )
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ConfigError(f"CREDENTIAL_PROVIDER {path!r}: {exc}") from exc
+    if hasattr(found, "get_credentials") and not isinstance(found, type):
+        return found
+    return found() if callable(found) else found
+
+
+def _provider(name: str, value: Any) -> Any:
+    found = _imported(value) if isinstance(value, str) else value
+    if found is None or callable(getattr(found, "get_credentials", None)):
+        return found
+    raise ConfigError(
+        f"{name} must be a CredentialProvider of redis-py, or the dotted path of one, "
+        f"or of what makes one, not {type(found).__name__}."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Options of an engine: equal for all caches of a process on one server."""
+
+    l1_max_entries: int = _option(10_000, integer(0))
+    l1_max_bytes: int = _option(64 * MEBIBYTE, integer(1))
+    l1_max_entry_bytes: int = _option(MEBIBYTE, integer(1))
+    l1_eviction: str = _option("s3fifo", _choice("s3fifo", "lru", "fifo"))
+    l1_ttl: float = _option(60.0, _seconds)
+    l1_sweep: float = _option(5.0, _seconds_or_zero)
+    l1_ttl_ratio: float = _option(0.5, _ratio)
+    l1_warm: bool = _option(False, boolean)
+    bus: str = _option("pubsub", _choice("pubsub", "none"))
+    bus_location: str | None = _option(None, _text_or_none, is_shown=False)
+    bus_trust: float = _option(2.0, _seconds)
+    bus_heartbeat: float = _option(0.5, _seconds)
+    socket_timeout: float = _option(1.0, _seconds)
+    socket_connect_timeout: float = _option(0.5, _seconds)
+    max_connections: int | None = _option(None, _or_none(integer(1)))
+    breaker_failures: int = _option(3, integer(0))
+    breaker_retry: float = _option(1.0, _seconds)
+    outage_ttl: float = _option(30.0, _seconds_or_zero)
+    max_loads: int | None = _option(None, _or_none(integer(1)))
+    client_kwargs: Mapping[str, Any] = field(
+        default_factory=dict, repr=False, metadata={"check": mapping}
+    )
+    credential_provider: Any = field(
+        default=None, repr=False, metadata={"check": _provider}
+    )
+    sentinel_kwargs: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"check": mapping}, repr=False
+    )
+
+    def differences(self, other: EngineOptions) -> list[str]:
+        """Return the names of the options in which the two differ."""
+        return [
+            each.name.upper()
+            for each in fields(self)
+            if getattr(self, each.name) != getattr(other, each.name)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOptions:
+    """Options of one cache (alias): keys, lifetimes, values."""
+
+    timeout: float | None = _option(300.0, _timeout)
+    key_prefix: str = _option("", _text)
+    serializer: str = _option("pickle", _choice("pickle", "json"))
+    l1_exclude: tuple[str, ...] = _option(DEFAULT_EXCLUDE, _prefixes)
+    clear_flushes_db: bool = _option(False, boolean)
+    on_error: str = _option("degrade", _choice("degrade", "raise"))
+    lease_ttl: float = _option(5.0, _seconds_or_zero)
+    stale_ttl: float = _option(0.0, _seconds_or_zero)
+    stale_if_error: float = _option(0.0, _seconds_or_zero)
+    negative_ttl: float = _option(0.0, _seconds_or_zero)
+    ttl_jitter: float = _option(0.0, _share)
+    early_refresh: float = _option(0.0, _factor)
+
+
+class LoadOverrides(NamedTuple):
+    """Options of one load, as ``get_or_load`` takes them; None for the cache's own.
+
+    Not checked yet: ``override_load_options`` does that.
+    """
+
+    lease_ttl: float | None = None
+    stale_ttl: float | None = None
+    stale_if_error: float | None = None
+    negative_ttl: float | None = None
+    early_refresh: float | None = None
+
+
+def _checks_of(options: type[EngineOptions | CacheOptions]) -> dict[str, Check[Any]]:
+    return {each.name.upper(): each.metadata["check"] for each in fields(options)}
+
+
+_ENGINE_CHECKS: Final = _checks_of(EngineOptions)
+_CHECKS: Final = {**_ENGINE_CHECKS, **_checks_of(CacheOptions)}
 OPTION_NAMES: Final = tuple(sorted(_CHECKS))
+
+
+def by_upper_name(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options by their upper-case names; ConfigError if one is given twice."""
+    upper: dict[str, Any] = {}
+    for name, value in options.items():
+        if name.upper() in upper:
+            raise ConfigError(f"{name.upper()} is given twice, in both cases.")
+        upper[name.upper()] = value
+    return upper
+
+
+def parse_options(
+    options: Mapping[str, Any],
+    *,
+    valid: Iterable[str] = OPTION_NAMES,
+    others: Iterable[str] = (),
+) -> tuple[EngineOptions, CacheOptions]:
+    """Check ``options`` (upper-case names), and return those of the engine and cache.
+
+    Raises ConfigError, which names the option and the ``valid`` names or values of the
+    place that they stand in.  ``others`` are names of other backends that may stand
+    there, too: for suggestions.
+    """
+    engine: dict[str, Any] = {}
+    cache: dict[str, Any] = {}
+    valid = tuple(sorted(valid))
+    for name, value in options.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            raise ConfigError(
+                f"Unknown option {name!r}.{did_you_mean(name, (*valid, *others))} "
+                f"Valid options: {', '.join(valid)}."
+            )
+        target = engine if name in _ENGINE_CHECKS else cache
+        target[name.lower()] = check(name, value)
+    engine_options = EngineOptions(**engine)
+    _check_together(engine_options)
+    return engine_options, CacheOptions(**cache)
+
+
+def override_engine_options(
+    options: EngineOptions, given: Mapping[str, Any]
+) -> EngineOptions:
+    """Return ``options`` with those ``given`` by a LOCATION, by upper-case names.
+
+    Raises ConfigError for an unusable value.
+    """
+    checked = {
+        name.lower(): _ENGINE_CHECKS[name](name, value) for name, value in given.items()
+    }
+    return replace(options, **checked) if checked else options
+
+
+def override_load_options(
+    options: CacheOptions, overrides: LoadOverrides
+) -> CacheOptions:
+    """Return ``options`` with those of one load; ConfigError for an unusable value."""
+    checked = {
+        name: _CHECKS[name.upper()](name, value)
+        for name, value in overrides._asdict().items()
+        if value is not None
+    }
+    return replace(options, **checked)
+
+
+def did_you_mean(name: object, valid: Iterable[str]) -> str:
+    """Return a question with the name that is nearest, in any case of letters."""
+    from difflib import get_close_matches  # noqa: PLC0415 slow to import
+
+    by_upper = {each.upper(): each for each in valid}
+    near = get_close_matches(str(name).upper(), by_upper, n=1)
+    return f" Did you mean {by_upper[near[0]]!r}?" if near else ""
+
+
+def _check_together(options: EngineOptions) -> None:
+    if options.bus_heartbeat * 2 > options.bus_trust:
+        raise ConfigError(
+            f"BUS_HEARTBEAT is {options.bus_heartbeat} s and BUS_TRUST "
+            f"{options.bus_trust} s: trust must last at least two heartbeats."
+        )
+    if options.l1_max_entry_bytes > options.l1_max_bytes:
+        raise ConfigError(
+            f"L1_MAX_ENTRY_BYTES ({options.l1_max_entry_bytes}) is larger than "
+            f"L1_MAX_BYTES ({options.l1_max_bytes})."
+        )
+
+
+_warned: set[str] = set()
+
+
+def warn_once(log: Logger, text: str) -> None:
+    """Log a warning about an option, once per process."""
+    if text not in _warned:
+        _warned.add(text)
+        log.warning(text)

@@ -4,27 +4,29 @@
 
     CacheBridgeError
     ├── ConfigError (ValueError)      an option is unknown or unusable
-    ├── L2Error                       the shared store could not do it
+    ├── L2Error                       the shared store has failed
     │   ├── L2UnavailableError        it cannot be reached, or not in time
-    │   └── CounterUnavailableError (ValueError)   incr or decr meanwhile
+    │   └── CounterUnavailableError (ValueError)   incr or decr during an outage
+    ├── EntryNotFoundError (KeyError) cache[key] of a key that does not exist
     ├── MissingKeyError (ValueError)  incr or decr of a key that does not exist
-    ├── UncacheableError (TypeError)  an argument or a result cannot be kept; says why
-    └── UnsupportedOperationError     this cache cannot do that; the text says why
+    ├── UncacheableError (TypeError)  an argument or result cannot be cached
+    └── UnsupportedOperationError     this cache cannot do that
 
-``L2Error`` is the one type for an outage: no connection, a timeout, a wrong password, a
-missing right, a full or loading server.  What the server or the socket said is its
-``__cause__``.  With ``ON_ERROR="degrade"``, the default, methods answer as
-``docs/outages.md`` says instead of raising it.
+``L2Error`` covers every outage: no connection, a timeout, a wrong password, a missing
+right, a full or loading server.  Its ``__cause__`` is the error of the server or the
+socket.  With ``ON_ERROR="degrade"``, the default, methods return the answers of
+``docs/outages.md`` instead of raising it.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 __all__ = [
     "CacheBridgeError",
     "ConfigError",
     "CounterUnavailableError",
+    "EntryNotFoundError",
     "L2Error",
     "L2UnavailableError",
     "MissingKeyError",
@@ -32,9 +34,17 @@ __all__ = [
     "UnsupportedOperationError",
 ]
 
+NO_CLUSTER: Final = (
+    "cachebridge cannot use a server in cluster mode yet. Give it one whose cluster "
+    "mode is off (a primary, with replicas or without), or memcached:// servers"
+)
+NO_REPLICA: Final = (
+    "give the address of the primary, or a name that follows it at a failover"
+)
+
 
 class CacheBridgeError(Exception):
-    """Base of everything that cachebridge raises on its own account."""
+    """Base of all exceptions of cachebridge."""
 
 
 class ConfigError(CacheBridgeError, ValueError):
@@ -42,23 +52,31 @@ class ConfigError(CacheBridgeError, ValueError):
 
 
 class L2Error(CacheBridgeError):
-    """The shared store could not do what was asked; the cause is chained."""
+    """The shared store has failed; ``__cause__`` says how."""
 
     is_permanent: bool = False
-    """Whether it will refuse this for as long as the account lacks the right."""
+    """Whether retrying is useless: the account lacks a right."""
+    is_unsent: bool = False
+    """Whether the server received nothing, so that nothing can have changed."""
+    began_at: float = float("inf")
+    """When the call began that has failed, by the engine's clock, if it is known."""
 
     def again(self) -> Self:
-        """Return the same error for another caller, who has a traceback of its own."""
-        twin = type(self)(*self.args)
-        twin.is_permanent = self.is_permanent
-        twin.__cause__ = self.__cause__
-        return twin
+        """Return a copy to raise in another caller, with a traceback of its own."""
+        copy = type(self)(*self.args)
+        copy.is_permanent = self.is_permanent
+        copy.__cause__ = self.__cause__
+        return copy
 
 
 class L2UnavailableError(L2Error):
-    """The shared store cannot be reached, not in time, or not asked for a while.
+    """The shared store is unreachable, too slow, or must not be asked now.
 
-    A few in a row open the circuit breaker; any other L2Error proves it alive.
+    It is not asked while the circuit breaker is open, and by a caller that cannot wait
+    until deletes that come first have been replayed.
+
+    ``BREAKER_FAILURES`` in a row open the circuit breaker; any other L2Error shows that
+    the server is alive.
     """
 
 
@@ -66,13 +84,22 @@ class CounterUnavailableError(L2Error, ValueError):
     """A counter cannot be changed while the shared store is away."""
 
 
+class EntryNotFoundError(CacheBridgeError, KeyError):
+    """``cache[key]`` or ``del cache[key]`` of a key that does not exist."""
+
+    __str__ = Exception.__str__  # a KeyError shows the repr of its text
+
+
 class MissingKeyError(CacheBridgeError, ValueError):
-    """A counter operation met a key that does not exist."""
+    """``incr`` or ``decr`` of a key that does not exist."""
 
 
 class UncacheableError(CacheBridgeError, TypeError):
-    """An argument cannot be part of a key, or a result cannot be serialized."""
+    """An argument cannot be part of a key, or a result cannot be serialized.
+
+    The text says which, and why.
+    """
 
 
 class UnsupportedOperationError(CacheBridgeError):
-    """The operation cannot be carried out by this cache."""
+    """This cache cannot carry out the operation; the text says why."""

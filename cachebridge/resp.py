@@ -1,217 +1,148 @@
-"""Replies of Redis (RESP2) out of a stream of bytes.
+"""Commands and replies of Redis (RESP2): how they are packed, and what errors mean.
 
-redis-py opens, authenticates and closes the connections; what flows over them after
-that is packed and parsed here and in ``l2/commands.py``, because its general layers
-cost more than the round trip's own work.  Parsing is hiredis's where it is installed.
+redis-py opens, authenticates and closes the connections.  What flows over them after
+that is packed here and parsed in ``parsers.py``, because redis-py's general layers cost
+more than the round trip's own work.
+
+redis-py is imported with the first error reply, by then it has opened a connection:
+importing it takes longer than importing all of cachebridge.
 
 Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, Protocol
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import (
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-)
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from cachebridge.texts import shown, shown_reply
 
-try:
-    import hiredis
-except ImportError:
-    HIREDIS_INSTALLED = False
-else:
-    HIREDIS_INSTALLED = True
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from redis.exceptions import ResponseError
 
 READ_BYTES: Final = 65536
 
-_ERRORS: Final[dict[str, type[ResponseError]]] = {
-    "NOPERM": NoPermissionError,
-    "NOSCRIPT": NoScriptError,
-    "OOM": OutOfMemoryError,
-    "READONLY": ReadOnlyError,
-}
-
-_END: Final = b"\r\n"
-_ARRAY, _BULK, _INTEGER, _SIMPLE, _ERROR = b"*$:+-"
-
-
-class ReplyParser(Protocol):
-    """Cuts a stream into replies; holds back what is incomplete."""
-
-    def feed(self, data: bytes) -> list[Any]:
-        """Return the replies that are complete now, in order.
-
-        A reply is bytes, an int, None, a list of replies, or a ResponseError, which is
-        returned, not raised.  Raises redis's ConnectionError for bytes that are none.
-        """
-
-
-def make_parser() -> ReplyParser:
-    """Return a parser for one new connection."""
-    return HiredisParser() if HIREDIS_INSTALLED else PythonParser()
-
-
-_UNAVAILABLE: Final = (
-    "LOADING",
-    "BUSY ",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "NOAUTH",
-    "ERR max number of clients",
+GARBLED: Final = (
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    SystemError,
+    TypeError,
+    ValueError,
 )
-"""Error replies of a server that can do nothing at all at the moment."""
+"""What a library's parser may raise for bytes that are no replies."""
 
 
-def is_unavailable(exc: Exception) -> bool:
-    """Tell a server that cannot be reached or used from one that refuses a command."""
-    if isinstance(exc, ResponseError):
-        return str(exc).startswith(_UNAVAILABLE)
-    return isinstance(exc, (OSError, RedisConnectionError, RedisTimeoutError))
+class NotAReplyError(ConnectionError):
+    """The server has sent bytes that are no reply, or not of the kind asked for."""
+
+
+def wrong_kind(reply: object) -> NotAReplyError:
+    """Return the exception for a reply that is not of the kind asked for."""
+    said = f": {reply}" if isinstance(reply, Exception) else ""
+    return NotAReplyError(f"a reply of another kind, {type(reply).__name__}{said}")
+
+
+_ERRORS: Final = {
+    "NOPERM": "NoPermissionError",
+    "NOSCRIPT": "NoScriptError",
+    "OOM": "OutOfMemoryError",
+    "READONLY": "ReadOnlyError",
+}
+"""Names in ``redis.exceptions``."""
 
 
 def reply_error(text: str) -> ResponseError:
     """Make the exception for the text of an error reply."""
-    code = text.partition(" ")[0]
-    return _ERRORS.get(code, ResponseError)(text)
+    exceptions = import_module("redis.exceptions")
+    name = _ERRORS.get(text.partition(" ")[0], "ResponseError")
+    error: ResponseError = getattr(exceptions, name)(shown_reply(text))
+    return error
 
 
-class HiredisParser:
-    """Parses in C."""
+_WRONG_SERVER: Final = re.compile(
+    r"(READONLY|MASTERDOWN|LOADING|UNBLOCKED|MOVED|ASK) "
+    r"|EXECABORT .*(READONLY|MASTERDOWN|LOADING|MOVED) "
+    r"|ERR Error running script .*-(READONLY|MASTERDOWN) "
+    r"|.*instance is now a read-only replica"
+)
+"""Error replies that say: this is not, or not now, the server that you want.
 
-    def __init__(self) -> None:
-        self._reader = hiredis.Reader(
-            protocolError=RedisConnectionError, replyError=reply_error
-        )
-
-    def feed(self, data: bytes) -> list[Any]:
-        """See ``ReplyParser``."""
-        reader = self._reader
-        reader.feed(data)
-        replies = []
-        # RESP2 has no booleans: False says that the next reply is incomplete.
-        while (reply := reader.gets()) is not False:
-            replies.append(reply)
-        return replies
+The last two are what servers before Redis 7 say of scripts and of transactions.
+"""
 
 
-class Backlog:
-    """What of a stream has arrived, and is no whole reply yet.
+def is_wrong_server(reply: object) -> bool:
+    """Return whether the reply is an error of a server that has become the wrong one.
 
-    A long value is looked at once when it is complete, not with every piece.
+    It was demoted or replaced, and has carried out nothing.
     """
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._missing = 0
-
-    def joined(self, data: bytes) -> bytes:
-        """Return what was held back and the new; nothing while it is too little."""
-        if not self._pieces:
-            return data
-        self._pieces.append(data)
-        self._missing -= len(data)
-        if self._missing > 0:
-            return b""
-        buffer = b"".join(self._pieces)
-        self._pieces.clear()
-        return buffer
-
-    def hold(self, rest: bytes, missing: int) -> None:
-        """Hold back the beginning of a reply that lacks so many bytes, 0 if unknown."""
-        self._pieces.append(rest)
-        self._missing = missing
+    return (
+        isinstance(reply, Exception)
+        and _WRONG_SERVER.match(str(reply)) is not None
+        and is_refusal(reply)
+    )
 
 
-class PythonParser:
-    """Parses without any extension, in time proportional to what arrives."""
+class _Heads(dict[int, bytes]):
+    """What stands before a word of each length, and ends the line before."""
 
-    def __init__(self) -> None:
-        self._backlog = Backlog()
-        self._open: list[tuple[list[Any], int]] = []
-        """Arrays that have begun, outermost first, with their lengths."""
-
-    def feed(self, data: bytes) -> list[Any]:
-        """See ``ReplyParser``."""
-        buffer = self._backlog.joined(data)
-        replies: list[Any] = []
-        at = 0
-        try:
-            while at < len(buffer):
-                reply, at = _parse(buffer, at)
-                if self._open or type(reply) is _Array:
-                    self._deliver(reply, replies)
-                else:
-                    replies.append(reply)
-        except _IncompleteError as exc:
-            self._backlog.hold(buffer[at:], exc.stop - len(buffer))
-        except ValueError as exc:
-            raise RedisConnectionError(f"not a reply: {exc}") from exc
-        return replies
-
-    def _deliver(self, reply: Any, replies: list[Any]) -> None:
-        """Put a reply where it belongs: into the innermost open array, or out."""
-        if type(reply) is _Array:
-            if reply.length:
-                self._open.append(([], reply.length))
-                return
-            reply = []
-        while self._open:
-            items, length = self._open[-1]
-            items.append(reply)
-            if len(items) < length:
-                return
-            self._open.pop()
-            reply = items
-        replies.append(reply)
+    def __missing__(self, length: int) -> bytes:
+        head = b"\r\n$%d\r\n" % length
+        if length < _MOST_HEADS:
+            self[length] = head
+        return head
 
 
-class _Array(NamedTuple):
-    """The head of an array."""
-
-    length: int
+_MOST_HEADS: Final = 4096
+_HEADS: Final = _Heads()
 
 
-class _IncompleteError(Exception):
-    """More bytes are needed: those up to ``stop`` at least, as far as is known."""
-
-    def __init__(self, stop: int = 0) -> None:
-        super().__init__(stop)
-        self.stop = stop
+def pack(*words: bytes) -> bytes:
+    """Return one command in Redis's wire format."""
+    return pack_after(b"*%d" % len(words), words)
 
 
-def _parse(buffer: bytes, at: int) -> tuple[Any, int]:
-    """Return the reply or array head that begins at ``at``, and where it ends."""
-    end = buffer.find(_END, at)
-    if end < 0:
-        raise _IncompleteError
-    mark = buffer[at]
-    line = buffer[at + 1 : end]
-    after = end + 2
-    if mark == _BULK:
-        return _parse_bulk(buffer, after, int(line))
-    if mark == _ARRAY:
-        length = int(line)
-        return (None if length < 0 else _Array(length)), after
-    if mark == _INTEGER:
-        return int(line), after
-    if mark == _SIMPLE:
-        return line, after
-    if mark == _ERROR:
-        return reply_error(line.decode("utf-8", "replace")), after
-    raise ValueError(f"unknown mark {bytes([mark])!r}")
+def pack_after(head: bytes, words: Iterable[bytes]) -> bytes:
+    """Return the rest of a command after its ``head``, which lacks a line end."""
+    parts = [head]
+    heads, add = _HEADS, parts.append
+    for word in words:
+        add(heads[len(word)])
+        add(word)
+    add(b"\r\n")
+    return b"".join(parts)
 
 
-def _parse_bulk(buffer: bytes, start: int, length: int) -> tuple[Any, int]:
-    if length < 0:
-        return None, start
-    stop = start + length
-    if len(buffer) < stop + 2:
-        raise _IncompleteError(stop + 2)
-    return buffer[start:stop], stop + 2
+class Hello(NamedTuple):
+    """What a server says of itself to anyone who asks; '' for what it did not say."""
+
+    product: str = ""
+    version: str = ""
+    role: str = ""
+    """``master`` or ``replica``."""
+    mode: str = ""
+    """``standalone`` or ``cluster``."""
+
+
+def read_hello(reply: object) -> Hello:
+    """Read the reply to HELLO, which servers before Redis 6 do not know."""
+    if not isinstance(reply, list):
+        return Hello()
+    said = {
+        name: shown(value.decode(errors="replace"))
+        for name, value in zip(reply[::2], reply[1::2], strict=False)
+        if isinstance(name, bytes) and isinstance(value, bytes)
+    }
+    names = (b"server", b"version", b"role", b"mode")
+    return Hello(*(said.get(name, "") for name in names))
+
+
+def is_refusal(exc: BaseException) -> bool:
+    """Return whether the exception is an error reply, also one that redis-py read."""
+    return isinstance(exc, import_module("redis.exceptions").ResponseError)

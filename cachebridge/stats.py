@@ -1,18 +1,18 @@
 """Counters of one engine and the frozen snapshot that users and exporters read.
 
 Counters are plain attributes that are incremented without a lock: under CPython's
-global interpreter lock an increment of an attribute is not interrupted.  The one on
-the hit path costs about 10 ns.
+global interpreter lock an increment of an attribute is not interrupted.  The increment
+on the hit path costs about 10 ns.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
-__all__ = ["DelayHistogram", "Health", "Stats"]
+__all__ = ["DelayHistogram", "GroupStats", "Health", "Stats"]
 
 DELAY_BOUNDS_S: Final = (
     0.0001,
@@ -30,61 +30,64 @@ DELAY_BOUNDS_S: Final = (
     1.0,
     2.5,
 )
-"""Upper bounds of the histogram's buckets in seconds; one more bucket has no bound."""
+"""Upper bounds of the histogram's buckets, in seconds; the last bucket has none."""
+
+REPLICA: Final = "replica"
 
 
+@dataclass(slots=True)
 class Counters:
-    """What one engine counts; written by the engine, read through ``Stats``."""
+    """Counters of one engine; written by the engine, read through ``Stats``.
 
-    __slots__ = (
-        "degraded",
-        "delay_buckets",
-        "delay_count",
-        "delay_sum_s",
-        "evictions",
-        "expirations",
-        "fills_refused_conflict",
-        "fills_refused_off",
-        "fills_refused_token",
-        "flushes",
-        "l1_hits",
-        "l2_hits",
-        "lease_waits",
-        "load_errors",
-        "loads",
-        "loads_refused",
-        "messages_malformed",
-        "messages_received",
-        "messages_sent",
-        "misses",
-        "negative_hits",
-        "outage_hits",
-        "outages",
-        "oversized",
-        "refreshes",
-        "stale_hits",
-        "too_large",
-        "undecodable",
+    ``Stats`` explains those that it has, too.
+    """
+
+    l1_hits: int = 0
+    l2_hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    evicted_hit: int = 0
+    expirations: int = 0
+    too_large: int = 0
+    oversized: int = 0
+    undecodable: int = 0
+    warmed: int = 0
+    fills_refused: dict[str, int] = field(
+        default_factory=lambda: {"conflict": 0, "off": 0, "token": 0}
     )
-
-    def __init__(self) -> None:
-        self.reset()
+    flushes: Counter[str] = field(default_factory=Counter)
+    messages_sent: int = 0
+    messages_received: int = 0
+    messages_malformed: int = 0
+    messages_unknown: int = 0
+    loads: int = 0
+    load_errors: int = 0
+    loads_refused: int = 0
+    lease_waits: int = 0
+    refreshes: int = 0
+    stale_hits: int = 0
+    negative_hits: int = 0
+    outages: int = 0
+    degraded: int = 0
+    outage_hits: int = 0
+    delay_buckets: list[int] = field(
+        default_factory=lambda: [0] * (len(DELAY_BOUNDS_S) + 1)
+    )
+    delay_count: int = 0
+    delay_sum_s: float = 0.0
 
     def reset(self) -> None:
-        """Start from zero (also in a forked child)."""
-        self.l1_hits = self.l2_hits = self.misses = 0
-        self.fills_refused_conflict = self.fills_refused_off = 0
-        self.fills_refused_token = 0
-        self.messages_sent = self.messages_received = self.messages_malformed = 0
-        self.evictions = self.expirations = self.oversized = self.undecodable = 0
-        self.too_large = 0
-        self.loads = self.load_errors = self.loads_refused = self.lease_waits = 0
-        self.stale_hits = self.negative_hits = self.refreshes = 0
-        self.outages = self.degraded = self.outage_hits = 0
-        self.flushes: Counter[str] = Counter()
-        self.delay_buckets = [0] * (len(DELAY_BOUNDS_S) + 1)
-        self.delay_count = 0
-        self.delay_sum_s = 0.0
+        """Set all counters to zero, as in a forked child."""
+        self.__init__()  # type: ignore[misc] # of this very class
+
+    def shown(self) -> dict[str, Any]:
+        """Return a copy of the counters that ``Stats`` has, too."""
+        names = {each.name for each in fields(self)} & {*Stats.__slots__}
+        values = {name: getattr(self, name) for name in names}
+        return {
+            name: dict(value) if isinstance(value, dict) else value
+            for name, value in values.items()
+        }
 
     def flushed(self, cause: str) -> None:
         """Count one flush of L1."""
@@ -111,9 +114,10 @@ class DelayHistogram:
     sum_s: float = 0.0
 
     def quantile(self, share: float) -> float:
-        """Return the upper bound in seconds of the bucket that holds ``share``.
+        """Return the upper bound, in seconds, of the bucket that holds a quantile.
 
-        0.0 if nothing was counted, infinity if it lies above the last bound.
+        ``share`` is 0.0 to 1.0.  0.0 if nothing was counted, infinity if the quantile
+        lies above the last bound.
         """
         if not self.count:
             return 0.0
@@ -127,42 +131,60 @@ class DelayHistogram:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A snapshot of one engine's counters, shared by all caches on the same server."""
+    """A snapshot of one engine's counters, in this process, since it started.
+
+    All caches of the process on the same server share them.
+    """
 
     l1_hits: int
-    """Reads answered from this process's memory."""
+    """Reads answered by this process's memory."""
     l2_hits: int
     """Reads answered by the shared store."""
     misses: int
     """Reads that neither level could answer."""
     l1_entries: int
+    """Entries in L1 now."""
     l1_bytes: int
-    """Estimated memory of L1's keys and values."""
+    """Estimated memory of L1's keys and values now, in bytes."""
     evictions: int
-    """Entries that left L1 to make room."""
+    """Entries that left L1 to make room for others."""
+    evicted_hit: int
+    """Those of them that had been hit, or had come back: many say L1 is too small."""
     expirations: int
-    """Expired entries that were swept out of L1 without having been read."""
+    """Expired entries that were removed from L1 without being read."""
     too_large: int
-    """Values for which L2 had no room: not stored at all."""
+    """Values for which L2 had no room: stored in neither level."""
     oversized: int
-    """Values over ``L1_MAX_ENTRY_BYTES``, kept in L2 only."""
+    """Values larger than ``L1_MAX_ENTRY_BYTES``: stored in L2 only."""
     undecodable: int
-    """Values of L2 that no known codec could read: treated as a miss and deleted."""
+    """Reads of values that the serializer could not read: a miss.
+
+    Damaged values are deleted; those of other writers stay.
+    """
+    warmed: int
+    """Entries that a warm-up has read from L2 into L1."""
     fills_refused: dict[str, int]
-    """Values read from L2 but not stored in L1, by the rule that refused them."""
+    """Values read from L2 but not stored in L1, by the rule that refused them.
+
+    The keys are "conflict", "off" and "token".
+    """
     flushes: dict[str, int]
-    """Times L1 was emptied, by cause."""
+    """How often L1 was emptied, by cause."""
     messages_sent: int
     messages_received: int
+    """Messages that arrived, echoes of our own and heartbeats included."""
     messages_malformed: int
+    """Messages that could not be read: each empties L1."""
+    messages_unknown: int
+    """Messages of a version that this process does not know: after each, L1 rests."""
     loads: int
     """Runs of loaders, refreshes included."""
     load_errors: int
     """Runs of loaders that raised."""
     loads_refused: int
-    """Loaded values that were not stored, since the key was written meanwhile."""
+    """Loaded values that were not stored, because the key was written meanwhile."""
     lease_waits: int
-    """Times a load of another process was waited for."""
+    """How often a caller waited for the load of another process."""
     refreshes: int
     """Refreshes in the background."""
     stale_hits: int
@@ -170,23 +192,39 @@ class Stats:
     negative_hits: int
     """Reads answered with "no such thing" (``NEGATIVE_TTL``)."""
     outages: int
-    """Times the circuit breaker has opened."""
+    """How often the circuit breaker has opened."""
     degraded: int
-    """Calls that got the answer for an outage."""
+    """Calls that got the answer of ``docs/outages.md``."""
     outage_hits: int
-    """Reads that L1 answered past its trust after L2 had failed, one by one.
+    """Reads that L1 answered after its trust had ended, because L2 failed.
 
-    While the breaker is open such reads are ordinary ``l1_hits``.
+    While the breaker is open, such reads are counted in ``l1_hits`` instead.
     """
     invalidation_delay: DelayHistogram = field(repr=False)
     trusted: bool
-    """Whether the bus vouches for L1 at this moment."""
+    """Whether L1 may answer reads now: the bus works."""
 
     @property
     def l1_hit_ratio(self) -> float:
-        """Share of all reads that L1 answered, 0.0 to 1.0."""
+        """Share of all reads that L1 answered, 0.0 to 1.0; 0.0 without reads."""
         reads = self.l1_hits + self.l2_hits + self.misses
         return self.l1_hits / reads if reads else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStats:
+    """A snapshot of one group's counters, in this process, since it was made.
+
+    They count arguments: a batch of ten counts ten.
+    """
+
+    name: str
+    hits: int
+    """Answered without a run of the loader for this call."""
+    loads: int
+    """Given to the loader, refreshes in the background included."""
+    failures: int
+    """Of these, those whose loader raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,39 +234,50 @@ class Health:
     l2_reachable: bool
     """Whether the shared store answered a PING just now."""
     bus_connected: bool
-    """Whether the subscription is acknowledged and unbroken."""
+    """Whether the subscription to the bus is acknowledged and connected."""
     l1_trusted: bool
-    """Whether L1 may answer reads at this moment."""
+    """Whether L1 may answer reads now."""
     l1_wanted: bool
     """False with ``L1_MAX_ENTRIES=0``, before the first reads, after ``l1_off()``."""
     l1_enabled: bool
     """False while ``l1_off()`` is in force for the fleet."""
     staleness_bound_s: float
-    """How old an L1 hit can be at most, whatever fails; more during an outage."""
+    """Age in seconds that an L1 hit cannot exceed; larger during an outage."""
     breaker_open: bool = False
-    """Whether the shared store is taken to be away: calls are answered without it."""
+    """Whether the circuit breaker is open: calls do not reach the shared store."""
     outage_s: float = 0.0
-    """For how long the breaker has been open, in seconds."""
+    """While the breaker is open: the seconds since the first call that failed."""
     deletes_owed: int = 0
-    """Keys and clears that will be deleted from the shared store when it is back."""
+    """Keys and clears that are still to be deleted from the shared store."""
     deletes_lost: int = 0
-    """Keys whose delete could not be kept; see ``docs/outages.md``."""
+    """Deletes that were given up; see ``docs/outages.md``."""
     messages_owed: int = 0
-    """Messages that the bus has not taken yet (``BUS_LOCATION``)."""
+    """Messages that the bus has not accepted yet (``BUS_LOCATION``)."""
     refused: tuple[str, ...] = ()
-    """Kinds of operations that the shared store refuses, with what it says."""
+    """Kinds of operations that the shared store refuses, with its error texts."""
     servers_away: tuple[str, ...] = ()
-    """Those of several servers that do not answer: their keys are degraded."""
+    """Servers, of several, that do not answer: their keys are degraded."""
+    server: str = ""
+    """The Redis that new connections lead to: address, product and version.
+
+    That of ``BUS_LOCATION`` over Memcached; empty if it is not known.
+    """
+    role: str = ""
+    """What that server is now, "master" or "replica"; empty if it does not say."""
     bus: str = "messages"
-    """How other processes' writes get here: by messages, or why not."""
+    """What the settings say: "messages", or the reason why there are none.
+
+    Also while the bus is away: see ``bus_connected``.
+    """
     error: str = ""
-    """Why something of the above is not as it should be."""
+    """Why a field above is not as it should be; empty if all are."""
 
     @property
     def ok(self) -> bool:
-        """Whether L2 works, and L1 and the bus as far as they are wanted."""
+        """Whether L2 works, and also L1 and the bus if they are wanted."""
         return (
             self.l2_reachable
             and not self.refused
+            and self.role != REPLICA
             and (self.l1_trusted or not self.l1_wanted)
         )

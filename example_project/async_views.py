@@ -33,7 +33,7 @@ _PRICE = forms.DecimalField(min_value=Decimal("0.01"), max_digits=8, decimal_pla
 
 @require_safe
 async def product(_request: HttpRequest, pk: int) -> HttpResponse:
-    """Give a product's price; from L1 without suspending."""
+    """Return a product's price; from L1 without suspending."""
     try:
         row = await cached.aproduct(pk)
     except Product.DoesNotExist as exc:
@@ -64,7 +64,7 @@ async def price(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 async def stats(_request: HttpRequest) -> HttpResponse:
-    """Tell what this worker's cache did so far."""
+    """Return what this worker's cache did so far, as JSON."""
     found = statistics.lookups()
     return JsonResponse({"pid": os.getpid(), "lookups": found and str(found)})
 

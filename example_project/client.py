@@ -1,7 +1,7 @@
 """A small HTTP client that knows which worker it talks to, and a closed-loop load.
 
-Connections are kept alive, and a gthread worker keeps those it has accepted: whoever
-holds a connection to each worker can ask the one and look at the other.
+Connections are kept alive, and a gthread worker keeps those it has accepted: a
+client with a connection to each worker can ask one and then watch the other.
 """
 
 from __future__ import annotations

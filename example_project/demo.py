@@ -127,7 +127,7 @@ def open_shops(
 
 
 def headline(redis_url: str) -> str:
-    """Say on what all of this runs."""
+    """Print the machine and the versions that all of this runs on."""
     with Redis.from_url(redis_url) as redis:
         version = redis.info("server")["redis_version"]
     return (
@@ -243,7 +243,7 @@ def show_cold_key(results: Mapping[str, ColdKey]) -> list[str]:
 
 
 def show_outage(seen: Outage) -> list[str]:
-    """Print how the shop did without Redis. Promises: nobody noticed, nothing stale."""
+    """Print how the shop did without Redis. Promises: no failure, nothing stale."""
     print("8. Redis is killed (-9) under load, and comes back with its old data")
     row("", "before", "without", "after")
     phases = (seen.before, seen.during, seen.after)
@@ -256,7 +256,7 @@ def show_outage(seen: Outage) -> list[str]:
     row("price changed meanwhile, seen old", "", "", f"{len(seen.stale)} times")
     print()
     broken = [f"without Redis a request failed: {what}" for what in seen.failed[:3]]
-    broken += [f"the price of before on {where}" for where in seen.stale]
+    broken += [f"an outdated price on {where}" for where in seen.stale]
     if not seen.during.l1_hits:
         broken.append("L1 answered nothing while Redis was away")
     if seen.during.slowest_ms > DEADLINE_MS:

@@ -1,7 +1,7 @@
 """The demo's scene of an outage: Redis is killed under load, and comes back.
 
-It comes back with everything that it knew before, so also with what was changed in the
-meantime and must not be seen again.
+It comes back with its old data, also of a price that was changed in the meantime. That
+old price must not be seen again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Outage:
     recovery_s: float | None
     """From the restart until every worker trusts L1 again; None: not in time."""
     stale: Sequence[str]
-    """Where the price of before was seen after the recovery."""
+    """Where an outdated price was seen after the recovery."""
 
 
 class _Visitors:

@@ -107,7 +107,7 @@ class _Bench:
         self._requests = self._commands = 0
 
     def warm(self) -> None:
-        """Let each worker meet each page; twice, so that what it missed is there."""
+        """Ask each worker for each page; twice, so that what it missed is there."""
         firsts = [connections[0] for connections in self._by_pid.values()]
         for _ in range(2):
             for connection in firsts:
@@ -278,7 +278,7 @@ def catalogue_page(connection: Connection) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ColdKey:
-    """Many threads, one key that nobody has: how often it was built, and how long."""
+    """Many threads, one key that no level has: how often it was built, and how long."""
 
     builds: int
     milliseconds: float

@@ -41,7 +41,7 @@ SILENCED_SYSTEM_CHECKS = [
 ]
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 
-# Who knows this may change prices; without it nobody may.
+# Clients that send this token may change prices; if it is empty, none may.
 SHOP_STAFF_TOKEN = env("SHOP_STAFF_TOKEN", "")
 
 INSTALLED_APPS = [

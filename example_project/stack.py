@@ -73,8 +73,8 @@ class Service:
     def __enter__(self) -> Self:
         """Start the process. Connections wait from now on, await_ready() or not."""
         VAR_DIR.mkdir(exist_ok=True)
-        # The server inherits a socket that listens already: nobody else can take the
-        # port in between. Ours is closed, so that its end is seen as a refusal.
+        # The server inherits a socket that listens already: no other process can take
+        # the port in between. Ours is closed, so that its end is seen as a refusal.
         with socket.create_server((_LOOPBACK, 0), backlog=512) as listener:
             # Connections inherit it; uvicorn takes a descriptor for no TCP socket.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

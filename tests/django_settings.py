@@ -20,7 +20,7 @@ DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memor
 CACHES = {
     "default": {
         "BACKEND": "cachebridge.django_backend.CacheBridge",
-        # Port 1 answers nobody: a test that forgot its fixture fails instead of
+        # No server answers at port 1: a test that forgot its fixture fails instead of
         # writing to a server that happens to run here.
         "LOCATION": os.environ.get("CACHEBRIDGE_TEST_REDIS", "redis://127.0.0.1:1/0"),
     },

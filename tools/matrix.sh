@@ -1,20 +1,36 @@
 #!/bin/sh
 # Runs the tests on every supported combination of Python, Django and redis-py.
-#   tools/matrix.sh [PYTEST-ARGUMENT ...]
+#   tools/matrix.sh [PYTEST-ARGUMENT ...]     all tests, or those that are named
+#   tools/matrix.sh --ci [PYTEST-ARGUMENT ...]   the newest: its unit tests
 # Each combination has its environment under .cache/matrix, made with uv where it is on
-# PATH, else with the interpreters there (python3.12 ...) and those of pyenv. A Python
-# that is not installed is left out, and said so. PYTHONS="3.12" narrows the choice.
+# PATH, else with the interpreters there (python3.12 ...) and those of pyenv; it is
+# installed into again only when the requirements change. A Python that is not installed
+# is left out, and said so; with --ci and CI=true it is an error. PYTHONS="3.12" narrows
+# the choice.
 set -eu
 cd "$(dirname "$0")/.."
 
-pythons=${PYTHONS:-3.11 3.12 3.13}
-djangos='5.2 6.0'
-redises='5 8'
 root=.cache/matrix
+parallel="-n $((2 * $(getconf _NPROCESSORS_ONLN))) --dist loadfile"
 mkdir -p "$root"
 summary=$root/summary.txt
 : >"$summary"
 failed=0
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+
+# Prints PYTHON DJANGO REDIS, a line for each combination.
+combinations() {
+    for python in ${PYTHONS:-3.11 3.12 3.13 3.14}; do
+        for django in 5.2 6.0 6.1; do
+            if [ "$python" = 3.11 ] && [ "$django" != 5.2 ]; then
+                continue # Django 6 needs Python 3.12
+            fi
+            for redis in 5 8; do
+                echo "$python $django $redis"
+            done
+        done
+    done
+}
 
 find_python() {
     for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
@@ -27,29 +43,48 @@ find_python() {
 
 # environment PYTHON DIRECTORY REQUIREMENT...
 environment() {
-    base=$1 python=$2/bin/python
-    if ! "$python" -c '' 2>/dev/null; then
-        "$base" -m venv --clear --without-pip "$2"
-    fi
+    base=$1 directory=$2 python=$2/bin/python
     shift 2
-    if command -v uv >/dev/null; then
-        uv pip install --quiet --python "$python" --group test --editable . "$@"
+    wanted=$(cksum <pyproject.toml)" $*"
+    if "$python" -c '' 2>/dev/null && [ "$(cat "$directory/.ready" 2>/dev/null)" = "$wanted" ]; then
         return
     fi
-    "$python" -m ensurepip >/dev/null 2>&1 || "$python" tools/fetch_pip.py
-    "$python" -m pip install --quiet --upgrade 'pip>=25.1'
-    "$python" -m pip install --quiet --group test --editable . "$@"
+    if ! "$python" -c '' 2>/dev/null; then
+        "$base" -m venv --clear --without-pip "$directory" || return
+    fi
+    if command -v uv >/dev/null; then
+        uv pip install --quiet --python "$python" --group test --editable . "$@" || return
+    else
+        "$python" -m pip --version >/dev/null 2>&1 ||
+            "$python" -m ensurepip >/dev/null 2>&1 ||
+            "$python" tools/fetch_pip.py || return
+        "$python" -m pip install --quiet --upgrade 'pip>=25.1' || return
+        "$python" -m pip install --quiet --group test --editable . "$@" || return
+    fi
+    echo "$wanted" >"$directory/.ready"
 }
 
-# combination PYTHON-VERSION PYTHON DJANGO REDIS PYTEST-ARGUMENT...
+# combination PYTHON-VERSION DJANGO REDIS PYTEST-ARGUMENT...
 combination() {
-    name="python $1, django $3, redis-py $4"
-    directory=$root/py$1-django$3-redis$4
-    base=$2 django=$3 redis=$4
-    shift 4
+    name="python $1, django $2, redis-py $3"
+    base=$(find_python "$1")
+    if [ -z "$base" ]; then
+        if [ "$must_exist" = yes ]; then
+            echo "FAILED  $name: there is no Python $1 on PATH or in pyenv" >>"$summary"
+            failed=1
+        else
+            echo "absent  $name" >>"$summary"
+        fi
+        return
+    fi
+    directory=$root/py$1-django$2-redis$3
+    django=$2 redis=$3
+    shift 3
     echo "== $name"
+    # shellcheck disable=SC2086 # the options are several words
     if environment "$base" "$directory" "django~=$django.0" "redis==$redis.*" hiredis &&
-        "$directory/bin/python" -m pytest -q "$@"; then
+        tools/ensure_servers.sh "$directory" redis-server memcached &&
+        "$directory/bin/python" -m pytest -q $parallel "$@"; then
         echo "passed  $name" >>"$summary"
     else
         echo "FAILED  $name" >>"$summary"
@@ -57,21 +92,25 @@ combination() {
     fi
 }
 
-for version in $pythons; do
-    base=$(find_python "$version")
-    if [ -z "$base" ]; then
-        echo "absent  python $version" >>"$summary"
-        continue
+must_exist=no
+chosen=$(combinations)
+if [ "${1:-}" = --ci ]; then
+    shift
+    chosen='3.13 6.1 8'
+    if [ "${CI:-}" = true ]; then
+        must_exist=yes
     fi
-    for django in $djangos; do
-        if [ "$version" = 3.11 ] && [ "$django" = 6.0 ]; then
-            continue # Django 6.0 needs Python 3.12
-        fi
-        for redis in $redises; do
-            combination "$version" "$base" "$django" "$redis" "$@"
-        done
-    done
-done
+    if [ $# = 0 ]; then
+        # Types are checked with mypy, once, by `make test`.
+        set -- tests/unit -m "not proof" --ignore tests/unit/test_typing.py
+    fi
+fi
+
+while read -r python django redis; do
+    combination "$python" "$django" "$redis" "$@" </dev/null
+done <<EOF
+$chosen
+EOF
 
 echo
 cat "$summary"

@@ -25,7 +25,7 @@ from benchmarks import contenders
 from benchmarks.contenders import OURS
 from benchmarks.harness import interleave
 from benchmarks.report import Limit, Row
-from cachebridge.bus.session import channels_of
+from cachebridge.bus.settings import channels_of
 from cachebridge.testing import memcached_server
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""M1 to M5: Memcached behind L1, beside Django's PyMemcacheCache and beside Redis.
+"""M1 to M5: Memcached below L1, beside Django's PyMemcacheCache and beside Redis.
 
 Each cache over Memcached has a server of its own, all of them alike. M6, the
 invalidation, stands in ``invalidation.py``.
@@ -174,7 +174,7 @@ def _time(operation: Operation, caches: Caches) -> Row:
 
 
 def _row(operation: Operation, batches: Mapping[str, Batch]) -> Row:
-    """Run many rounds.  The best batches are told, too.
+    """Run many rounds.  The best batches are reported, too.
 
     On a busy machine waking the server up takes 20 or 50 µs, as other work has it.
     """

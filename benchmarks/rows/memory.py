@@ -94,7 +94,7 @@ def _in_process(label: str, redis_url: str) -> Iterator[Connection]:
 def _fill_and_weigh(label: str, redis_url: str, report: Connection) -> None:
     fill, count = _filler(label, redis_url)
     pairs = _pairs()
-    # The first entries pay for what is made once: connections, tables, code.
+    # The first entries include what is made once: connections, tables, code.
     fill(list(islice(pairs, _BATCH)))
     key, value = next(pairs)
     data_size = sys.getsizeof(key) + sys.getsizeof(value)

@@ -10,7 +10,7 @@ from benchmarks.contenders import await_trust, database
 from benchmarks.harness import interleave, paired, timed_batch
 from benchmarks.report import Limit, Row, Verdict
 from cachebridge import Cache
-from cachebridge.l2.pool import Link
+from cachebridge.l2.connections.link import Link
 from cachebridge.testing import redis_server
 
 if TYPE_CHECKING:

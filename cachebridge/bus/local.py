@@ -1,4 +1,4 @@
-"""The bus of ``memory://``: messages are handled before the write returns."""
+"""The bus inside of one process: messages are handled before the write returns."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cachebridge.bus.base import Receiver
+    from cachebridge.bus.settings import Receiver
 
 
 class LocalBus:
-    """Hands every frame straight to the receiver; never breaks."""
+    """Hands every frame straight to the receiver; never breaks.
+
+    For ``memory://``; and with a list that no writer publishes to, as for
+    ``BUS="none"``, L1 is bounded by its TTL alone.
+    """
 
     def __init__(
         self, subscribers: list[Callable[[bytes], object]], receiver: Receiver
@@ -31,29 +35,15 @@ class LocalBus:
             self._subscribers.remove(self._receiver.on_frame)
         self._receiver.on_break("stopped")
 
+    def renew(self) -> None:
+        """Do nothing: there is no connection."""
+
+    def break_off(self, reason: str) -> None:
+        """Do nothing: there is no server that could be the wrong one."""
+
+    def join(self, timeout_s: float) -> None:
+        """Return at once: there is no thread."""
+
     def is_alive(self) -> bool:
-        """Tell whether messages arrive."""
+        """Return whether messages arrive."""
         return self._receiver.on_frame in self._subscribers
-
-
-class NoBus:
-    """``BUS="none"``: L1 is bounded by its TTL alone."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-        self._started = False
-
-    def start(self) -> None:
-        """Let L1 be used without any message."""
-        self._started = True
-        self._receiver.on_subscribed()
-        self._receiver.on_heartbeat(float("inf"), l1_on=None)
-
-    def stop(self) -> None:
-        """Let L1 rest."""
-        self._started = False
-        self._receiver.on_break("stopped")
-
-    def is_alive(self) -> bool:
-        """Tell whether L1 was put to use."""
-        return self._started

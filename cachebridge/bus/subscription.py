@@ -10,10 +10,9 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-
-from cachebridge.resp import READ_BYTES, make_parser
+from cachebridge.bounds import MAX_MESSAGE_BYTES
+from cachebridge.parsers import make_parser
+from cachebridge.resp import READ_BYTES, wrong_kind
 
 if TYPE_CHECKING:
     from redis.connection import Connection
@@ -25,13 +24,13 @@ class Subscription:
     def __init__(self, connection: Connection, channels: list[bytes]) -> None:
         self._connection = connection
         self._channels = channels
-        self._parser = make_parser()
+        self._parser = make_parser(MAX_MESSAGE_BYTES)
 
     def open(self, tick_s: float) -> list[Any]:
-        """Subscribe and wait for every acknowledgement; a refusal raises.
+        """Subscribe and wait for every acknowledgement; raises a refusal.
 
-        Returns messages that arrived right behind them.  From then on ``receive`` waits
-        for ``tick_s`` seconds at most.
+        Returns messages that arrived together with the acknowledgements.  From then on
+        ``receive`` waits for ``tick_s`` seconds at most.
         """
         self._connection.connect()
         self._connection.send_command("SUBSCRIBE", *self._channels)
@@ -39,31 +38,31 @@ class Subscription:
         while len(replies) < len(self._channels):
             arrived = self.receive()
             if not arrived:
-                raise RedisConnectionError("SUBSCRIBE was not answered in time")
+                raise ConnectionError("SUBSCRIBE was not answered in time")
             for reply in arrived:
-                if isinstance(reply, ResponseError):
+                if isinstance(reply, Exception):
                     raise reply
             replies += arrived
         acknowledgements = replies[: len(self._channels)]
         for reply in acknowledgements:
-            if not isinstance(reply, list) or reply[0] != b"subscribe":
-                raise RedisConnectionError(f"SUBSCRIBE was answered with {reply!r}")
+            if not isinstance(reply, list) or reply[:1] != [b"subscribe"]:
+                raise wrong_kind(reply)
         self._socket().settimeout(tick_s)
         return replies[len(self._channels) :]
 
     def receive(self) -> list[Any]:
-        """Wait for bytes and return the replies they complete, none after a while."""
+        """Wait for bytes and return the replies they complete; none after a timeout."""
         try:
             data = self._socket().recv(READ_BYTES)
         except TimeoutError:
             return []
         if not data:
-            raise RedisConnectionError("Connection closed by server.")
+            raise ConnectionError("Connection closed by server.")
         return self._parser.feed(data)
 
     def wake(self) -> None:
-        """End the wait of ``receive`` from another thread, for good."""
-        with contextlib.suppress(OSError, RedisConnectionError):
+        """End the wait of ``receive`` from another thread; the connection is dead."""
+        with contextlib.suppress(OSError):
             self._socket().shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -74,5 +73,5 @@ class Subscription:
     def _socket(self) -> socket.socket:
         sock: socket.socket | None = self._connection._sock  # noqa: SLF001 no other way
         if sock is None:
-            raise RedisConnectionError("the subscription is closed")
+            raise ConnectionError("the subscription is closed")
         return sock

@@ -1,4 +1,4 @@
-"""Values and bus messages to bytes and back: the only place that knows the wire format.
+"""Values and bus messages to bytes and back: the wire format is defined here alone.
 
 Internal: import from ``cachebridge`` instead.
 """

@@ -6,8 +6,8 @@
     | sent u64 (microseconds of the writer's wall clock) | count u16
     | count x (length u16, key in UTF-8)
 
-A key is the final Redis key.  A receiver flushes on everything it does not understand;
-it never ignores it.
+A key is the full key as L2 has it.  If a receiver cannot read a message, it empties L1;
+it never ignores one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TYPES: Final = {int(kind): kind for kind in MessageType}
 
 
 class MalformedMessageError(Exception):
-    """The frame is not a message of a known version."""
+    """The frame is no message, or not of a known version."""
 
 
 class UnknownVersionError(MalformedMessageError):
@@ -58,7 +58,7 @@ class UnknownVersionError(MalformedMessageError):
 
 
 class Message(NamedTuple):
-    """One message of the bus; ``keys`` are full Redis keys."""
+    """One message of the bus; ``keys`` are full keys."""
 
     type: MessageType
     origin: bytes
@@ -69,23 +69,15 @@ class Message(NamedTuple):
 
 
 def encode_message(message: Message) -> bytes:
-    """Return the frame; the caller keeps to MAX_KEYS and MAX_KEY_BYTES."""
-    parts = [
-        _HEADER.pack(
-            MAGIC,
-            VERSION,
-            message.type,
-            _FLAG_ON if message.on else 0,
-            message.origin,
-            message.write_id,
-            message.sent_us,
-            len(message.keys),
-        )
-    ]
-    for key in message.keys:
-        raw = key.encode("utf-8", "surrogatepass")
-        parts.append(_LENGTH.pack(len(raw)))
-        parts.append(raw)
+    """Return the frame; the caller must respect MAX_KEYS and MAX_KEY_BYTES."""
+    kind, origin, write_id, sent_us, keys, on = message
+    flags = _FLAG_ON if on else 0
+    head = (MAGIC, VERSION, kind, flags, origin, write_id, sent_us, len(keys))
+    parts = [_HEADER.pack(*head)]
+    length_of = _LENGTH.pack
+    for key in keys:
+        name = key.encode("utf-8", "surrogatepass")
+        parts += length_of(len(name)), name
     return b"".join(parts)
 
 
@@ -118,15 +110,15 @@ def _decode_keys(frame: bytes, count: int) -> tuple[tuple[str, ...], int]:
     return tuple(keys), start
 
 
-def batches(keys: Sequence[str]) -> list[Sequence[str]]:
-    """Cut keys into runs that each fit into one message."""
-    if len(keys) <= MAX_KEYS and sum(map(len, keys)) * 4 <= MAX_BYTES:
+def batches(keys: Sequence[str], most: int = MAX_KEYS) -> list[Sequence[str]]:
+    """Split keys into runs of at most ``most`` that each fit into one message."""
+    if len(keys) <= most and sum(map(len, keys)) * 4 <= MAX_BYTES:
         return [keys]
     runs: list[Sequence[str]] = []
     start = size = 0
     for at, key in enumerate(keys):
         width = 4 * len(key)
-        if at > start and (at - start >= MAX_KEYS or size + width > MAX_BYTES):
+        if at > start and (at - start >= most or size + width > MAX_BYTES):
             runs.append(keys[start:at])
             start, size = at, 0
         size += width

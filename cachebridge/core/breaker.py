@@ -1,9 +1,9 @@
 """The circuit breaker: a shared store that is away costs microseconds, not timeouts.
 
 Closed, every call goes through.  After some failures in a row it opens: calls fail at
-once, save for one probe now and then.  The first answer to any command closes it again.
-The bus's heartbeat is none, it comes over connections of its own; but it has one sent
-behind the callers, so that mostly none of them has to be the probe.
+once, save for one trial now and then.  The first answer to any command closes it again.
+The bus's heartbeat is none, it needs no new connection; but it has one sent in the
+background, so that a caller seldom has to be the trial.
 
 Source: M. Nygard, Release It!, 2007, "Circuit Breaker".
 """
@@ -27,8 +27,8 @@ class BreakerWatcher(Protocol):
     What it returns, if anything, is called when nothing is locked any more.
     """
 
-    def on_open(self, reason: str) -> Callable[[], None] | None:
-        """The store is away from now on."""
+    def on_open(self, reason: str, since: float) -> Callable[[], None] | None:
+        """The store is away; ``since`` is the time of the first failure."""
 
     def on_close(self) -> Callable[[], None] | None:
         """The store has answered; the caller has not seen the answer yet."""
@@ -58,16 +58,17 @@ class Breaker:
         self.reset()
 
     def reset(self) -> None:
-        """Begin closed (also after a fork), telling nobody."""
+        """Begin closed (also after a fork), without a report."""
         self._lock = threading.Lock()
         self._retry_s = self._first_retry_s
         self._retry_at = 0.0
         self.failures = 0
+        self._failing_since = 0.0
         self.is_open = False
         self.reason = ""
 
     def sibling(self, watcher: BreakerWatcher) -> Breaker:
-        """Make another of the same kind, for one server of several."""
+        """Make another with the same settings, for one server of several."""
         return Breaker(
             threshold=self._threshold,
             retry_s=self._first_retry_s,
@@ -77,11 +78,11 @@ class Breaker:
         )
 
     def refuses(self) -> bool:
-        """Tell cheaply whether ``admit`` would raise."""
+        """Return cheaply whether ``admit`` would raise."""
         return self.is_open and self._clock() < self._retry_at
 
     def admit(self) -> None:
-        """Let one caller through as a probe when it is time, refuse the others.
+        """Let one caller through as the half-open trial when it is time, refuse others.
 
         Raises L2UnavailableError.
         """
@@ -92,15 +93,16 @@ class Breaker:
             if wait_s <= 0:
                 self._schedule()
                 return
-        raise L2UnavailableError(
+        refusal = L2UnavailableError(
             f"not asked, it is away (next try in {wait_s:.1f} s): {self.reason}"
         )
+        refusal.is_unsent = True
+        raise refusal
 
     def fail(self, reason: str) -> None:
         """Note that the store could not be reached, or not in time."""
         with self._lock:
-            self.failures += 1
-            self.reason = reason
+            self._count(self.failures + 1, reason)
             if self.is_open or not 0 < self._threshold <= self.failures:
                 return
             report = self._open(reason)
@@ -110,15 +112,20 @@ class Breaker:
     def trip(self, reason: str) -> Callable[[], None] | None:
         """Open at once, the store is known to be away; returns the watcher's report."""
         with self._lock:
-            self.failures = max(self.failures, 1)
-            self.reason = reason
+            self._count(max(self.failures, 1), reason)
             return None if self.is_open else self._open(reason)
+
+    def _count(self, failures: int, reason: str) -> None:
+        if not self.failures:
+            self._failing_since = self._clock()
+        self.failures = failures
+        self.reason = reason
 
     def _open(self, reason: str) -> Callable[[], None] | None:
         self._retry_s = self._first_retry_s
         self._schedule()
         self.is_open = True
-        return self._watcher.on_open(reason)
+        return self._watcher.on_open(reason, self._failing_since)
 
     def succeed(self) -> None:
         """Note that the store has answered."""
@@ -127,18 +134,18 @@ class Breaker:
             report()
 
     def close(self) -> Callable[[], None] | None:
-        """The same, for whoever holds a lock: returns the watcher's report."""
+        """Close, for a caller that holds a lock; return the watcher's report."""
         report = None
         with self._lock:
             if self.is_open:
                 report = self._watcher.on_close()
                 self.is_open = False
-            # Last: whoever sees 0 does not come here, and must find all this done.
+            # Last: a caller that sees 0 does not come here: all this must be done.
             self.failures = 0
         return report
 
     def _schedule(self) -> None:
-        """Set the time of the next probe, later each time."""
+        """Set the time of the next trial, later each time."""
         wait_s = self._jitter(0.8 * self._retry_s, self._retry_s)
         self._retry_at = self._clock() + wait_s
         self._retry_s = min(2 * self._retry_s, max(RETRY_MAX_S, self._first_retry_s))

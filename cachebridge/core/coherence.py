@@ -10,9 +10,9 @@ While L2 is away, an *outage*, L1 may serve what it was last vouched for and wha
 process has loaded or written meanwhile; all of that goes before L2's first answer is
 used (``docs/decisions/0008-outage.md``).
 
-A *flight* exists while a fill or a write of its key is running.  Its generation counts
-everything that makes an open fill unsafe to store; the engine-wide *epoch* does the
-same for all keys at once.  Together they are the *fill token*.
+A key has a ``KeyActivity`` while fills or writes of it are running.  Its generation
+counts everything that makes an open fill unsafe to store; the engine-wide *epoch* does
+the same for all keys at once.  Together they are the *fill token*.
 """
 
 from __future__ import annotations
@@ -20,24 +20,18 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from cachebridge.core.entry import WRITE_ID
-from cachebridge.core.outage import (
-    NEVER,
-    OUTAGE_KEYS,
-    SLICE,
-    Doubts,
-    NoDoubts,
-    OutageRules,
-)
+from cachebridge.core.fence import Fence, Fences
+from cachebridge.core.outage import FOREVER, NEVER, SLICE, OutageEntries
+from cachebridge.waiting.guard import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
-    from cachebridge.core.entry import Entry
-    from cachebridge.core.l1 import L1
+    from cachebridge.core.entry import L1, Entry
     from cachebridge.stats import Counters
 
 NO_TOKEN: Final = -1
@@ -46,13 +40,13 @@ ORIGIN_BYTES: Final = 8
 STORES_PER_SWEEP: Final = 64
 
 
-class Flight:
+class KeyActivity:
     """The running fills and writes of one key."""
 
     __slots__ = ("generation", "members", "writes")
 
     def __init__(self) -> None:
-        self.members = 0
+        self.members: set[object] = set()
         self.generation = 0
         self.writes: set[int] = set()
 
@@ -66,7 +60,30 @@ class Gate:
         self.until = NEVER
 
 
-class Coherence(OutageRules):
+class Rest(Guard):
+    """See ``Coherence.at_rest``."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, rules: Coherence) -> None:
+        super().__init__()
+        self._rules = rules
+
+    def _take(self) -> None:
+        rules = self._rules
+        with rules.lock:
+            rules.epoch += 1
+            rules.resting.add(self)
+            rules.update_gate()
+
+    def _give_back(self, _error: BaseException | None) -> None:
+        rules = self._rules
+        with rules.lock:
+            rules.resting.discard(self)
+            rules.update_gate()
+
+
+class Coherence:
     """State and rules of one engine's L1.  Thread safe; never blocks on I/O."""
 
     def __init__(
@@ -77,9 +94,6 @@ class Coherence(OutageRules):
         counters: Counters,
         outage_ttl_s: float = 0.0,
     ) -> None:
-        self.outage_ttl_s = outage_ttl_s
-        self.doubts: Doubts = NoDoubts()
-        """Deletes that L2 is owed: what it answers for these keys is old."""
         self.l1 = l1
         self.clock = clock
         self.counters = counters
@@ -87,9 +101,13 @@ class Coherence(OutageRules):
         self.epoch = 0
         self.trusted_until = NEVER
         self.gate = Gate()
-        """``trusted_until``; NEVER while L1 is off, flushing or bypassed somewhere."""
+        """``trusted_until``; NEVER while L1 is off, flushing, bypassed or fenced."""
         self.outage_gate = Gate()
         """The same for caches that degrade: also what an outage allows."""
+        self.outage = OutageEntries(self, outage_ttl_s)
+        self.siblings: tuple[Coherence, ...] = ()
+        """The rules of this process's other engines on the same server and database."""
+        self.fences = Fences()
         self.reset()
 
     def reset(self) -> None:
@@ -98,15 +116,17 @@ class Coherence(OutageRules):
         self.origin = os.urandom(ORIGIN_BYTES)
         self.epoch += 1
         self.connected = False
-        self._flights: dict[str, Flight] = {}
+        self._activities: dict[str, KeyActivity] = {}
         self.next_write_id = itertools.count(1).__next__
-        self._resting = 0
-        self._bypassing = 0
+        self.resting: set[object] = set()
+        self._bypassing: WeakSet[object] = WeakSet()
+        """Weak: ``with bypass_l1()`` may be interrupted at its very end."""
         self._stores = 0
-        self.in_outage = False
-        self._outage_keys: set[str] = set()
-        """Keys of what L1 has taken during the outage."""
-        self._vouched_until = self._outage_until = NEVER
+        self.siblings = ()
+        self.fences.reset()
+        self.outage.reset()
+        self.vouched_until = NEVER
+        """Until when the bus has vouched for what L1 holds."""
         self.trusted_until = self.gate.until = self.outage_gate.until = NEVER
         while self.l1.discard_some(SLICE):
             pass
@@ -114,29 +134,36 @@ class Coherence(OutageRules):
     # -- what operations use -----------------------------------------------------
 
     def is_on(self, now: float) -> bool:
-        """Tell whether L1 may hit and store at ``now``."""
+        """Return whether L1 may hit and store at ``now``."""
         return (
             now < self.trusted_until
             and self.connected
             and self.enabled
-            and not self._resting
+            and not self.resting
         )
 
     def is_idle(self) -> bool:
-        """Tell whether no fill and no write is running (I16)."""
-        return not self._flights
+        """Return whether no fill and no write is running (I16)."""
+        return not self._activities
 
-    def enter_bypass(self) -> None:
-        """Send every look-up of the process past the fast path (counted)."""
+    def enter_bypass(self, owner: object) -> None:
+        """Send every look-up of the process past the fast path, while the owner is."""
         with self.lock:
-            self._bypassing += 1
-            self._update_gate()
+            self._bypassing.add(owner)
+            self.update_gate()
 
-    def leave_bypass(self) -> None:
-        """Undo one ``enter_bypass``."""
+    def leave_bypass(self, owner: object) -> None:
+        """Undo ``enter_bypass``; may be repeated."""
         with self.lock:
-            self._bypassing -= 1
-            self._update_gate()
+            self._bypassing.discard(owner)
+            self.update_gate()
+
+    def raise_fence(self, number: int, *, is_announced: bool) -> None:
+        """Allow no hit until the echo of this number has been handled (I23)."""
+        with self.lock:
+            if self.connected and number in self.fences.awaited:
+                self.fences.up[number] = Fence(self.clock(), is_announced=is_announced)
+                self.update_gate()
 
     def switch(self, *, on: bool) -> None:
         """Turn L1 on or off; off means empty at once."""
@@ -144,7 +171,7 @@ class Coherence(OutageRules):
             if self.enabled == on:
                 return
             self.enabled = on
-            self._update_gate()
+            self.update_gate()
         self.flush("switch")
 
     # -- what the bus reports ----------------------------------------------------
@@ -154,7 +181,8 @@ class Coherence(OutageRules):
         self.flush("subscribe")
         with self.lock:
             self.connected = True
-            self._update_gate()
+            self.fences.end_before(FOREVER)  # L1 holds nothing from before
+            self.update_gate()
 
     def on_break(self) -> None:
         """Messages may be lost from now on: trust ends, open fills may not store.
@@ -168,12 +196,19 @@ class Coherence(OutageRules):
                 self.connected = False
                 self._end_trust()
 
+    def on_heartbeat(self, sent_at: float) -> None:
+        """Every message for writes before ``sent_at`` has been handled."""
+        if self.fences.up:
+            with self.lock:
+                self.fences.end_before(sent_at)
+                self.update_gate()
+
     def extend_trust(self, until: float) -> None:
         """Trust L1 until ``until``: every message for earlier writes was handled."""
         with self.lock:
             if self.connected and until > self.trusted_until:
-                self.trusted_until = self._vouched_until = until
-                self._update_gate()
+                self.trusted_until = self.vouched_until = until
+                self.update_gate()
 
     def end_trust(self) -> None:
         """Stop trusting L1 until the next proof; open fills may not store."""
@@ -181,22 +216,24 @@ class Coherence(OutageRules):
             self._end_trust()
 
     def _end_trust(self) -> None:
-        self._vouched_until = min(self._vouched_until, self.clock())
+        self.vouched_until = min(self.vouched_until, self.clock())
         self.trusted_until = NEVER
         self.epoch += 1
-        self._update_gate()
+        self.update_gate()
 
     def on_keys(self, origin: bytes, write_id: int, keys: Iterable[str]) -> None:
-        """Drop what somebody changed, unless it is the echo of an own known write."""
+        """Drop what a writer changed, unless it is the echo of an own known write."""
         own = origin == self.origin
         with self.lock:
             for key in keys:
                 if not (own and self._is_own_echo(key, write_id)):
                     self.drop(key)
+            if own and self.fences and self.fences.end(write_id):
+                self.update_gate()
 
     def on_prefix(self, prefix: str) -> None:
         """Drop every key that begins with ``prefix``; open fills may not store."""
-        with self._at_rest():
+        with (rest := self.at_rest()), rest:
             with self.lock:
                 keys = self.l1.all_keys()
             for start in range(0, len(keys), SLICE):
@@ -205,125 +242,140 @@ class Coherence(OutageRules):
                         if key.startswith(prefix):
                             self.drop(key)
 
+    def everywhere(self) -> tuple[Coherence, ...]:
+        """Return these rules and their siblings: all whose L1 a change concerns."""
+        return (self, *self.siblings)
+
     def flush(self, cause: str) -> None:
         """Empty L1 and void all open fills."""
-        with self._at_rest():
+        with (rest := self.at_rest()), rest:
             more = True
             while more:
                 with self.lock:
                     more = self.l1.discard_some(SLICE)
         self.counters.flushed(cause)
 
-    @contextmanager
-    def _at_rest(self) -> Iterator[None]:
-        """Void all open fills, and let nobody hit or store while the context is open.
+    def at_rest(self) -> Rest:
+        """Void all open fills, and allow no hit and no store while the guard is held.
 
-        What is done inside may so release the lock between slices and stall nobody.
+        So the caller may release the lock between slices, and stalls no other thread.
+        """
+        return Rest(self)
+
+    def sweep(self, limit: int, start: int = 0) -> int:
+        """Let expired entries go without having been read; return how many.
+
+        It looks at ``limit`` of the oldest, past the first ``start`` (``L1.sweep``).
         """
         with self.lock:
-            self.epoch += 1
-            self._resting += 1
-            self._update_gate()
-        try:
-            yield
-        finally:
-            with self.lock:
-                self._resting -= 1
-                self._update_gate()
-
-    def sweep(self, limit: int) -> None:
-        """Let up to ``limit`` expired entries go without having been read."""
-        with self.lock:
-            self.bump_all(self.l1.sweep(self.clock(), limit))
+            gone = self.l1.sweep(self.clock(), limit, start)
+            self.bump_all(gone)
+        return len(gone)
 
     # -- single rules, under the lock --------------------------------------------
 
-    def _update_gate(self) -> None:
+    def update_gate(self) -> None:
         """Recompute the figures that the hit path compares with the clock."""
-        usable = self.enabled and not self._resting and not self._bypassing
-        trusted_until = self.trusted_until if usable and self.connected else NEVER
-        outage_until = self._outage_until if usable and self.in_outage else NEVER
+        usable = self.enabled and not self.resting and not self._bypassing
+        hits = usable and self.connected and not self.fences.up
+        trusted_until = self.trusted_until if hits else NEVER
+        in_outage = self.outage.is_active
+        outage_until = self.outage.until if usable and in_outage else NEVER
         # What L1 takes during an outage is not for caches that raise.
-        self.gate.until = NEVER if self.in_outage else trusted_until
+        self.gate.until = NEVER if in_outage else trusted_until
         self.outage_gate.until = max(trusted_until, outage_until)
 
-    def join(self, key: str) -> Flight:
-        """Take part in the key's flight, opening it if there is none."""
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = Flight()
-        flight.members += 1
-        return flight
+    def join(self, keys: Iterable[str], member: object) -> list[KeyActivity]:
+        """Take part in the keys' activities, opening those that there are not."""
+        activities, joined = self._activities, []
+        for key in keys:
+            activity = activities.get(key)
+            if activity is None:
+                activity = activities[key] = KeyActivity()
+            activity.members.add(member)
+            joined.append(activity)
+        return joined
 
-    def leave(self, key: str, flight: Flight) -> None:
-        """Part from the flight; the last one closes it."""
-        flight.members -= 1
-        if not flight.members and self._flights.get(key) is flight:
-            del self._flights[key]
+    def leave(self, keys: Iterable[str], member: object) -> None:
+        """Part from the keys' activities; the last closes one.  May be repeated."""
+        activities = self._activities
+        for key in keys:
+            activity = activities.get(key)
+            if activity is not None:
+                activity.members.discard(member)
+                if not activity.members:
+                    del activities[key]
+
+    def forget_write(self, key: str, write_id: int) -> None:
+        """Undo a ``begin_write`` that may have been broken off."""
+        self.drop(key)
+        activity = self._activities.get(key)
+        if activity is not None:
+            activity.writes.discard(write_id)
 
     def bump(self, key: str) -> None:
         """Close the open fills of ``key``."""
-        flight = self._flights.get(key)
-        if flight is not None:
-            flight.generation += 1
+        activity = self._activities.get(key)
+        if activity is not None:
+            activity.generation += 1
 
     def bump_all(self, keys: Iterable[str]) -> None:
         """Close the open fills of all ``keys``."""
         for key in keys:
             self.bump(key)
 
-    def remove(self, key: str) -> None:
-        """Remove the entry if there is one."""
-        self.l1.pop(key)
-
     def drop(self, key: str) -> None:
         """Remove the entry and close the open fills of the key."""
-        self.l1.pop(key)
-        self.bump(key)
+        if self.l1.look(key) is not None:
+            self.l1.pop(key)
+        activity = self._activities.get(key)
+        if activity is not None:
+            activity.generation += 1
 
     def store(self, key: str, entry: Entry) -> None:
-        """Store; whoever has to leave takes its open fills along (I4)."""
-        if self.in_outage and len(self._outage_keys) < OUTAGE_KEYS:
-            self._outage_keys.add(key)
+        """Store; what is evicted for it takes its open fills along (I4)."""
+        if self.outage.is_active:
+            self.outage.note_stored(key)
         evicted = self.l1.put(key, entry)
         if evicted:
             self.bump_all(evicted)
         self._stores += 1
         if not self._stores % STORES_PER_SWEEP:
-            self.bump_all(self.l1.sweep(self.clock(), 2 * STORES_PER_SWEEP))
+            self.bump_all(self.l1.sweep(self.clock(), STORES_PER_SWEEP))
 
     def _is_own_echo(self, key: str, write_id: int) -> bool:
-        """Tell whether the message is about the very write that L1 reflects (I8).
+        """Return whether the message is about the very write that L1 reflects (I8).
 
         By write id, never by origin alone: a command that timed out may execute late.
         """
-        entry = self.l1.peek(key)
+        entry = self.l1.look(key)
         if entry is not None and entry[WRITE_ID] == write_id:
             return True
-        flight = self._flights.get(key)
-        return flight is not None and flight.writes == {write_id}
+        activity = self._activities.get(key)
+        return activity is not None and activity.writes == {write_id}
 
-    def fill_token(self, flight: Flight) -> int:
+    def fill_token(self, activity: KeyActivity) -> int:
         """Return the token for a fill of the key, none during an own write of it."""
-        return NO_TOKEN if flight.writes else flight.generation
+        return NO_TOKEN if activity.writes else activity.generation
 
-    def token_holds(self, flight: Flight, epoch: int, token: int) -> bool:
-        """Tell whether nothing has happened since the token was taken (I6)."""
-        return token == flight.generation and epoch == self.epoch
+    def token_holds(self, activity: KeyActivity, epoch: int, token: int) -> bool:
+        """Return whether nothing has happened since the token was taken (I6)."""
+        return token == activity.generation and epoch == self.epoch
 
     def close_straggler(self, key: str, same: Callable[[Entry], bool]) -> None:
-        """A fill that may not store has seen something: nothing else may outlive it."""
-        entry = self.l1.peek(key)
+        """Handle a fill without its token: drop an entry that is not what it read."""
+        entry = self.l1.look(key)
         if entry is not None and not same(entry):
             self.l1.pop(key)
         self.bump(key)
 
-    def begin_write(self, key: str, flight: Flight, write_id: int) -> None:
-        """While an own write is in flight L1 has no entry for the key (I7)."""
-        self.l1.pop(key)
-        flight.generation += 1
-        flight.writes.add(write_id)
+    def begin_write(self, key: str, activity: KeyActivity, write_id: int) -> None:
+        """While an own write is running L1 has no entry for the key (I7)."""
+        if self.l1.look(key) is not None:
+            self.l1.pop(key)
+        activity.generation += 1
+        activity.writes.add(write_id)
 
-    def end_write(self, flight: Flight) -> None:
-        """A write has ended: fills that began during it saw who knows what."""
-        flight.generation += 1
+    def end_write(self, activity: KeyActivity) -> None:
+        """Void fills that began during the write: they may have read either value."""
+        activity.generation += 1

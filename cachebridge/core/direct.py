@@ -1,4 +1,4 @@
-"""Fills and writes of keys that never enter L1: the same shape, hardly a rule to keep.
+"""Fills and writes of keys that never enter L1: the same shape, with few rules.
 
 Their writes publish nothing, because no process holds a copy that could be stale.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from cachebridge.core.fill import differs
+from cachebridge.waiting.guard import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from cachebridge.core.coherence import Coherence
-    from cachebridge.core.entry import Entry
 
 
 class Direct:
@@ -28,37 +27,27 @@ class Direct:
     def __enter__(self) -> Self:
         return self
 
-    def store(
-        self, key: str, entry: Entry, same: Callable[[Entry], bool] = differs
-    ) -> None:
-        """Store nothing."""
+    def _do_nothing(self, *_args: object) -> None:
+        """Do nothing: there is no entry to store, keep, offer or drop."""
 
-    def keep_for_outage(
-        self, key: str, entry: Entry, same: Callable[[Entry], bool] = differs
-    ) -> None:
-        """Keep nothing."""
+    store = keep_for_outage = refuse = _do_nothing
+    unstage = discard_on_outage = _do_nothing
 
-    def withdraw(self, _keys: Iterable[str] | None = None) -> None:
-        """Nothing was offered."""
-
-    def forgo_outage(self) -> None:
-        """Nothing would be left anyway."""
-
-    def refuse(self, key: str) -> None:
-        """Note nothing."""
-
-    def __exit__(self, *_exc: object) -> None:
-        pass
+    def __exit__(self, _kind: object, error: BaseException | None, _tb: object) -> None:
+        """Do nothing, as above."""
 
 
-class DirectWrite(Direct):
-    """A write of such keys: whoever is loading one has to know (``core/watch.py``)."""
+class DirectWrite(Guard, Direct):
+    """A write of such keys: a load of one has to know of it (``core/watch.py``)."""
 
-    def __enter__(self) -> Self:
+    def __init__(self, rules: Coherence, keys: Iterable[str]) -> None:
+        Guard.__init__(self)
+        Direct.__init__(self, rules, keys)
+
+    def _take(self) -> None:
         self._disturb()
-        return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def _give_back(self, _error: BaseException | None) -> None:
         self._disturb()
 
     def _disturb(self) -> None:

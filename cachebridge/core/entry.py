@@ -1,4 +1,4 @@
-"""L1 entries: plain tuples, made and read through this module only.
+"""L1 as the rules see it; its entries: plain tuples, made and read here only.
 
 An exact tuple of atomic values is invisible to the garbage collector, which keeps a
 full collection short however many entries there are; an object of a class is not.
@@ -7,7 +7,10 @@ full collection short however many entries there are; an object of a class is no
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Entry: TypeAlias = tuple[float, object, Any, int, int]
 """``(expires, kind, payload, blocks, write_id)``, see the index names below."""
@@ -24,6 +27,8 @@ WRITE_ID: Final = 4
 """Id of the own write that stored the entry, 0 if a fill did."""
 
 BLOCK_BYTES: Final = 64
+INT64: Final = range(-(2**63), 2**63)
+"""The integers to which a shared store can add by itself."""
 
 
 class Missing(Enum):
@@ -74,10 +79,32 @@ def capped(entry: Entry, latest: float) -> Entry:
 
 
 def is_expired(entry: Entry, now: float) -> bool:
-    """Tell whether the entry's time in L1 is over."""
+    """Return whether the entry's time in L1 is over."""
     return now >= entry[EXPIRES]
 
 
 def size_bytes(entry: Entry) -> int:
     """Return the entry's estimated memory, rounded up to whole blocks."""
     return entry[BLOCKS] * BLOCK_BYTES
+
+
+class L1(Protocol):
+    """What the rules need of the in-process store; each call is made under the lock."""
+
+    def look(self, key: str) -> Entry | None:
+        """Return the entry, usable or not."""
+
+    def put(self, key: str, entry: Entry) -> Sequence[str]:
+        """Store the entry; return the keys that had to leave for it."""
+
+    def pop(self, key: str) -> None:
+        """Remove the entry if there is one."""
+
+    def sweep(self, now: float, limit: int, start: int = 0) -> Sequence[str]:
+        """Remove the expired among some of the oldest entries; return their keys."""
+
+    def discard_some(self, limit: int) -> bool:
+        """Remove up to ``limit`` entries; return True while some remain."""
+
+    def all_keys(self) -> list[str]:
+        """Return all keys."""

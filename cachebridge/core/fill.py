@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING, Self
 
 from cachebridge.core.coherence import NO_TOKEN
 from cachebridge.core.entry import capped, is_expired
+from cachebridge.waiting.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cachebridge.core.coherence import Coherence, Flight
+    from cachebridge.core.coherence import Coherence, KeyActivity
     from cachebridge.core.entry import Entry
 
 
 def differs(_entry: Entry) -> bool:
-    """Say that no two values are known to be the same."""
+    """Return False: no two values are known to be the same."""
     return False
 
 
-class Fill:
+class Fill(Guard):
     """A read of distinct keys of L2, whose values may be stored in L1.
 
-    A context manager.  Take ``sent_at`` as the time from which TTLs count.  Call
-    ``store`` or ``refuse`` once per key that was read, then leave.  A fill that is not
-    ``storable`` still tells the others what it has seen.
+    A guard: ``with fill, fill``.  Take ``sent_at`` as the time from which TTLs count.
+    Call ``store`` or ``refuse`` once per key that was read, then leave.
     """
 
     __slots__ = (
@@ -33,49 +33,49 @@ class Fill:
         "_keys",
         "_rules",
         "_serves_outage",
-        "_storable",
         "sent_at",
     )
 
     def __init__(
-        self,
-        rules: Coherence,
-        keys: Sequence[str],
-        *,
-        storable: bool = True,
-        serves_outage: bool = False,
+        self, rules: Coherence, keys: Sequence[str], *, serves_outage: bool = False
     ) -> None:
+        self._is_taken = self._is_over = False
         self._rules = rules
         self._keys = keys
-        self._storable = storable
         self._serves_outage = serves_outage
 
     def __enter__(self) -> Self:
-        rules = self._rules
-        self.sent_at = now = rules.clock()
-        joined: dict[str, tuple[Flight, int]] = {}
-        with rules.lock:
-            self._epoch = rules.epoch
-            may_store = self._storable and self._is_open(now)
-            for key in self._keys:
-                flight = rules.join(key)
-                entry = rules.l1.peek(key)
-                if entry is not None and is_expired(entry, now):
-                    rules.drop(key)
-                token = rules.fill_token(flight) if may_store else NO_TOKEN
-                joined[key] = (flight, token)
-        self._joined = joined
+        """See ``Guard``: every read of L2 comes here, and a further call costs time."""
+        if self._is_taken:
+            return self
+        try:
+            rules = self._rules
+            self.sent_at = now = rules.clock()
+            joined: dict[str, tuple[KeyActivity, int]] = {}
+            self._joined = joined
+            with rules.lock:
+                self._epoch = rules.epoch
+                may_store = self._is_open(now)
+                keys, look = self._keys, rules.l1.look
+                activities = rules.join(keys, self)
+                for key, activity in zip(keys, activities, strict=True):
+                    entry = look(key)
+                    if entry is not None and is_expired(entry, now):
+                        rules.drop(key)
+                    token = rules.fill_token(activity) if may_store else NO_TOKEN
+                    joined[key] = (activity, token)
+        except BaseException:
+            self.__exit__()
+            raise
+        self._is_taken = True
         return self
 
     def _is_open(self, now: float) -> bool:
-        """Tell whether L1 takes anything: while trusted, or as an outage entry."""
+        """Return whether L1 takes anything: while trusted, or as an outage entry."""
         rules = self._rules
-        return rules.is_on(now) or (self._serves_outage and rules.takes_outage_entry())
-
-    def _is_doubted(self, key: str) -> bool:
-        """Tell whether L2 is owed a delete of the key: what it answers is old."""
-        doubts = self._rules.doubts
-        return bool(doubts) and doubts.concern((key,))
+        return rules.is_on(now) or (
+            self._serves_outage and rules.outage.takes_entries()
+        )
 
     def store(
         self, key: str, entry: Entry, same: Callable[[Entry], bool] = differs
@@ -86,22 +86,14 @@ class Fill:
         two fills with different values cannot be ordered, so neither stays.
         """
         rules = self._rules
-        flight, token = self._joined[key]
+        pending = rules.outage.pending_deletes
         with rules.lock:
             now = rules.clock()
-            if not rules.is_on(now):
-                entry = capped(entry, self.sent_at + rules.outage_ttl_s)
-            if token == NO_TOKEN or not self._is_open(now) or self._is_doubted(key):
-                rules.close_straggler(key, same)
-                rules.counters.fills_refused_off += 1
-            elif not rules.token_holds(flight, self._epoch, token):
-                rules.close_straggler(key, same)
-                rules.counters.fills_refused_token += 1
-            elif (present := rules.l1.peek(key)) is None:
-                rules.store(key, entry)
-            elif not same(present):
-                rules.drop(key)
-                rules.counters.fills_refused_conflict += 1
+            is_on = rules.is_on(now)
+            may_store = is_on or (self._serves_outage and rules.outage.takes_entries())
+            if pending is not None and pending.may_be and pending.concern((key,)):
+                may_store = False  # a delete is pending: then L2's answer is old
+            self._store(key, entry, same, is_on=is_on, may_store=may_store)
 
     def keep_for_outage(
         self, key: str, entry: Entry, same: Callable[[Entry], bool] = differs
@@ -109,12 +101,42 @@ class Fill:
         """Store what L2 knows nothing of: only in an outage, whose end flushes it.
 
         Otherwise L1 would be trusted with it.  What was known before must go in any
-        case: the caller has seen something newer.
+        case: the caller has seen something newer.  A pending delete of the key does not
+        matter: it came before this fill was opened, or has voided it.
         """
-        if self._rules.takes_outage_entry():
-            self.store(key, entry, same)
-        else:
-            self.refuse(key)
+        rules = self._rules
+        with rules.lock:
+            if self._serves_outage and rules.outage.takes_entries():
+                is_on = rules.is_on(rules.clock())
+                self._store(key, entry, same, is_on=is_on, may_store=True)
+            else:
+                rules.drop(key)
+
+    def _store(
+        self,
+        key: str,
+        entry: Entry,
+        same: Callable[[Entry], bool],
+        *,
+        is_on: bool,
+        may_store: bool,
+    ) -> None:
+        """Store an entry, if L1 takes it and nothing happened; under the lock."""
+        rules = self._rules
+        activity, token = self._joined[key]
+        if not is_on:
+            entry = capped(entry, self.sent_at + rules.outage.ttl_s)
+        if token == NO_TOKEN or not may_store:
+            rules.close_straggler(key, same)
+            rules.counters.fills_refused["off"] += 1
+        elif not rules.token_holds(activity, self._epoch, token):
+            rules.close_straggler(key, same)
+            rules.counters.fills_refused["token"] += 1
+        elif (present := rules.l1.look(key)) is None:
+            rules.store(key, entry)
+        elif not same(present):
+            rules.drop(key)
+            rules.counters.fills_refused["conflict"] += 1
 
     def refuse(self, key: str) -> None:
         """Note that L2 gave nothing to store: what was known before may be older."""
@@ -122,8 +144,11 @@ class Fill:
         with rules.lock:
             rules.drop(key)
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, *_error: object) -> None:
+        """See ``Guard``."""
+        if self._is_over:
+            return
         rules = self._rules
         with rules.lock:
-            for key, (flight, _) in self._joined.items():
-                rules.leave(key, flight)
+            rules.leave(self._keys, self)
+        self._is_over = True

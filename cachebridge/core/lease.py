@@ -1,15 +1,17 @@
 """The lease: the short right in L2 to load one key, and what L2 knows of a load.
 
-Beside a key that is being loaded, L2 keeps its *load record*: who may load it and until
-when, a stale copy of the value for the time after its TTL, or the mark that there is no
-such thing.  Every own write of the key deletes the record.  So a load that began before
-the write finds its *generation* gone and can store nothing: neither over a newer value,
-nor in the place of a deleted one.
+Beside a key that is being loaded, L2 keeps its *load record*: which caller may load it
+and until when, a stale copy of the value for the time after its TTL, or the mark that
+there is no such thing.  The record belongs to the value that it was made for: it
+follows a ``touch``, every other own write of the key deletes it, and where another
+program has changed the key it means nothing.  So a load that
+began before the write finds its *generation* gone and can store nothing: neither over a
+newer value, nor in the place of a deleted one.
 
 Source of the idea: Nishtala et al., Scaling Memcache at Facebook, NSDI 2013, "leases".
-Unlike there, a lease that has run out is no reason to refuse the value: whoever takes
-it over joins the same generation.  Otherwise loads longer than the lease would take
-turns for ever.
+Unlike there, a lease that has run out is no reason to refuse the value: the caller that
+takes it over joins the same generation.  Otherwise loads longer than the lease would
+take turns for ever.
 """
 
 from __future__ import annotations
@@ -21,12 +23,10 @@ from cachebridge.core.entry import MISSING
 
 RECORD_MS: Final = 3_600_000
 """How long a load may take whose value is still accepted."""
-RECORD_SUFFIX: Final = ":cachebridge-load"
-"""What the name of a load record has behind the key's."""
 
 
-class LookState(Enum):
-    """What a look for a key has found, in the words of the store's script."""
+class LeaseState(Enum):
+    """What a lease-get has found, in the words of the store's script."""
 
     HIT = b"hit"
     """A value within its TTL."""
@@ -35,13 +35,13 @@ class LookState(Enum):
     ABSENT = b"absent"
     """The mark that there is no such thing."""
     LEASE = b"lease"
-    """Nothing to serve: the asker is to load it."""
+    """Nothing to serve: this caller is to load it."""
     BUSY = b"busy"
-    """Nothing to serve: somebody else is loading it."""
+    """Nothing to serve: another caller is loading it."""
 
 
-class LookTerms(NamedTuple):
-    """What a look may return, and whether it is for a refresh; milliseconds."""
+class LeaseTerms(NamedTuple):
+    """What a lease-get may return, and whether it is for a refresh; milliseconds."""
 
     lease_ms: int
     stale_ms: int = 0
@@ -51,13 +51,13 @@ class LookTerms(NamedTuple):
     is_refresh: bool = False
     """Take the lease although there is a value, or a copy to serve."""
     joins: bool = False
-    """Load beside whoever has the lease: it may be waiting for the asker."""
+    """Load beside the owner of the lease: it may be waiting for this caller."""
 
 
-class Look(NamedTuple):
-    """The answer of a look."""
+class LeaseGet(NamedTuple):
+    """The answer of a lease-get."""
 
-    state: LookState
+    state: LeaseState
     raw: bytes | None = None
     """The value of a HIT (also of a refresh), the copy of a STALE; of a BUSY the copy
     to serve after the other's load has failed, if any."""
@@ -84,7 +84,7 @@ class LoadedRaw(NamedTuple):
     keep_ms: int = 0
     """How long a copy serves past the TTL."""
     cost_ms: int = 0
-    """How long the load took; 0 if nobody will want to know."""
+    """How long the load took; 0 if no reader will want to know."""
 
 
 class LoadReply(NamedTuple):

@@ -1,7 +1,6 @@
-"""The rules of an outage: what L1 may serve, take and keep while L2 is away.
+"""What L1 may serve, take and keep while L2 is away.
 
-The part of ``core/coherence.py`` that has nothing to do while L2 answers; the reasons
-stand in ``docs/decisions/0008-outage.md``.
+The reasons stand in ``docs/decisions/0008-outage.md``.
 """
 
 from __future__ import annotations
@@ -15,128 +14,145 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from cachebridge.core.l1 import L1
+    from cachebridge.core.entry import L1
 
 SLICE: Final = 4096
 NEVER: Final = 0.0
 FOREVER: Final = float("inf")
-OUTAGE_KEYS: Final = 65_536
+MAX_OUTAGE_KEYS: Final = 65_536
 """As many keys are remembered of an outage; if there are more, its end is a flush."""
 
 
-class Doubts(Protocol):
-    """Which keys L2 has old values of, that nobody may take for new."""
+class PendingKeys(Protocol):
+    """Keys of which L2 has an old value that no caller may take for new."""
 
-    def __bool__(self) -> bool:
-        """Tell whether there is any such key."""
+    may_be: bool
+    """Whether there may be any such key."""
 
     def concern(self, keys: Iterable[str]) -> bool:
-        """Tell whether one of the keys is one of them."""
+        """Return whether one of the keys is one of them."""
 
 
-class NoDoubts:
-    """L2 is right about everything."""
-
-    def __bool__(self) -> bool:
-        return False
-
-    def concern(self, _keys: Iterable[str]) -> bool:
-        """Tell that no key is concerned."""
-        return False
-
-
-class OutageRules:
-    """Base of ``Coherence``, whose state and single rules it works with."""
+class OutageHost(Protocol):
+    """The coherence rules that an outage works with."""
 
     l1: L1
     lock: threading.Lock
     clock: Callable[[], float]
     enabled: bool
-    outage_ttl_s: float
-    doubts: Doubts
-    in_outage: bool
-    _outage_keys: set[str]
-    _outage_until: float
-    _vouched_until: float
-    _resting: int
+    resting: set[object]
+    vouched_until: float
 
-    if TYPE_CHECKING:
+    def flush(self, cause: str) -> None:
+        """Empty L1 and void all open fills."""
 
-        def flush(self, cause: str) -> None:
-            """See ``Coherence``."""
+    def drop(self, key: str) -> None:
+        """Remove the entry and close the open fills of the key."""
 
-        def drop(self, key: str) -> None:
-            """See ``Coherence``."""
+    def bump(self, key: str) -> None:
+        """Close the open fills of the key."""
 
-        def bump(self, key: str) -> None:
-            """See ``Coherence``."""
+    def at_rest(self) -> AbstractContextManager[object]:
+        """Void all open fills, and keep L1 unused while the context is open."""
 
-        def _at_rest(self) -> AbstractContextManager[None]: ...
+    def update_gate(self) -> None:
+        """Recompute until when a look-up may hit."""
 
-        def _update_gate(self) -> None: ...
 
-    def begin_outage(self) -> None:
-        """L2 is away: what L1 was vouched for may serve for ``outage_ttl_s`` more."""
-        with self.lock:
-            self.in_outage = self.outage_ttl_s > 0
-            self._outage_until = self._past_trust_until()
-            self._update_gate()
-        self.prolong_outage()
+class OutageEntries:
+    """What L1 holds beyond what the bus vouches for.  Thread safe.
 
-    def end_outage(self) -> None:
-        """L2 is about to answer: nothing may remain that it does not vouch for.
+    That is what was trusted when the outage began, for ``ttl_s`` more, and what this
+    process has loaded or written since.  All of it goes before L2's first answer.
+    """
 
-        What the bus vouches for may: entries of before the outage are trusted, or rest.
+    def __init__(self, rules: OutageHost, ttl_s: float) -> None:
+        self._rules = rules
+        self.ttl_s = ttl_s
+        self.pending_deletes: PendingKeys | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin without an outage."""
+        self.is_active = False
+        self.until = NEVER
+        """Until when entries from before the outage may serve."""
+        self._keys: set[str] = set()
+        """Keys of what L1 has taken during the outage."""
+
+    def begin(self) -> None:
+        """L2 is away: what L1 was vouched for may serve for ``ttl_s`` more."""
+        rules = self._rules
+        with rules.lock:
+            self.is_active = self.ttl_s > 0
+            self.until = self._past_trust_until()
+            rules.update_gate()
+        self.prolong()
+
+    def end(self) -> None:
+        """L2 is about to answer: drop what L1 has taken during the outage.
+
+        Entries loaded before stay; normal trust decides whether they may be served.
         """
-        if not self.in_outage:
+        if not self.is_active:
             return
-        with self._at_rest():
-            with self.lock:
-                self.in_outage = False
-                self._outage_until = NEVER
-                keys = list(self._outage_keys)
-                self._outage_keys.clear()
-            if len(keys) >= OUTAGE_KEYS:
-                self.flush("outage")
+        rules = self._rules
+        with (rest := rules.at_rest()), rest:
+            with rules.lock:
+                keys = list(self._keys)
+            if len(keys) >= MAX_OUTAGE_KEYS:
+                rules.flush("outage")
             for start in range(0, len(keys), SLICE):
-                with self.lock:
+                with rules.lock:
                     for key in keys[start : start + SLICE]:
-                        self.drop(key)
+                        rules.drop(key)
+            with rules.lock:  # last: an end that was broken off is begun again
+                self._keys.clear()
+                self.until = NEVER
+                self.is_active = False
 
-    def prolong_outage(self) -> None:
-        """When the entries of before are too old, go on with those made since."""
-        if not self.in_outage or self.clock() < self._outage_until:
+    def prolong(self) -> None:
+        """Once entries from before reach ``ttl_s``, serve only those made since."""
+        rules = self._rules
+        if not self.is_active or rules.clock() < self.until:
             return
-        with self._at_rest():
-            with self.lock:
-                over, self._outage_until = self._outage_until, FOREVER
-            if over != FOREVER:  # nobody else was quicker
-                self.flush("outage")
+        with (rest := rules.at_rest()), rest:
+            with rules.lock:
+                over, self.until = self.until, FOREVER
+            if over != FOREVER:  # else another thread was quicker
+                rules.flush("outage")
 
     def distrust(self, keys: Iterable[str]) -> None:
-        """L2 has old values of these keys: nothing read from it may stay or come in.
+        """Drop what was read from L2 of these keys, which are outdated there.
 
-        What this process wrote itself during the outage may.
+        Reads in progress are rejected.  What this process itself wrote during the
+        outage stays.
         """
-        with self.lock:
+        rules = self._rules
+        with rules.lock:
             for key in keys:
-                entry = self.l1.peek(key)
+                entry = rules.l1.look(key)
                 if entry is not None and not entry[WRITE_ID]:
-                    self.l1.pop(key)
-                self.bump(key)
+                    rules.l1.pop(key)
+                rules.bump(key)
 
-    def may_serve_past_trust(self, now: float) -> bool:
-        """Tell whether L1 may answer a read that L2 has just failed to answer."""
-        if not self.enabled or self._resting:
+    def may_serve(self, now: float) -> bool:
+        """Return whether L1 may answer a read that L2 has just failed to answer."""
+        if not self._rules.enabled or self._rules.resting:
             return False
-        until = self._outage_until if self.in_outage else self._past_trust_until()
+        until = self.until if self.is_active else self._past_trust_until()
         return now < until
 
-    def takes_outage_entry(self) -> bool:
-        """Tell whether L1 takes what only this process knows; under the lock."""
-        return self.in_outage and self.enabled and not self._resting
+    def takes_entries(self) -> bool:
+        """Return whether L1 takes what only this process knows; under the lock."""
+        return self.is_active and self._rules.enabled and not self._rules.resting
+
+    def note_stored(self, key: str) -> None:
+        """Remember what L1 takes during the outage; under the lock."""
+        if len(self._keys) < MAX_OUTAGE_KEYS:
+            self._keys.add(key)
 
     def _past_trust_until(self) -> float:
-        if self.outage_ttl_s <= 0:
+        if self.ttl_s <= 0:
             return NEVER
-        return min(self._vouched_until, self.clock()) + self.outage_ttl_s
+        return min(self._rules.vouched_until, self._rules.clock()) + self.ttl_s

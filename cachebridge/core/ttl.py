@@ -6,8 +6,10 @@ TTLs of L2 are milliseconds, as Redis counts them; ``None`` means without expiry
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from enum import Enum
+from math import isnan, log
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +18,22 @@ GONE_MS = -2
 """What Redis's PTTL answers for a key that does not exist (any more)."""
 FOREVER_MS = -1
 """What Redis's PTTL answers for a key without expiry."""
+SHOWN: Final = 80
+"""Characters of a wrong value in an error."""
 LONGEST_S = 2.0**52
-"""As good as without expiry, and the most that Redis can add to its clock."""
+"""A longer TTL is taken for none: it is the most that Redis can add to its clock."""
+
+
+class Default(Enum):
+    """Type of ``DEFAULT``."""
+
+    DEFAULT = "DEFAULT"
+
+
+DEFAULT: Final = Default.DEFAULT
+"""As a TTL: the cache's own TIMEOUT."""
+
+Ttl: TypeAlias = float | Default | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +59,32 @@ class TtlRule:
 def to_milliseconds(ttl_s: float | None) -> int | None:
     """Convert seconds to Redis milliseconds: at least 1 if positive, 0 if it is over.
 
-    More than ``LONGEST_S`` is without expiry.  Raises TypeError for what is not a
-    number.
+    More than ``LONGEST_S`` is without expiry, infinity included.  Raises TypeError for
+    what is not a number, and ValueError for NaN.
     """
-    if ttl_s is None or ttl_s >= LONGEST_S:
+    if ttl_s is None:
+        return None
+    if type(ttl_s) is not int:
+        _require_number(ttl_s)
+    if ttl_s >= LONGEST_S:
         return None
     if ttl_s <= 0:
         return 0
     return max(1, int(ttl_s * 1000))
+
+
+def _require_number(ttl_s: Any) -> None:
+    """Raise TypeError or ValueError unless the TTL is a number of seconds."""
+    if not hasattr(ttl_s, "__float__"):
+        hint = ""
+        if isinstance(ttl_s, timedelta):
+            hint = "; a timedelta has total_seconds()"
+        raise TypeError(
+            "a TTL (timeout) must be a number of seconds or None, not "
+            f"{type(ttl_s).__name__} {repr(ttl_s)[:SHOWN]}{hint}"
+        )
+    if isnan(ttl_s):
+        raise ValueError("a TTL (timeout) must be a number of seconds or None, not NaN")
 
 
 def jittered(ttl_ms: int | None, share: float, draw: Callable[[], float]) -> int | None:
@@ -66,7 +100,7 @@ def jittered(ttl_ms: int | None, share: float, draw: Callable[[], float]) -> int
 def refreshes_early(
     left_ms: int, cost_ms: int, factor: float, draw: Callable[[], float]
 ) -> bool:
-    """Tell whether to load anew although ``left_ms`` of the TTL are left (XFetch).
+    """Return whether to load anew although ``left_ms`` of the TTL are left (XFetch).
 
     The dearer the load and the nearer the end, the likelier; with a ``factor`` of 1
     callers on average agree on one refresh just before the end.

@@ -4,48 +4,54 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cachebridge.waiting.guard import Guard
+
 if TYPE_CHECKING:
-    from cachebridge.core.coherence import Coherence, Flight
+    from cachebridge.core.coherence import Coherence, KeyActivity
 
 
-class Watch:
+class Watch(Guard):
     """Tells whether a key was written or invalidated here since the watch began.
 
     Where L2 answers, it voids such loads itself (``core/lease.py``); this is for the
-    time when it does not.  Begin it at most once, and end it in any case.
+    time when it does not.  A guard: ``with watch, watch``; begin inside, at most once.
     """
 
-    __slots__ = ("_epoch", "_flight", "_generation", "_key", "_rules")
+    __slots__ = ("_activity", "_epoch", "_generation", "_key", "_rules")
 
     def __init__(self, rules: Coherence, key: str) -> None:
+        super().__init__()
         self._rules = rules
         self._key = key
-        self._flight: Flight | None = None
+        self._activity: KeyActivity | None = None
         self._generation = self._epoch = 0
 
     def begin(self) -> None:
         """Watch from now on."""
         rules = self._rules
         with rules.lock:
-            flight = self._flight = rules.join(self._key)
-            self._generation = flight.generation
+            activity = self._activity = rules.join((self._key,), self)[0]
+            self._generation = activity.generation
             self._epoch = rules.epoch
 
-    def is_undisturbed(self, *, own_writes: int = 0) -> bool:
-        """Tell whether nothing has happened but so many writes of the asker."""
-        rules, flight = self._rules, self._flight
+    def is_undisturbed(
+        self, *, own_writes: int = 0, unless_begun: bool = False
+    ) -> bool:
+        """Return whether only ``own_writes`` writes of the caller touched the key.
+
+        ``unless_begun`` is the answer where nothing was watched.
+        """
+        rules, activity = self._rules, self._activity
+        if activity is None:
+            return unless_begun
         with rules.lock:
             return (
-                flight is not None
-                and flight.generation == self._generation + own_writes
-                and len(flight.writes) <= own_writes
+                activity.generation == self._generation + own_writes
+                and len(activity.writes) <= own_writes
                 and rules.epoch == self._epoch
             )
 
-    def end(self) -> None:
-        """Watch no more."""
-        rules, flight = self._rules, self._flight
-        if flight is not None:
-            self._flight = None
-            with rules.lock:
-                rules.leave(self._key, flight)
+    def _give_back(self, _error: BaseException | None) -> None:
+        self._activity = None
+        with self._rules.lock:
+            self._rules.leave((self._key,), self)

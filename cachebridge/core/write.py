@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Self
 from cachebridge.core.coherence import NO_TOKEN
 from cachebridge.core.entry import capped
 from cachebridge.errors import L2Error
+from cachebridge.waiting.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cachebridge.core.coherence import Coherence, Flight
+    from cachebridge.core.coherence import Coherence, KeyActivity
     from cachebridge.core.entry import Entry
 
 
-class Write:
-    """A changing call of L2: a context manager.
+class Write(Guard):
+    """A changing call of L2, a guard: ``with write, write``.
 
     Send its ``origin`` and ``id`` in the message.  Call ``store`` for each key whose
     final value and TTL the caller knows; everything else leaves L1, and on any error
@@ -39,66 +40,92 @@ class Write:
     def __init__(
         self, rules: Coherence, keys: Sequence[str], *, serves_outage: bool = False
     ) -> None:
+        self._is_taken = self._is_over = False
         self._rules = rules
+        self.id = 0
         self._serves_outage = serves_outage
         self.keys = keys
         self._entries: dict[str, Entry] = {}
 
     def __enter__(self) -> Self:
-        rules = self._rules
-        joined: list[tuple[Flight, int]] = []
-        with rules.lock:
-            self.sent_at = rules.clock()
-            self.id = rules.next_write_id()
-            self.origin = rules.origin
-            self._epoch = rules.epoch
-            for key in self.keys:
-                flight = rules.join(key)
-                alone = not flight.writes
-                rules.begin_write(key, flight, self.id)
-                joined.append((flight, flight.generation if alone else NO_TOKEN))
-        self._joined = joined
+        """See ``Guard``: every write comes here, and a further call costs time."""
+        if self._is_taken:
+            return self
+        try:
+            rules = self._rules
+            joined: list[tuple[KeyActivity, int]] = []
+            with rules.lock:
+                self.sent_at = rules.clock()
+                self.id = rules.next_write_id()
+                self.origin = rules.origin
+                self._epoch = rules.epoch
+                activities = rules.join(self.keys, self)
+                for key, activity in zip(self.keys, activities, strict=True):
+                    alone = not activity.writes
+                    rules.begin_write(key, activity, self.id)
+                    token = activity.generation if alone else NO_TOKEN
+                    joined.append((activity, token))
+            self._joined = joined
+        except BaseException:
+            self._undo()
+            raise
+        self._is_taken = True
         return self
 
-    def store(self, key: str, entry: Entry) -> None:
+    def stage(self, key: str, entry: Entry) -> None:
         """Offer the entry to L1; it is taken at the end if nothing interfered.
 
         Offered before the call of L2, it is there for an outage to take.
         """
         self._entries[key] = entry
 
-    def forgo_outage(self) -> None:
+    def discard_on_outage(self) -> None:
         """If L2 fails, leave nothing: another write may be newer than this."""
         self._serves_outage = False
 
-    def withdraw(self, keys: Iterable[str] | None = None) -> None:
+    def unstage(self, keys: Iterable[str] | None = None) -> None:
         """Take back what was offered, or these keys: they have not been written."""
         for key in list(self._entries) if keys is None else keys:
             self._entries.pop(key, None)
 
-    def __exit__(self, exc_type: type[BaseException] | None, *_exc: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _tb: object) -> None:
+        """See ``Guard``."""
+        if self._is_over:
+            return
         rules = self._rules
         offered = self._entries
         with rules.lock:
-            if exc_type is None:
+            if error is None:
                 on = bool(offered) and rules.is_on(rules.clock())
-            elif on := self._leaves_outage_entries(exc_type):
-                latest = self.sent_at + rules.outage_ttl_s
+            elif on := self._leaves_outage_entries(error):
+                latest = self.sent_at + rules.outage.ttl_s
                 offered = {key: capped(offered[key], latest) for key in offered}
-            for key, (flight, token) in zip(self.keys, self._joined, strict=True):
-                flight.writes.discard(self.id)
-                entry = offered.get(key) if on and not flight.writes else None
-                clean = rules.token_holds(flight, self._epoch, token)
-                rules.end_write(flight)
+            l1, write_id, epoch = rules.l1, self.id, self._epoch
+            for key, (activity, token) in zip(self.keys, self._joined, strict=True):
+                activity.writes.discard(write_id)
+                entry = offered.get(key) if on and not activity.writes else None
+                clean = rules.token_holds(activity, epoch, token)
+                rules.end_write(activity)
                 if entry is not None and clean:
                     rules.store(key, entry)
-                else:
-                    rules.remove(key)
-                rules.leave(key, flight)
+                elif l1.look(key) is not None:
+                    l1.pop(key)
+            rules.leave(self.keys, self)
+        for sibling in rules.siblings:
+            sibling.on_keys(self.origin, self.id, self.keys)
+        self._is_over = True
 
-    def _leaves_outage_entries(self, exc_type: type[BaseException]) -> bool:
+    def _undo(self) -> None:
+        """Undo a beginning that was broken off."""
+        rules = self._rules
+        with rules.lock:
+            for key in self.keys:
+                rules.forget_write(key, self.id)
+            rules.leave(self.keys, self)
+
+    def _leaves_outage_entries(self, error: BaseException) -> bool:
         return (
             self._serves_outage
-            and issubclass(exc_type, L2Error)
-            and self._rules.takes_outage_entry()
+            and isinstance(error, L2Error)
+            and self._rules.outage.takes_entries()
         )

@@ -9,8 +9,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
 
-from cachebridge.config import parse_options
-from cachebridge.django_backend.options import translate, valid_names
+from cachebridge.config import mapping, parse_options
+from cachebridge.django_backend.options import VALID, rows_for, translate
+from cachebridge.django_backend.sentinels import with_sentinels
 from cachebridge.engine.binding import Binding
 from cachebridge.engine.registry import engine_for, retire
 from cachebridge.errors import ConfigError
@@ -21,37 +22,49 @@ if TYPE_CHECKING:
     from cachebridge.engine.engine import Engine
 
 _MEMO_LIMIT: Final = 1000
-"""Entries known by identity; when it is full it is learned again."""
+"""Entries known by identity; when the memo is full, it is emptied."""
 _memo: dict[tuple[object, ...], tuple[object, Binding]] = {}
 _bindings: dict[tuple[object, ...], Binding] = {}
 _exclusions: dict[tuple[Engine, str], tuple[frozenset[str], str]] = {}
 
 
-def binding_for(location: object, params: Mapping[str, Any]) -> Binding:
+def binding_for(location: Any, params: Mapping[str, Any]) -> Binding:
     """Return the binding of a CACHES entry; Django asks once per thread or request.
 
-    The entry's OPTIONS object is the same each time, so its identity will do; the
-    binding is kept together with it, lest another object get its address.  Whoever
-    passes new OPTIONS each time gets the binding of equal ones.
+    Django passes the same OPTIONS object each time, so its identity is enough.  The
+    memo holds that object, so that no other one can get its address.  A caller that
+    passes new but equal OPTIONS gets the same binding.
+
+    Raises ImproperlyConfigured for a wrong entry.  Thread safe.
     """
     options = params.get("OPTIONS")
     known = _memo.get(_identity(location, params, options))
     if known is not None and known[0] is options:
         return known[1]
     alias = _alias_of(location, params)
+    # Other backends take a list, too.
+    is_list_of_one = isinstance(location, (list, tuple)) and len(location) == 1
+    server = location[0] if is_list_of_one else location
     try:
-        given = {**_limits(params), **translate(options or {}, location)}
+        own = mapping("OPTIONS", options or {})
+        server, options_left = with_sentinels(server, own)
+        given, serializer = translate({**params, "OPTIONS": options_left}, server)
         engine_options, cache_options = parse_options(
-            given, also_valid=valid_names(location)
+            given, valid=VALID, others=rows_for(server)
         )
-        engine = engine_for(location, engine_options, user=f"CACHES[{alias!r}]")
+        engine = engine_for(server, engine_options, user=f"CACHES[{alias!r}]")
         prefix = str(params.get("KEY_PREFIX", ""))
         _require_one_exclusion(engine, prefix, cache_options.l1_exclude, alias)
     except ConfigError as exc:
         raise ImproperlyConfigured(f"CACHES[{alias!r}]: {exc}") from exc
-    keys = (repr(params.get("KEY_PREFIX")), repr(params.get("VERSION")))
     binding = _bindings.setdefault(
-        (engine, cache_options, *keys), Binding(engine, cache_options, behind=_behind)
+        (engine, cache_options, serializer, *_key_settings(params)),
+        Binding(
+            engine,
+            cache_options,
+            serializer=serializer,
+            in_background=_closing_connections,
+        ),
     )
     if len(_memo) >= _MEMO_LIMIT:
         _memo.clear()
@@ -59,10 +72,10 @@ def binding_for(location: object, params: Mapping[str, Any]) -> Binding:
     return binding
 
 
-def _behind(loader: Callable[[], Any]) -> Callable[[], Any]:
-    """Let a loader run in a thread of its own: the database must not notice.
+def _closing_connections(loader: Callable[[], Any]) -> Callable[[], Any]:
+    """Wrap a loader for a background thread: it closes its database connections.
 
-    Such a thread has database connections to itself, which nobody else would close.
+    They belong to that thread, which is no request, so Django would not close them.
     """
 
     def load() -> Any:
@@ -77,9 +90,9 @@ def _behind(loader: Callable[[], Any]) -> Callable[[], Any]:
 def _require_one_exclusion(
     engine: Engine, prefix: str, exclude: tuple[str, ...], alias: str
 ) -> None:
-    """Refuse two caches that share full keys and disagree on which L1 may hold.
+    """Raise ConfigError if caches share full keys but differ in L1_EXCLUDE.
 
-    The writes of the one publish nothing for keys that the other keeps in L1.
+    The writes of one would not be published for keys that the other keeps in L1.
     """
     ours = frozenset(exclude)
     theirs, other = _exclusions.setdefault((engine, prefix), (ours, alias))
@@ -97,21 +110,20 @@ def _identity(
     return (
         str(location),
         id(options),
-        repr(params.get("KEY_PREFIX")),
-        repr(params.get("VERSION")),  # 1 and True are equal, their keys are not
+        *_key_settings(params),
         params.get("MAX_ENTRIES"),
         params.get("max_entries"),
     )
 
 
-def _limits(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what Django lets one write beside OPTIONS, in either case."""
-    entries = params.get("max_entries", params.get("MAX_ENTRIES"))
-    return {} if entries is None else {"L1_MAX_ENTRIES": entries}
+def _key_settings(params: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what full keys hold, with Django's defaults: None is none of them."""
+    # As text: 1 and True are equal, their keys are not.
+    return repr(params.get("KEY_PREFIX", "")), repr(params.get("VERSION", 1))
 
 
 def _alias_of(location: object, params: Mapping[str, Any]) -> str:
-    """Find the alias for error messages; Django does not tell it."""
+    """Return the alias, for errors; Django does not pass it to a backend."""
     caches = settings.CACHES if settings.configured else {}
     for alias, entry in caches.items():
         rest = dict(entry)
@@ -122,7 +134,7 @@ def _alias_of(location: object, params: Mapping[str, Any]) -> str:
 
 
 def _forget_settings(*, setting: str, **_kwargs: Any) -> None:
-    """Let go of every engine when CACHES changes, as in tests."""
+    """Retire every engine when CACHES changes, as in tests."""
     if setting == "CACHES":
         engines = {binding.engine for binding in _bindings.values()}
         _bindings.clear()

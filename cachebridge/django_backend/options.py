@@ -1,190 +1,133 @@
-"""From Django's CACHES entry, also of other backends, to cachebridge's options.
+"""Translates an entry of CACHES, also of another backend, to our options.
 
-Those of PyMemcacheCache are in ``memcached_options.py``.
+The tables of ``cachebridge.counterparts`` say what each setting means.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from cachebridge.config import OPTION_NAMES, split_client_arguments
-from cachebridge.django_backend import memcached_options as memcached
+from django.conf import settings
+
+from cachebridge.codec.values import PickleSerializer
+from cachebridge.config import OPTION_NAMES, did_you_mean, warn_once
+from cachebridge.counterparts.fates import NO_EFFECT, settle
+from cachebridge.counterparts.memcached_settings import PYMEMCACHE
+from cachebridge.counterparts.redis_settings import (
+    BESIDE_OPTIONS,
+    DJANGO_JSON,
+    DJANGO_REDIS,
+    DJANGO_SETTINGS,
+    PICKLE_PROTOCOL,
+    REDIS_PY,
+)
+from cachebridge.django_backend.serializers import DjangoJsonSerializer
 from cachebridge.errors import ConfigError
+from cachebridge.l2.location import without_those_of_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cachebridge.codec.values import Serializer
+    from cachebridge.counterparts.fates import Fate
 
 _log = logging.getLogger("cachebridge.django")
 
-DJANGO_PARAMS: Final = (
-    "TIMEOUT",
-    "KEY_PREFIX",
-    "VERSION",
-    "KEY_FUNCTION",
-    "MAX_ENTRIES",
-)
-_BESIDE_OPTIONS: Final = frozenset(DJANGO_PARAMS) - {"MAX_ENTRIES"}
-_IGNORED: Final = frozenset(
-    {"CULL_FREQUENCY", "PARSER_CLASS", "PICKLE_VERSION", "CLOSE_CONNECTION"}
-)
-"""Without effect here and without harm: ignored, with one warning."""
-
-_HARMLESS: Final = {
-    "CLIENT_CLASS": "django_redis.client.DefaultClient",
-    "COMPRESSOR": "django_redis.compressors.identity.IdentityCompressor",
-    "CONNECTION_FACTORY": "django_redis.pool.ConnectionFactory",
-    "CONNECTION_POOL_CLASS": "redis.connection.ConnectionPool",
-    "POOL_CLASS": "redis.connection.ConnectionPool",
-    "REDIS_CLIENT_CLASS": "redis.client.Redis",
-}
-"""Ignored with this value, which says what happens anyway; refused with another."""
-
-_SERIALIZERS: Final = {
-    "django.core.cache.backends.redis.RedisSerializer": "pickle",
-    "django_redis.serializers.pickle.PickleSerializer": "pickle",
-    "django_redis.serializers.json.JSONSerializer": "json",
-}
-_REPLACEMENTS: Final = {
-    "REDIS_CLIENT_KWARGS": "give connection arguments in CLIENT_KWARGS",
-    "SENTINELS": "Sentinel is not supported yet",
-    "SENTINEL_KWARGS": "Sentinel is not supported yet",
-    "REPLICA_READ_ONLY": "reads and the subscription must use the same server",
-}
-_CLIENT_ARGUMENTS: Final = frozenset(
-    {
-        "client_name",
-        "db",
-        "password",
-        "socket_keepalive",
-        "socket_keepalive_options",
-        "ssl_ca_certs",
-        "ssl_cert_reqs",
-        "ssl_certfile",
-        "ssl_check_hostname",
-        "ssl_keyfile",
-        "username",
-    }
-)
-"""Options of Django's RedisCache that it hands on to redis-py's connections."""
-
-_RENAMED: Final = {
-    "MAX_ENTRIES": "L1_MAX_ENTRIES",
-    "SOCKET_TIMEOUT": "SOCKET_TIMEOUT",
-    "SOCKET_CONNECT_TIMEOUT": "SOCKET_CONNECT_TIMEOUT",
-    "MAX_CONNECTIONS": "MAX_CONNECTIONS",
-}
-"""Counterparts, also in the lower case of Django's RedisCache."""
-
-_OF_REDIS: Final = frozenset(
-    {name.upper() for name in _CLIENT_ARGUMENTS}
-    | (_IGNORED - {"CULL_FREQUENCY"})
-    | {"CONNECTION_POOL_KWARGS", *_HARMLESS, *_REPLACEMENTS}
-)
-"""What says nothing to Memcached, in any case of letters."""
-
-_warned: set[str] = set()
+_READ_BY_DJANGO: Final = frozenset({"TIMEOUT", "KEY_PREFIX", "VERSION", "KEY_FUNCTION"})
+_BESIDE: Final = _READ_BY_DJANGO | {"timeout", "OPTIONS", *BESIDE_OPTIONS}
+VALID: Final = frozenset(OPTION_NAMES) - _READ_BY_DJANGO
+"""Our own names that OPTIONS may hold."""
+_FOR_REDIS: Final[dict[str, Fate]] = {**REDIS_PY, **DJANGO_REDIS}
+_DJANGO_JSON: Final = DjangoJsonSerializer()
+_pickles: dict[int, Serializer] = {}
 
 
-def translate(options: Mapping[str, Any], location: object) -> dict[str, Any]:
-    """Return cachebridge's options for the OPTIONS of a CACHES entry.
+def rows_for(location: object) -> Mapping[str, Fate]:
+    """Return the table for the OPTIONS of an entry."""
+    return PYMEMCACHE if _is_memcached(location) else _FOR_REDIS
 
-    Raises ConfigError for an option that has no counterpart, naming what to do instead.
+
+def translate(
+    params: Mapping[str, Any], location: object
+) -> tuple[dict[str, Any], Serializer | None]:
+    """Return cachebridge's options for an entry, and its serializer unless it is ours.
+
+    Raises ConfigError for a setting without a counterpart; its text says what to do.
     """
-    translated: dict[str, Any] = {}
-    client: dict[str, Any] = {}
-    is_memcached = str(location).startswith("memcached:")
-    take = _take_of_memcached if is_memcached else _take_of_redis
-    for name, value in options.items():
-        if not take(name, value, translated, client):
-            _take_of_any(name, value, translated)
-    if client:
-        translated["CLIENT_KWARGS"] = {**client, **translated.get("CLIENT_KWARGS", {})}
-    return translated
+    beside = _settle_beside(params)
+    given = params.get("OPTIONS") or {}
+    for name in given:
+        _require_place(name, location)
+    settled = settle(given, rows_for(location), "OPTIONS")
+    of_all = _settle_settings(location)
+    options = {**of_all, **beside, **settled.options, **settled.unknown}
+    arguments = without_those_of_url(location, settled.arguments, "OPTIONS")
+    if arguments:
+        options["CLIENT_KWARGS"] = {**arguments, **options.get("CLIENT_KWARGS", {})}
+    return options, _take_serializer(options)
 
 
-def _take_of_redis(
-    name: str, value: Any, translated: dict[str, Any], client: dict[str, Any]
-) -> bool:
-    """Translate what other backends for Redis know; tell whether it was that."""
+def _settle_beside(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Settle what stands beside OPTIONS, where Django ignores what it does not know."""
+    for name in params.keys() - _BESIDE:
+        hint = did_you_mean(name, filter(str.isupper, _BESIDE))
+        if str(name).upper() in {*OPTION_NAMES, *DJANGO_REDIS}:
+            raise ConfigError(f"{name} belongs into OPTIONS, not beside it.")
+        warn_once(_log, f"{name!r} beside OPTIONS {NO_EFFECT}.{hint}")
+    _check_timeout(params.get("timeout", params.get("TIMEOUT", 300)))
+    rest = {name: params[name] for name in params if name in BESIDE_OPTIONS}
+    return settle(rest, BESIDE_OPTIONS, lambda name: f"{name} beside OPTIONS").options
+
+
+def _check_timeout(value: Any) -> None:
+    """Raise ConfigError for a TIMEOUT that Django would silently take for 300."""
+    try:
+        _ = None if value is None else int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(
+            f"TIMEOUT must be a number of seconds or None, not {value!r}."
+        ) from None
+
+
+def _settle_settings(location: object) -> dict[str, Any]:
+    """Settle what django-redis takes from settings beside CACHES."""
+    if _is_memcached(location):
+        return {}
+    given = {
+        name: getattr(settings, name)
+        for name in DJANGO_SETTINGS
+        if hasattr(settings, name)
+    }
+    return settle(given, DJANGO_SETTINGS, str).options
+
+
+def _require_place(name: object, location: object) -> None:
+    """Raise ConfigError for an option that belongs to another place."""
     upper = str(name).upper()
-    memcached.refuse_for_redis(name)
-    _refuse(name, upper, value)
-    if name in _CLIENT_ARGUMENTS or upper in {"USERNAME", "PASSWORD"}:
-        client[str(name).lower()] = value
-    elif upper == "CONNECTION_POOL_KWARGS":
-        client.update(_pool_arguments(value, translated))
-    elif upper in _IGNORED or upper in _HARMLESS:
-        _warn_once(f"OPTIONS[{name!r}] has no effect with cachebridge")
-    else:
-        return False
-    return True
-
-
-def _take_of_memcached(
-    name: str, value: Any, translated: dict[str, Any], client: dict[str, Any]
-) -> bool:
-    """The same for those of PyMemcacheCache."""
-    upper = str(name).upper()
-    memcached.refuse(name, value)
-    if upper in _OF_REDIS and name not in memcached.CLIENT_ARGUMENTS:
-        raise ConfigError(f"OPTIONS[{name!r}] is for Redis, not for memcached://.")
-    if name in memcached.CLIENT_ARGUMENTS:
-        client[name] = value
-    elif name in memcached.RENAMED:
-        if value is not None:
-            translated[memcached.RENAMED[name]] = value
-    elif name == "ignore_exc":
-        translated["ON_ERROR"] = "degrade" if value else "raise"
-    elif name in memcached.IGNORED or upper == "CULL_FREQUENCY":
-        _warn_once(f"OPTIONS[{name!r}] has no effect with cachebridge")
-    else:
-        _refuse(name, upper, value)
-        return False
-    return True
-
-
-def _take_of_any(name: str, value: Any, translated: dict[str, Any]) -> None:
-    upper = str(name).upper()
-    if upper == "IGNORE_EXCEPTIONS":
-        translated["ON_ERROR"] = "degrade" if value else "raise"
-    elif upper == "SERIALIZER":
-        translated[upper] = _SERIALIZERS.get(value, value)
-    else:
-        translated[_RENAMED.get(upper, str(name))] = value
-
-
-def _refuse(name: object, upper: str, value: Any) -> None:
-    """Raise ConfigError for what cannot be translated."""
-    if upper in _BESIDE_OPTIONS:
+    if name not in rows_for(location) and upper in _READ_BY_DJANGO:
         raise ConfigError(f"{upper} belongs beside OPTIONS, not into it.")
-    if upper in _REPLACEMENTS:
+    if name in OPTION_NAMES or {name, upper} & rows_for(location).keys():
+        return
+    if _is_memcached(location) and {name, upper} & _FOR_REDIS.keys():
+        raise ConfigError(f"OPTIONS[{name!r}] is for Redis, not for memcached://.")
+    if name in PYMEMCACHE:
         raise ConfigError(
-            f"OPTIONS[{name!r}] is not supported: {_REPLACEMENTS[upper]}."
-        )
-    if upper in _HARMLESS and value != _HARMLESS[upper]:
-        raise ConfigError(
-            f"OPTIONS[{name!r}] = {value!r} is not supported; only "
-            f"{_HARMLESS[upper]!r} is."
+            f"OPTIONS[{name!r}] is pymemcache's: it is for memcached:// alone."
         )
 
 
-def valid_names(location: object) -> tuple[str, ...]:
-    """Return what OPTIONS may hold besides cachebridge's own names."""
-    is_memcached = str(location).startswith("memcached:")
-    others = memcached.VALID if is_memcached else _CLIENT_ARGUMENTS
-    return tuple(sorted({"MAX_ENTRIES", *others, *OPTION_NAMES}))
+def _take_serializer(options: dict[str, Any]) -> Serializer | None:
+    """Take the serializer that is not one of ours out of the options."""
+    protocol = options.pop(PICKLE_PROTOCOL, None)
+    if options.get("SERIALIZER") == DJANGO_JSON:
+        options["SERIALIZER"] = "json"
+        return _DJANGO_JSON
+    if protocol is None or options.get("SERIALIZER", "pickle") != "pickle":
+        return None
+    # One object for equal protocols: values in L1 belong to a serializer.
+    return _pickles.setdefault(protocol, PickleSerializer(protocol))
 
 
-def _pool_arguments(value: Any, translated: dict[str, Any]) -> dict[str, Any]:
-    """Sort django-redis's CONNECTION_POOL_KWARGS to where they belong here."""
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"CONNECTION_POOL_KWARGS must be a dict, not {value!r}.")
-    options, arguments = split_client_arguments(value)
-    translated.update(options)
-    arguments.pop("retry_on_timeout", None)
-    return arguments
-
-
-def _warn_once(text: str) -> None:
-    if text not in _warned:
-        _warned.add(text)
-        _log.warning(text)
+def _is_memcached(location: object) -> bool:
+    return str(location).startswith("memcached:")

@@ -1,1 +1,1 @@
-"""Operations, and the only place that waits.  Internal."""
+"""Carries operations out, under the rules of ``core/``.  Internal."""

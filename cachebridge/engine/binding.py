@@ -6,24 +6,32 @@ All adapters of one alias in a process, one per thread or request, use one bindi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cachebridge.config import override_load_options
-from cachebridge.core.keys import fits_message
-from cachebridge.engine.answers import Payers
-from cachebridge.engine.guarded import Guarded
-from cachebridge.engine.operations import load_terms
-from cachebridge.engine.sync import make_operations
-from cachebridge.l1.probe import make_probe, make_probe_many
+from cachebridge.config import LoadOverrides, override_load_options
+from cachebridge.core.direct import Direct, DirectWrite
+from cachebridge.core.entry import is_expired
+from cachebridge.core.fill import Fill
+from cachebridge.core.keys import COUNTER_PREFIX, fits_message
+from cachebridge.core.loading import LoadTerms
+from cachebridge.core.write import Write
+from cachebridge.engine.loading.get_or_load import Loading
+from cachebridge.engine.operations import Operations
+from cachebridge.engine.outage.fallbacks import Fallbacks, ResilientOperations
+from cachebridge.errors import UnsupportedOperationError
+from cachebridge.l1.local_get import make_local_get, make_local_get_many
+from cachebridge.waiting.io import TASKS, THREADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cachebridge.codec.values import Serializer
     from cachebridge.config import CacheOptions
     from cachebridge.core.keys import KeyPattern
-    from cachebridge.core.loading import LoadTerms
     from cachebridge.engine.engine import Engine
+    from cachebridge.engine.values import Values
+    from cachebridge.waiting.io import IO
 
 Loader = Callable[[], Any]
 K = TypeVar("K")
@@ -31,6 +39,67 @@ K = TypeVar("K")
 MAX_ALIAS_CHARS = 512
 """A longer key takes the longer way to L1, and no memory here."""
 MIN_SPARE_ALIASES = 1024
+NO_OVERRIDES = LoadOverrides()
+
+
+class KeyOperations:
+    """What can be done with one kind of keys of a cache.  Thread safe.
+
+    Both members have the same coroutines.  A thread carries those of ``for_threads``
+    out with ``waiting.run``; a task awaits those of ``for_tasks``.
+    """
+
+    __slots__ = ("for_tasks", "for_threads")
+
+    def __init__(
+        self,
+        engine: Engine,
+        values: Values,
+        options: CacheOptions,
+        fallbacks: Fallbacks,
+        *,
+        enters_l1: bool,
+        in_background: Callable[[Loader], Loader],
+    ) -> None:
+        """``enters_l1``: for the keys that L1 may hold; else for the others.
+
+        ``in_background`` wraps a loader that is to run in a thread of ours.
+        """
+        rules = engine.rules
+        degrades = options.on_error == "degrade"
+        how: dict[str, Any] = {"degrades": degrades, "jitter": options.ttl_jitter}
+        if enters_l1:
+            how["fill"] = partial(Fill, rules, serves_outage=degrades)
+            how["write"] = partial(Write, rules, serves_outage=degrades)
+            how["count_read"] = engine.listening.count_read
+        else:
+            how["fill"] = partial(Direct, rules)
+            how["write"] = partial(DirectWrite, rules)
+            how["count_read"] = lambda: None
+        loading: Loading | None = None
+        made = []
+        for io in (THREADS, TASKS):
+            operations = Operations(engine, values, io, publishes=enters_l1, **how)
+            loading = Loading(
+                operations,
+                engine,
+                load_terms(options),
+                in_background=in_background,
+                for_threads=loading,
+            )
+            replay = engine.replays[io]
+            made.append(
+                ResilientOperations(engine, operations, fallbacks, loading, replay)
+            )
+        self.for_threads, self.for_tasks = made
+
+    def on(self, io: IO) -> ResilientOperations:
+        """Return the member for callers that wait as ``io`` does."""
+        return self.for_threads if io is THREADS else self.for_tasks
+
+
+Locate = Callable[[K], tuple[KeyOperations, str]]
+"""An adapter's way from a key of its caller to operations and full key."""
 
 
 class Binding:
@@ -42,70 +111,153 @@ class Binding:
         options: CacheOptions,
         *,
         serializer: Serializer | None = None,
-        behind: Callable[[Loader], Loader] = lambda load: load,
+        in_background: Callable[[Loader], Loader] = lambda load: load,
     ) -> None:
         self.engine = engine
         self.options = options
         self.terms = load_terms(options)
         values = engine.values_for(serializer or options.serializer)
-        degrades = options.on_error == "degrade"
-        payers = Payers(
-            *(
-                make_operations(
-                    engine, values, options, enters_l1=enters_l1, behind=behind
-                )
-                for enters_l1 in (True, False)
-            )
-        )
+        fallbacks = Fallbacks(engine, values)
+        self._fallbacks = fallbacks
         self.coherent, self.direct = (
-            Guarded(operations, degrades=degrades, payers=payers)
-            for operations in payers
+            KeyOperations(
+                engine,
+                values,
+                options,
+                fallbacks,
+                enters_l1=enters_l1,
+                in_background=in_background,
+            )
+            for enters_l1 in (True, False)
         )
         self.is_clearable = False
-        self._exclude = options.l1_exclude
+        self.own_prefix: str | None = None
+        self._exclude = (*options.l1_exclude, COUNTER_PREFIX)
         self._aliases: dict[str, str] = {}
+        self.known_full_key: Callable[[str], str | None] = self._aliases.get
+        """Returns the full key of a key that ``remember`` was told of."""
         self._max_aliases = MIN_SPARE_ALIASES
         rules = engine.rules
         shared: dict[str, Any] = {
-            "gate": rules.outage_gate if degrades else rules.gate,
+            "gate": rules.outage_gate if options.on_error == "degrade" else rules.gate,
             "clock": rules.clock,
             "copies": values.copies,
             "counters": engine.counters,
         }
-        self.probe = make_probe(self._aliases, engine.l1, **shared)
-        self.probe_many = make_probe_many(self._aliases, engine.l1, **shared)
-
-    def known_full_key(self, key: str) -> str | None:
-        """Return the full key of a key that ``remember`` was told of."""
-        return self._aliases.get(key)
+        self.local_get = make_local_get(self._aliases, engine.l1, **shared)
+        self.local_get_many = make_local_get_many(self._aliases, engine.l1, **shared)
 
     def can_be_cleared_by(self, pattern: KeyPattern | None) -> None:
-        """Tell what matches all keys of this cache, for deletes that L2 owes."""
+        """Say what matches all keys of this cache, for deletes that are pending."""
         self.is_clearable = True
-        for operations in (self.coherent, self.direct):
-            operations.pattern = operations.aio.pattern = pattern
+        self._fallbacks.pattern = pattern
 
-    def terms_with(self, **overrides: float | None) -> LoadTerms:
-        """Return how this cache loads, with the options of one call, None for its own.
+    def makes_keys_by(self, prefix: str) -> None:
+        """Say that the full form of every key is this prefix and the key."""
+        if self.own_prefix is None:
+            self.own_prefix = prefix
+            self.engine.warm_up.register(prefix, self)
+
+    def terms_with(self, overrides: LoadOverrides) -> LoadTerms:
+        """Return how this cache loads, with the options of one call.
 
         Raises ConfigError for an unusable value.
         """
-        given = {name: value for name, value in overrides.items() if value is not None}
-        if not given:
+        if overrides == NO_OVERRIDES:
             return self.terms
-        return load_terms(override_load_options(self.options, given))
+        return load_terms(override_load_options(self.options, overrides))
 
-    def operations_for(self, key: str, full_key: str) -> Guarded:
+    def operations_for(self, key: str, full_key: str) -> KeyOperations:
         """Return the operations for a key of the caller, by whether L1 may hold it."""
         if key.startswith(self._exclude) or not fits_message(full_key):
             return self.direct
         return self.coherent
 
+    # -- several keys, which may need different operations -----------------------------
+
+    async def get_many(
+        self, io: IO, keys: Sequence[K], locate: Locate[K]
+    ) -> dict[K, Any]:
+        """Return the values that L2 has, by key, in the order of ``keys``.
+
+        Two keys may have one full key: both are in the answer.
+        """
+        groups = self.group(keys, locate)
+        values: dict[str, Any] = {}
+        for operations, names in groups:
+            values.update(await operations.on(io).get_many(names))
+        if len(groups) == 1 and len(names) == len(keys):  # mostly
+            return {key: values[name] for name, key in names.items() if name in values}
+        located = [(key, locate(key)[1]) for key in keys]
+        return {key: values[name] for key, name in located if name in values}
+
+    def lacking(self, keys: Iterable[K], locate: Locate[K]) -> list[str]:
+        """Return the full keys of those that L1 may hold and does not."""
+        look, now = self.engine.l1.look, self.engine.clock()
+        lacking: dict[str, None] = {}
+        for operations, full_key in map(locate, keys):
+            entry = look(full_key)
+            if operations is self.coherent and (
+                entry is None or is_expired(entry, now)
+            ):
+                lacking[full_key] = None
+        return list(lacking)
+
+    def lacking_of_own(self, keys: Iterable[str]) -> list[str]:
+        """Return the same of keys that the prefix makes full."""
+        prefix = self.own_prefix or ""
+
+        def locate(key: str) -> tuple[KeyOperations, str]:
+            return self.operations_for(key, prefix + key), prefix + key
+
+        return self.lacking(keys, locate)
+
+    async def warm(self, io: IO, full_keys: list[str]) -> bool:
+        """Read these from L2 into L1, if the rules allow; False if L2 is away."""
+        stores, operations = self.engine.stores, self.coherent.on(io)
+        shards = stores.split(full_keys) if stores.is_sharded else [full_keys]
+        return any([await operations.warm(list(shard)) for shard in shards])
+
+    async def set_many(
+        self, io: IO, items: Mapping[K, Any], ttl_ms: int | None, locate: Locate[K]
+    ) -> list[K]:
+        """Set all values; return the keys that failed."""
+        failed: list[K] = []
+        for operations, names in self.group(items, locate):
+            by_full_key = {full_key: items[key] for full_key, key in names.items()}
+            refused = await operations.on(io).set_many(by_full_key, ttl_ms)
+            failed += [names[full_key] for full_key in refused]
+        return failed
+
+    async def delete_many(self, io: IO, keys: Iterable[K], locate: Locate[K]) -> int:
+        """Delete all keys; return how many existed."""
+        existed = 0
+        for operations, names in self.group(keys, locate):
+            existed += await operations.on(io).delete_many(names)
+        return existed
+
+    async def clear(
+        self, io: IO, pattern: Callable[[], KeyPattern | None], why_not: str
+    ) -> bool:
+        """Delete the keys of the pattern, or all keys if CLEAR_FLUSHES_DB is set.
+
+        Raises UnsupportedOperationError, with the text ``why_not``, if there is none.
+        """
+        operations = self.coherent.on(io)
+        if self.options.clear_flushes_db:
+            return await operations.flush_db()
+        if (found := pattern()) is None:
+            raise UnsupportedOperationError(why_not)
+        return await operations.clear(found)
+
     def group(
-        self, keys: Iterable[K], locate: Callable[[K], tuple[Guarded, str]]
-    ) -> list[tuple[Guarded, dict[str, K]]]:
+        self, keys: Iterable[K], locate: Locate[K]
+    ) -> list[tuple[KeyOperations, dict[str, K]]]:
         """Sort keys by their operations, by full key: mostly all are in one group."""
-        names: dict[Guarded, dict[str, K]] = {self.coherent: {}, self.direct: {}}
+        names: dict[KeyOperations, dict[str, K]] = {
+            self.coherent: {},
+            self.direct: {},
+        }
         for key in keys:
             operations, full_key = locate(key)
             names[operations][full_key] = key
@@ -113,8 +265,8 @@ class Binding:
         return self._by_shard(groups) if self.engine.stores.is_sharded else groups
 
     def _by_shard(
-        self, groups: list[tuple[Guarded, dict[str, K]]]
-    ) -> list[tuple[Guarded, dict[str, K]]]:
+        self, groups: list[tuple[KeyOperations, dict[str, K]]]
+    ) -> list[tuple[KeyOperations, dict[str, K]]]:
         """Divide further, so that a server that is away takes no other keys along."""
         return [
             (operations, {full_key: names[full_key] for full_key in shard})
@@ -122,8 +274,10 @@ class Binding:
             for shard in self.engine.stores.split(names)
         ]
 
+    # -- the fast path to L1 -----------------------------------------------------------
+
     def remember(self, key: str, full_key: str) -> None:
-        """Let the probe find ``full_key`` by the caller's key from now on.
+        """Let ``local_get`` find ``full_key`` by the caller's key from now on.
 
         Only for keys that need no warning and always have this full key.
         """
@@ -138,9 +292,20 @@ class Binding:
         What an entry's key costs here is charged to the entry; the rest is the excess
         over L1's bound in bytes, and must stay small beside it.
         """
-        entries = self.engine.l1.entries
+        l1 = self.engine.l1
         for key, full_key in self._aliases.copy().items():  # a copy is atomic
-            if full_key not in entries:
+            if l1.look(full_key) is None:
                 self._aliases.pop(key, None)
-        spare = max(MIN_SPARE_ALIASES, len(entries) // 8)
+        spare = max(MIN_SPARE_ALIASES, len(l1) // 8)
         self._max_aliases = len(self._aliases) + spare
+
+
+def load_terms(options: CacheOptions) -> LoadTerms:
+    """Return how a cache loads values, from its options."""
+    return LoadTerms(
+        lease_ms=round(options.lease_ttl * 1000),
+        stale_ms=round(options.stale_ttl * 1000),
+        stale_if_error_ms=round(options.stale_if_error * 1000),
+        negative_ms=round(options.negative_ttl * 1000),
+        early_refresh=options.early_refresh,
+    )

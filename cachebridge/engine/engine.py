@@ -1,4 +1,4 @@
-"""One engine per process and server: it owns L1, the rules, L2 and the bus."""
+"""One engine per process and server: it makes the parts, and owns their life."""
 
 from __future__ import annotations
 
@@ -6,56 +6,71 @@ import os
 import random
 import threading
 import time
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
-from weakref import WeakSet
 
+from cachebridge.bus.settings import channels_of
 from cachebridge.codec.messages import MessageType
 from cachebridge.codec.values import SERIALIZERS
 from cachebridge.core.breaker import Breaker
 from cachebridge.core.coherence import Coherence
-from cachebridge.core.entry import Entry, is_expired
+from cachebridge.core.direct import DirectWrite
+from cachebridge.core.fill import Fill
 from cachebridge.core.ttl import TtlRule
-from cachebridge.engine.arefresh import TaskRefresher
-from cachebridge.engine.buses import Bus, make_bus
-from cachebridge.engine.flights import Flights
-from cachebridge.engine.messages import Messages
-from cachebridge.engine.outage import Outage
-from cachebridge.engine.outbox import Outbox
-from cachebridge.engine.receiver import Receiver
-from cachebridge.engine.refresh import Refresher
-from cachebridge.engine.slots import make_slots
+from cachebridge.core.write import Write
+from cachebridge.engine.batches import Batches
+from cachebridge.engine.counting import make_turns
+from cachebridge.engine.janitor import JANITOR
+from cachebridge.engine.loading.refresh import Refresher
+from cachebridge.engine.loading.single_flight import SingleFlight
+from cachebridge.engine.loading.slots import LoadSlots
+from cachebridge.engine.loading.task_refresh import TaskRefresher
+from cachebridge.engine.messages.incoming import Receiver
+from cachebridge.engine.messages.listening import Listening, make_bus
+from cachebridge.engine.messages.outbox import Outbox
+from cachebridge.engine.messages.outgoing import OutgoingMessages
+from cachebridge.engine.operations import Operations
+from cachebridge.engine.outage.replay import Replay
+from cachebridge.engine.outage.state import Outage
 from cachebridge.engine.stores import Stores
 from cachebridge.engine.values import Values
-from cachebridge.errors import L2Error
-from cachebridge.l1.store import LruStore
-from cachebridge.l2.memory import MemoryServer
+from cachebridge.engine.warming.automatic import WarmUp
+from cachebridge.errors import L2Error, UnsupportedOperationError
+from cachebridge.l1.eviction import POLICIES
+from cachebridge.l1.local_get import LocalReads
+from cachebridge.l1.pressure import Pressure
+from cachebridge.l2.location import MEMCACHED
+from cachebridge.l2.memory.store import MemoryServer
 from cachebridge.stats import Counters
+from cachebridge.waiting.io import TASKS, THREADS
+from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cachebridge.codec.values import Serializer
     from cachebridge.config import EngineOptions
-    from cachebridge.l2.aredis import AsyncRedisStore
-    from cachebridge.l2.base import AsyncL2Store, L2Store
+    from cachebridge.engine.messages.listening import Bus
+    from cachebridge.l1.store import L1Store
     from cachebridge.l2.location import Location
-    from cachebridge.l2.redis import RedisStore
+    from cachebridge.l2.store import L2Store
+    from cachebridge.waiting.io import IO
 
-READS_BEFORE_LISTENING: Final = 3
-"""L1-worthy reads before a process starts to listen: a short command never does."""
-
+RENEWING: Final = "\0renewing"
+"""The name under which a connection is replaced in the background."""
+RENEW_EVERY_S: Final = 10.0
+"""How often the address of the server of the bus is looked up anew, at least."""
+_noticing = threading.Lock()
 CATCHING_UP: Final = "\0catching up"
 """The name under which an outage is ended in the background."""
 
-UNUSED_S: Final = 60.0
-"""Seconds without any adapter after which an engine stops listening."""
-
-_bypassed: ContextVar[bool] = ContextVar("cachebridge_bypassed", default=False)
+MEMCACHED_TICKS_S: Final = 2.0
+"""Memcached rounds a lease up to whole seconds, and counts them by its own tick."""
 
 
-class Engine(Messages):
+class Engine:
     """Shared by every cache of the process on one server and database.  Thread safe."""
 
     def __init__(
@@ -69,99 +84,134 @@ class Engine(Messages):
         self.location = location
         self.options = options
         self.clock = clock
+        self.pid = os.getpid()
         self.counters = Counters()
-        self.l1 = LruStore(
+        self.departures = 0
+        self.random = random.Random()  # noqa: S311 users seed the shared one
+        self.chance: Callable[[], float] = self.random.random
+        self.server_id = b""
+        """What the server of the bus calls itself, once a heartbeat has come back."""
+        self.on_server_known: Callable[[Engine], None] = lambda _engine: None
+        """Called by the bus's thread, before L1 is trusted."""
+        self.memory_server = memory_server or MemoryServer(clock)
+        # L1 and its rules
+        self.l1: L1Store = POLICIES[options.l1_eviction](
             max_entries=options.l1_max_entries,
             max_bytes=options.l1_max_bytes,
             counters=self.counters,
         )
+        self._pressure = Pressure(self.l1, self.counters, location.label)
         self.rules = Coherence(
             self.l1,
             clock=clock,
             counters=self.counters,
             outage_ttl_s=options.outage_ttl,
         )
-        self.flights = Flights()
-        self.receiver = Receiver(
-            self.rules,
-            self.counters,
-            trust_s=options.bus_trust,
-            on_alive=self._notice_answer,
-            on_proof=self._retire_if_unused,
-            on_news=self.flights.on_keys,
-        )
-        self._random = random.Random()  # noqa: S311 users seed the shared one
-        self.chance: Callable[[], float] = self._random.random
-        self.refresher = Refresher()
-        self.task_refresher = TaskRefresher(self.refresher)
-        self.load_slots = make_slots(options.max_loads)
+        self.local_reads = LocalReads(self.l1, self.rules, self.counters)
+        self._values: dict[str | Serializer, Values] = {}
+        # L2, and what happens while it is away
         self.outage = Outage(
             self.rules,
             self.counters,
             clock=clock,
             label=location.label,
             split=lambda keys: self.stores.split(keys),  # noqa: PLW0108 made later
-            spill=lambda keys, pattern: self.stores.spill(keys, pattern),  # noqa: PLW0108
+            escalate=lambda keys, pattern: self.stores.escalate(keys, pattern),  # noqa: PLW0108
+            patience_s=options.socket_timeout,
         )
         self.breaker = Breaker(
             threshold=options.breaker_failures,
             retry_s=options.breaker_retry,
             clock=clock,
-            jitter=self._random.uniform,
+            jitter=self.random.uniform,
             watcher=self.outage,
         )
-        self.users: WeakSet[object] = WeakSet()
-        """The adapters in use; without any for a while the bus stops."""
-        self._values: dict[str | Serializer, Values] = {}
-        self._memory_server = memory_server or MemoryServer(clock)
         self.stores = Stores(
             location,
             options,
-            memory=self._memory_server,
+            memory=self.memory_server,
             breaker=self.breaker,
             make_outbox=self._make_outbox,
             on_late_clear=self._on_late_clear,
             on_no_room=self._on_no_room,
+            leave=self.leave_server,
+            on_move=self._on_move,
+            on_new_login=self._on_new_login,
+            on_tick=lambda: self.listening.retire_if_unused(),  # noqa: PLW0108 made later
         )
-        self.has_bus = self.stores.has_bus
-        """Whether messages are published, and listened to."""
-        self.l2: L2Store = self.stores.for_threads
-        self.async_l2: AsyncL2Store = self.stores.for_tasks
-        self._listening = threading.Lock()
-        self._bus: Bus | None = None
-        self._reads = 0
-        self._used_at = clock()
-        self._pid = os.getpid()
+        self.l2: L2Store = self.stores.threads
+        self.l2_for_tasks: L2Store = self.stores.tasks
+        # messages
+        self.outgoing = OutgoingMessages(
+            self.rules,
+            self.counters,
+            has_bus=self.stores.has_bus,
+            publishes=self.stores.switchboard is not None,
+            switch_key=channels_of(self.stores.bus_db, b"").switch_key,
+        )
+        self.listening = Listening(
+            self._make_bus,
+            is_wanted=options.l1_max_entries > 0,
+            clock=clock,
+            stop_engine=self.stop,
+            on_start=lambda: JANITOR.watch(self, options.l1_sweep),
+        )
+        self.count_turns = make_turns(compares=self.stores.cluster is not None)
+        # loading
+        self.single_flight = SingleFlight(
+            clock, slack_s=MEMCACHED_TICKS_S if location.scheme == MEMCACHED else 0.0
+        )
+        self.load_slots = LoadSlots(options.max_loads)
+        self.refresher = Refresher()
+        self.task_refresher = TaskRefresher(self.refresher)
+        # what comes in
+        self.receiver = Receiver(
+            self.rules,
+            self.counters,
+            trust_s=options.bus_trust,
+            on_alive=self._on_heartbeat,
+            on_proof=self._on_proof,
+            on_keys_changed=self.single_flight.on_keys_changed,
+            on_server_known=self._on_server_known,
+        )
+        self._renew_at = clock() + RENEW_EVERY_S
+        own = {io: self._make_operations(io) for io in (THREADS, TASKS)}
+        self.replays = {io: Replay(self, *own[io]) for io in own}
+        self.batches = Batches(self, lambda io: own[io][0])
+        self.warm_up = WarmUp(self, is_on=options.l1_warm)
 
-    def _make_outbox(self, bus: RedisStore, async_bus: AsyncRedisStore) -> Outbox:
+    # -- how the parts are made --------------------------------------------------------
+
+    def _make_outbox(self, bus: L2Store) -> Outbox:
         return Outbox(
             bus,
-            async_bus,
-            # Of write ids of their own, lest they be taken for echoes.
-            frame=lambda kind, keys: self._frame(
-                kind, keys=keys, write_id=self.rules.next_write_id()
-            ),
-            # A fork brings another refresher.
-            submit=lambda name, task: self.refresher.submit(name, task),  # noqa: PLW0108
+            frame=lambda kind, keys: self.outgoing.late(kind, keys),  # noqa: PLW0108 later
+            catch_up=self.catch_up_in_background,
+            is_away=lambda: self.breaker.is_open,
+            settle_s=self.options.socket_timeout,
+            clock=self.clock,
         )
 
-    def _on_late_clear(self, prefix: str) -> None:
-        """A server was cleared late: what was read of it meanwhile must go, too."""
-        self.rules.on_prefix(prefix)
-        if self.stores.outbox is not None:
-            self.stores.outbox.owe(self.prefix_message(prefix))
+    def _make_bus(self) -> Bus:
+        return make_bus(
+            self.stores,
+            self.options,
+            self.receiver,
+            memory=self.memory_server,
+            origin=self.rules.origin,
+            test_message=self.outgoing.frame(MessageType.HEARTBEAT),
+            clock=self.clock,
+        )
 
-    def _on_no_room(self) -> None:
-        self.counters.too_large += 1
-
-    @property
-    def keeps_switch(self) -> bool:
-        """Whether the fleet's switch is kept in L2 itself."""
-        return self.stores.switchboard is self.l2
-
-    def bound_memory(self, max_entries: int) -> None:
-        """Let the store of ``memory://`` hold so many keys, the latest."""
-        self._memory_server.max_entries = max_entries
+    def _make_operations(self, io: IO) -> tuple[Operations, Operations]:
+        """Make the engine's own operations, on coherent and on direct keys."""
+        values = self.values_for("pickle")
+        fill, count_read = partial(Fill, self.rules), self.listening.count_read
+        coherent, direct = (
+            Operations(self, values, io, fill=fill, write=write, count_read=count_read)
+            for write in (partial(Write, self.rules), partial(DirectWrite, self.rules))
+        )
+        return coherent, direct
 
     def values_for(self, serializer: str | Serializer) -> Values:
         """Return the values of one serializer, shared by all caches that use it."""
@@ -169,169 +219,176 @@ class Engine(Messages):
         if values is None:
             values = Values(
                 SERIALIZERS[serializer] if isinstance(serializer, str) else serializer,
-                ttl_rule=TtlRule(self.options.l1_ttl, self.options.l1_ttl_ratio),
+                ttl_rule=self._ttl_rule(),
                 max_entry_bytes=self.options.l1_max_entry_bytes,
                 counters=self.counters,
+                clock=self.clock,
             )
             values = self._values.setdefault(serializer, values)
         return values
 
-    # -- the life of the bus ---------------------------------------------------
+    def _ttl_rule(self) -> TtlRule:
+        return TtlRule(self.options.l1_ttl, self.options.l1_ttl_ratio)
 
-    def notice_read(self) -> None:
-        """Count a read that L1 could have answered; the first few start the bus."""
-        bus = self._bus
-        if bus is not None and self._pid == os.getpid():
-            if not bus.is_alive():
-                self.stop()
-            return
-        self._reads += 1
-        if self._reads >= READS_BEFORE_LISTENING:
-            self.listen()
+    def shorten_l1_ttl(self, l1_ttl: float) -> None:
+        """Let no entry that is made from now on live longer in L1; seconds."""
+        if l1_ttl < self.options.l1_ttl:
+            self.options = replace(self.options, l1_ttl=l1_ttl)
+            for values in tuple(self._values.values()):
+                values.ttl_rule = self._ttl_rule()
 
-    def listen(self) -> None:
-        """Start the bus now, unless it runs or there is no L1 to keep coherent."""
-        if self._pid != os.getpid():
-            self.after_fork()
-        if self.options.l1_max_entries == 0:
-            return
-        with self._listening:
-            self._used_at = self.clock()  # LocalBus asks whether to retire at once
-            if self._bus is None:
-                bus = self._make_bus()
-                with suppress(RuntimeError):  # no thread: at exit, or at the limit
-                    bus.start()
-                    self._bus = bus
-
-    def _make_bus(self) -> Bus:
-        return make_bus(
-            self.stores,
-            self.options,
-            self.receiver,
-            memory=self._memory_server,
-            origin=self.rules.origin,
-            probe=self._frame(MessageType.HEARTBEAT),
-            clock=self.clock,
-        )
-
-    def is_listening(self) -> bool:
-        """Tell whether the bus runs."""
-        return self._bus is not None and self._bus.is_alive()
-
-    def welcome(self, adapter: object) -> None:
-        """Note an adapter in use, also one that lives only from beat to beat."""
-        self._used_at = self.clock()
-        self.users.add(adapter)
+    def l2_for(self, io: IO) -> L2Store:
+        """Return the store for threads or for tasks."""
+        return self.l2 if io is THREADS else self.l2_for_tasks
 
     @property
-    def bus(self) -> Bus | None:
-        """The bus, once it was started."""
-        return self._bus
+    def keeps_l1_off(self) -> bool:
+        """Whether L2 itself keeps the fleet's switch, and it is off."""
+        is_kept = self.stores.switchboard is self.stores.threads
+        return is_kept and not self.receiver.l1_is_on()
 
-    def _notice_answer(self) -> None:
-        """A heartbeat has come back: find out whether commands are answered, too.
+    def switch_l1(self, *, on: bool) -> None:
+        """Turn L1 on or off in every process; the key keeps it for those to come.
 
-        Behind everybody, so that no caller has to be the probe.
+        Raises L2Error, and UnsupportedOperationError without a bus.
         """
-        if self.breaker.is_open or self.outage.debts or self.stores.is_behind():
-            self.refresher.submit(CATCHING_UP, self._catch_up)
+        switchboard = self.stores.switchboard
+        if switchboard is None:
+            raise UnsupportedOperationError(
+                "without a bus the other processes cannot be told: set BUS_LOCATION."
+            )
+        run(switchboard.switch(*self.outgoing.switched(on=on)))
+        self.receiver.switch(on=on)
 
-    def _catch_up(self) -> None:
-        self.stores.catch_up()
+    def is_refreshing(self, key: str) -> bool:
+        """Return whether this process loads the key anew in the background."""
+        return self.refresher.has(key) or self.task_refresher.has(key)
+
+    # -- what L2 and the bus report ----------------------------------------------------
+
+    def _on_late_clear(self, prefix: str) -> None:
+        """A server was cleared late: what was read of it meanwhile must go, too."""
+        self.rules.on_prefix(prefix)
+        if self.stores.outbox is not None:
+            self.stores.outbox.owe(self.outgoing.prefix_message(prefix))
+
+    def _on_server_known(self, server_id: bytes) -> None:
+        self.server_id = server_id
+        self.on_server_known(self)
+
+    def leave_server(self, reason: str) -> None:
+        """Use the present connections to Redis no more, those of the bus included.
+
+        For a server that was demoted, replaced or moved.  Trust in L1 ends at once, and
+        every later connection looks the address up anew.  Thread safe; does not wait.
+        """
+        self.departures += 1
+        # First: what the next session of the bus has proven must not be forgotten.
+        if self.stores.bus_links is not None:
+            self.stores.bus_links.leave()
+        if (bus := self.listening.bus) is not None:
+            bus.break_off(reason)
+
+    def _on_no_room(self) -> None:
+        self.counters.too_large += 1
+
+    def _on_new_login(self) -> None:
+        if (bus := self.listening.bus) is not None:
+            bus.renew()
+
+    def _on_move(self, reason: str) -> None:
+        """Sentinel names another master."""
+        self.leave_server(reason)
+        self._on_heartbeat()  # the new one may answer at once
+
+    def _on_heartbeat(self) -> None:
+        """Find out whether commands are answered again, now that heartbeats are.
+
+        In the background, so that no caller pays for the half-open trial.  Now and then
+        also find out whether the address leads to another server by now.
+        """
+        pending = self.outage.pending_deletes
+        if self.stores.bus_links is not None and self.clock() >= self._renew_at:
+            self._renew_at = self.clock() + RENEW_EVERY_S
+            self.refresher.submit(RENEWING, self.stores.renew_link)
+        if self.breaker.is_open or pending or self.stores.is_behind():
+            self.catch_up_in_background()
+
+    def _on_proof(self) -> None:
+        self.listening.retire_if_unused()
+        self.warm_up.beat()
+
+    def catch_up_in_background(self) -> None:
+        """End an outage as far as possible, soon, in a thread."""
+        self.refresher.submit(CATCHING_UP, lambda: run(self._catch_up()))
+
+    async def _catch_up(self) -> None:
+        await self.stores.catch_up()
         with suppress(L2Error):  # then it is not over yet
             if self.breaker.is_open:
-                self.l2.ping()
-            if (payer := self.outage.debts.payer) is not None:
-                payer()
+                await self.l2.ping()
+            if self.outage.pending_deletes:
+                await self.replays[THREADS].run()
 
-    def _retire_if_unused(self) -> None:
-        """Stop listening when no adapter has existed for a while."""
-        now = self.clock()
-        if self.users:
-            self._used_at = now
-        elif now - self._used_at > UNUSED_S:
-            self.stop()
+    # -- what the janitor asks ---------------------------------------------------------
+
+    def begin_sweep(self) -> int:
+        """Retire if no adapter is left; return how many entries L1 has."""
+        self.listening.retire_if_unused()
+        self._pressure.observe(self.clock())
+        return len(self.l1)
+
+    def sweep_slice(self, limit: int, start: int) -> int:
+        """Let expired entries go, and void their open fills; return how many."""
+        return self.rules.sweep(limit, start)
+
+    # -- the end, and forks ------------------------------------------------------------
 
     def stop(self, *, patience_s: float = 0.0) -> None:
         """Stop listening and close idle connections; a later use starts both again.
 
         Refreshes that run get ``patience_s`` to end; those that wait are dropped.
         """
-        with self._listening:
-            bus, self._bus = self._bus, None
-            self._reads = 0
-            if bus is not None:
-                bus.stop()
+        JANITOR.forget(self)
+        if patience_s:
+            self.warm_up.publish_last()
+        self.batches.close()
+        with self.listening.lock:
+            self.listening.stop()
             # Still under the lock: a bus that starts anew must not meet this break.
             self.rules.on_break()
             self.rules.flush("stop")
-        self.flights.end_lost()
+        self.warm_up.reset()
+        self.single_flight.end_lost()
         self.task_refresher.stop()
         self.refresher.stop(patience_s)
         self.stores.close()
 
+    def notice_fork(self) -> None:
+        """Begin anew if this is another process; asked by each call, before L2.
+
+        Not all forks call Python's hooks.  Where they are called, the first call begins
+        anew once more: gevent may have been patched in since, and locks be its own.
+        """
+        with _noticing:
+            if self.pid != os.getpid():
+                self.after_fork()
+                self.pid = os.getpid()
+
     def after_fork(self) -> None:
         """Begin anew in a child: the parent's threads and sockets are not ours."""
-        self._pid = os.getpid()
-        self._listening = threading.Lock()
-        self._bus = None
-        self._reads = 0
-        self.flights.reset()
+        self.random.seed()
+        self.server_id = b""
+        self.listening.reset()
+        self.single_flight.reset()
         self.refresher = Refresher()
         self.task_refresher.forget()
         self.task_refresher = TaskRefresher(self.refresher)
-        self.load_slots = make_slots(self.options.max_loads)
+        self.load_slots = LoadSlots(self.options.max_loads)
+        self.batches.reset()
+        self.warm_up.reset()
+        self.count_turns = make_turns(compares=self.stores.cluster is not None)
         self.outage.reset()
         self.rules.reset()
         self.counters.reset()
         self.stores.forget()
-
-    # -- reading L1 --------------------------------------------------------------
-
-    def usable_entry(self, key: str, *, in_outage: bool = False) -> Entry | None:
-        """Return the entry that may answer a read right now in this context.
-
-        Also one that only an outage makes usable, if so wanted.
-        """
-        if _bypassed.get():
-            return None
-        now = self.clock()
-        rules = self.rules
-        # Before the entry: one read while L1 was off must not become usable meanwhile.
-        if rules.in_outage:
-            usable = in_outage and (rules.is_on(now) or rules.may_serve_past_trust(now))
-        else:
-            usable = rules.is_on(now)
-        if not usable:
-            return None
-        return self._entry_within_ttl(key, now)
-
-    def entry_past_trust(self, key: str) -> Entry | None:
-        """Return the entry that may answer a read which L2 has failed to answer."""
-        now = self.clock()
-        if _bypassed.get() or not self.rules.may_serve_past_trust(now):
-            return None
-        entry = self._entry_within_ttl(key, now)
-        if entry is not None:
-            self.counters.outage_hits += 1
-        return entry
-
-    def _entry_within_ttl(self, key: str, now: float) -> Entry | None:
-        entry = self.l1.entries.get(key)
-        return None if entry is None or is_expired(entry, now) else entry
-
-    @contextmanager
-    def bypass_l1(self) -> Iterator[None]:
-        """Let reads of this thread or task go to L2 while the context is open."""
-        token = _bypassed.set(True)
-        self.rules.enter_bypass()
-        try:
-            yield
-        finally:
-            self.rules.leave_bypass()
-            with suppress(ValueError):  # a coroutine that is closed somewhere else
-                _bypassed.reset(token)
-
-    def is_refreshing(self, key: str) -> bool:
-        """Tell whether this process loads the key anew behind its callers."""
-        return self.refresher.has(key) or self.task_refresher.has(key)

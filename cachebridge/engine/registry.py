@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from cachebridge.engine.engine import Engine
 from cachebridge.errors import ConfigError
-from cachebridge.l2.location import hide_password, parse_location
+from cachebridge.l2.location import resolve
+from cachebridge.texts import hide_password
 
 if TYPE_CHECKING:
     from cachebridge.config import EngineOptions
+    from cachebridge.l2.location import Location
+
+_log = logging.getLogger("cachebridge.engine")
 
 DATABASE = ", or use another database number"
 EXIT_PATIENCE_S = 2.0
@@ -22,46 +28,97 @@ EXIT_PATIENCE_S = 2.0
 _lock = threading.Lock()
 _engines: dict[tuple[str, ...], tuple[Engine, str]] = {}
 _alive: WeakSet[Engine] = WeakSet()
-"""Also those retired: whoever kept an adapter may use them on."""
+"""Also those retired: an adapter that was kept may go on using them."""
 
 
 def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine:
     """Return the process's engine for a LOCATION, making it if need be.
 
     ``user`` names the cache for errors.  Raises ConfigError if another cache uses the
-    same server with other engine options: there is one L1 and one bus for both.
+    same server with other engine options: there is one L1 and one bus for both.  Of
+    L1_TTL the shortest counts, for all of them.
     """
-    parsed = parse_location(location, options.client_kwargs)
+    parsed, options = resolve(location, options)
     with _lock:
         known = _engines.get(parsed.identity)
         if known is None:
             engine = Engine(parsed, options)
+            engine.on_server_known = _on_server_known
             _engines[parsed.identity] = (engine, user)
             _alive.add(engine)
             return engine
     engine, first_user = known
-    differing = engine.options.differences(options)
+    ours = _comparable(parsed, replace(options, l1_ttl=engine.options.l1_ttl))
+    theirs = _comparable(engine.location, engine.options)
+    differing = theirs.differences(ours)
     if differing:
         raise ConfigError(
             f"{user} and {first_user} share one engine on {parsed.label} but differ in "
-            f"{', '.join(differing)}: {_contrast(differing[0], options, engine)}. "
+            f"{', '.join(differing)}: {_contrast(differing[0], ours, theirs)}. "
             f"Give both the same value{'' if not parsed.is_redis else DATABASE}."
         )
+    with _lock:
+        engine.shorten_l1_ttl(options.l1_ttl)
     return engine
+
+
+def _on_server_known(engine: Engine) -> None:
+    """Warn if an engine finds another one of this process on its server and database.
+
+    Their addresses or accounts differ.  Each has an L1 of its own, so each tells the
+    other of its writes before they return.
+    """
+    with _lock:
+        known = engine.rules.siblings
+        others = _relate(engine)
+    for other in others:
+        if other.rules in known:
+            continue
+        _log.warning(
+            "%s and %s are one server and database under two addresses or accounts: "
+            "each has an L1 of its own. Give all caches the same LOCATION.",
+            engine.location.label,
+            other.location.label,
+        )
+
+
+def _relate(engine: Engine) -> list[Engine]:
+    """Make siblings of the engines on one server and database; return the engine's."""
+    groups: dict[tuple[bytes, int], list[Engine]] = {}
+    for each, _ in _engines.values():
+        if each.server_id and each.stores.cluster is None:
+            groups.setdefault((each.server_id, each.location.db), []).append(each)
+    found: list[Engine] = []
+    for group in groups.values():
+        for each in group:
+            others = [other for other in group if other is not each]
+            each.rules.siblings = tuple(other.rules for other in others)
+            if each is engine:
+                found = others
+    return found
 
 
 def engine_apart(location: str, options: EngineOptions) -> Engine:
     """Make an engine that no other cache shares; it goes when its owner does."""
-    engine = Engine(parse_location(location), options)
+    engine = Engine(*resolve(location, options))
     _alive.add(engine)
     return engine
 
 
-def _contrast(name: str, options: EngineOptions, engine: Engine) -> str:
+def _comparable(location: Location, options: EngineOptions) -> EngineOptions:
+    """Return the options with all arguments of connections, also those in the URL."""
+    if not location.is_redis:
+        return options
+    return replace(options, client_kwargs=location.arguments)
+
+
+def _contrast(name: str, our: EngineOptions, their: EngineOptions) -> str:
     """Say how an option differs, without the secrets that some hold."""
-    ours = getattr(options, name.lower())
-    theirs = getattr(engine.options, name.lower())
-    if name == "CLIENT_KWARGS":
+    ours = getattr(our, name.lower())
+    theirs = getattr(their, name.lower())
+    if name == "CREDENTIAL_PROVIDER":
+        ours, theirs = type(ours).__name__, type(theirs).__name__
+    if name in {"CLIENT_KWARGS", "SENTINEL_KWARGS"}:
         ours, theirs = sorted(ours), sorted(theirs)
     if name == "BUS_LOCATION":
         ours, theirs = (each and hide_password(each) for each in (ours, theirs))
@@ -74,7 +131,18 @@ def retire(engine: Engine) -> None:
         for identity, (known, _) in list(_engines.items()):
             if known is engine:
                 del _engines[identity]
+        engine.server_id, engine.rules.siblings = b"", ()
+        _relate(engine)
     engine.stop()
+
+
+def end(engine: Engine) -> None:
+    """Retire an engine whose last cache was closed, with all its connections."""
+    bus = engine.listening.bus
+    retire(engine)
+    if bus is not None:
+        bus.join(EXIT_PATIENCE_S)
+        engine.stores.close()  # also what the listener has used until now
 
 
 def _after_fork_in_child() -> None:

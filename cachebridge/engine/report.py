@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cachebridge.engine.buses import why_no_bus
-from cachebridge.errors import L2Error
-from cachebridge.stats import DelayHistogram, Health, Stats
+from cachebridge.engine.messages.hosting import NO_THREADS, freezes_threads
+from cachebridge.engine.messages.listening import why_no_bus
+from cachebridge.errors import NO_CLUSTER, NO_REPLICA, L2Error
+from cachebridge.resp import Hello
+from cachebridge.stats import REPLICA, DelayHistogram, Health, Stats
+from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
     from cachebridge.engine.engine import Engine
@@ -16,35 +19,9 @@ def stats_of(engine: Engine) -> Stats:
     """Take a snapshot of the counters."""
     counters = engine.counters
     return Stats(
-        l1_hits=counters.l1_hits,
-        l2_hits=counters.l2_hits,
-        misses=counters.misses,
+        **counters.shown(),
         l1_entries=len(engine.l1),
         l1_bytes=engine.l1.bytes,
-        evictions=counters.evictions,
-        expirations=counters.expirations,
-        too_large=counters.too_large,
-        oversized=counters.oversized,
-        undecodable=counters.undecodable,
-        fills_refused={
-            "conflict": counters.fills_refused_conflict,
-            "off": counters.fills_refused_off,
-            "token": counters.fills_refused_token,
-        },
-        flushes=dict(counters.flushes),
-        messages_sent=counters.messages_sent,
-        messages_received=counters.messages_received,
-        messages_malformed=counters.messages_malformed,
-        loads=counters.loads,
-        load_errors=counters.load_errors,
-        loads_refused=counters.loads_refused,
-        lease_waits=counters.lease_waits,
-        refreshes=counters.refreshes,
-        stale_hits=counters.stale_hits,
-        negative_hits=counters.negative_hits,
-        outages=counters.outages,
-        degraded=counters.degraded,
-        outage_hits=counters.outage_hits,
         invalidation_delay=DelayHistogram(
             counts=tuple(counters.delay_buckets),
             count=counters.delay_count,
@@ -54,21 +31,35 @@ def stats_of(engine: Engine) -> Stats:
     )
 
 
+def _wrong_server(address: str, hello: Hello) -> str:
+    """Say what is wrong with the server that connections lead to, if anything is."""
+    if hello.mode == "cluster":
+        return f"{address} is in cluster mode: {NO_CLUSTER}"
+    if hello.role == REPLICA:
+        return f"{address} is a replica, which refuses writes: {NO_REPLICA}"
+    return ""
+
+
 def health_of(engine: Engine) -> Health:
     """Ask L2 now, and report what the bus has found out."""
     error = ""
     try:
-        engine.l2.ping()
+        run(engine.l2.ping())
         reachable = True
     except L2Error as exc:
         reachable, error = False, str(exc)
     options, rules, stores = engine.options, engine.rules, engine.stores
+    address, hello = stores.greet() if reachable else ("", Hello())
+    error = error or _wrong_server(address, hello)
     error = error or engine.receiver.problem
-    if not error and not engine.is_listening():
-        no_l1 = options.l1_max_entries == 0
-        error = "no L1" if no_l1 else "not listening yet: no reads so far"
+    if not error and not engine.listening.is_running():
+        error = "not listening yet: no reads so far"
+        if options.l1_max_entries == 0:
+            error = "no L1"
+        elif freezes_threads():
+            error = NO_THREADS
     # Where a change and its message are two steps, nothing but L1_TTL is sure.
-    is_bounded_by_trust = engine.has_bus and stores.cluster is None
+    is_bounded_by_trust = engine.stores.has_bus and stores.cluster is None
     bound_s = options.bus_trust if is_bounded_by_trust else options.l1_ttl
     outage = engine.outage
     lasted_s = 0.0 if outage.began_at is None else engine.clock() - outage.began_at
@@ -76,16 +67,19 @@ def health_of(engine: Engine) -> Health:
         l2_reachable=reachable,
         bus_connected=rules.connected,
         l1_trusted=rules.is_on(engine.clock()),
-        l1_wanted=rules.enabled and engine.bus is not None,
+        l1_wanted=rules.enabled and engine.listening.bus is not None,
         l1_enabled=rules.enabled,
-        staleness_bound_s=bound_s + (options.outage_ttl if rules.in_outage else 0.0),
+        staleness_bound_s=bound_s
+        + (options.outage_ttl if rules.outage.is_active else 0.0),
         breaker_open=engine.breaker.is_open,
         outage_s=lasted_s,
-        deletes_owed=len(outage.debts) + stores.clears_owed(),
-        deletes_lost=outage.debts.lost,
+        deletes_owed=len(outage.pending_deletes) + stores.clears_owed(),
+        deletes_lost=outage.pending_deletes.lost,
         messages_owed=len(stores.outbox or ()),
         servers_away=stores.servers_away(),
-        bus="messages" if engine.has_bus else why_no_bus(options),
+        bus="messages" if engine.stores.has_bus else why_no_bus(options),
         refused=outage.recent_refusals(),
+        server=" ".join(filter(None, (address, hello.product, hello.version))),
+        role=hello.role,
         error=error,
     )

@@ -1,24 +1,22 @@
 """Flask: ``from cachebridge.flask_ext import Cache`` in the place of Flask-Caching's.
 
-``CacheBridgeBackend`` is the same as a cachelib cache: for Flask-Caching's
-``CACHE_TYPE``, and for Flask-Session.
+``CacheBridgeBackend`` is the same cache with cachelib's interface, for Flask-Caching's
+``CACHE_TYPE`` and for Flask-Session.
 """
 
 from __future__ import annotations
 
-from cachebridge.flask_ext.backend import CacheBridgeBackend
+from cachebridge.flask_ext.backend.backend import CacheBridgeBackend
 from cachebridge.flask_ext.extension import Cache
-from cachebridge.flask_ext.naming import (
-    function_namespace,
-    make_template_fragment_key,
-)
-from cachebridge.flask_ext.responses import CachedResponse
+from cachebridge.flask_ext.http.responses import CachedResponse
+from cachebridge.flask_ext.jinja import make_template_fragment_key
 from cachebridge.flask_ext.signals import (
     cache_memoize_hit,
     cache_memoize_miss,
     cache_view_hit,
     cache_view_miss,
 )
+from cachebridge.identity.naming import function_namespace
 
 __all__ = [
     "Cache",

@@ -1,7 +1,7 @@
 """The four signals, sent only with ``CACHE_ENABLE_SIGNALS``.
 
-Each is sent with the ``Cache`` as ``cache``, the key as ``cache_key``, and the call's
-``args`` and ``kwargs``; those of ``memoize`` also with the function as ``f``.
+Receivers get the ``Cache`` as ``cache``, the key as ``cache_key``, and the call's
+``args`` and ``kwargs``; those of ``memoize`` also the function as ``f``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Copy rules: L1 holds what L2 would give back, and nobody can change it.
+"""Copy rules: L1 returns what L2 would return, and no caller can change it.
 
-Decided on exact types, since a subclass may carry state of its own:
+Decided by exact types, since a subclass may have state of its own:
 
 * immutable values stay by reference,
-* flat dicts, lists and sets of immutable values stay as a template that is copied for
-  every reader,
+* flat dicts, lists and sets of immutable values stay as a template, copied for every
+  reader,
 * everything else stays as its serialized bytes, decoded for every reader.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cachebridge.core.entry import Entry, Missing
 
-_atomic_types: set[type] = {
+ATOMIC_TYPES: set[type] = {
     str,
     bytes,
     int,
@@ -42,19 +42,19 @@ _ZONE_TYPES: Final = frozenset({type(None), timezone, ZoneInfo})
 _MAX_DEPTH: Final = 4
 _MAX_ITEMS: Final = 64
 
-ENTRY_OVERHEAD_BYTES: Final = 256
-"""Charged per entry for the tuple, its numbers and its slots in two dictionaries."""
+ENTRY_OVERHEAD_BYTES: Final = 384
+"""Charged per entry: the tuple, its numbers, slots in three dictionaries, ghosts."""
 
 
 def register_immutable(kind: type) -> None:
-    """Declare that no instance of exactly this type can ever be changed."""
-    _atomic_types.add(kind)
+    """Declare that instances of exactly this type cannot be changed."""
+    ATOMIC_TYPES.add(kind)
 
 
 def is_immutable(value: Any, depth: int = _MAX_DEPTH) -> bool:
-    """Tell whether ``value`` and all it holds are of known immutable types."""
+    """Return whether ``value`` and all it holds are of known immutable types."""
     kind = type(value)
-    if kind in _atomic_types:
+    if kind in ATOMIC_TYPES:
         return True
     if kind in _ZONED_TYPES:
         return type(value.tzinfo) in _ZONE_TYPES
@@ -68,19 +68,19 @@ def is_immutable(value: Any, depth: int = _MAX_DEPTH) -> bool:
 
 
 def is_flat(value: Any) -> bool:
-    """Tell whether a shallow copy of ``value`` shares nothing that can change."""
+    """Return whether a shallow copy of ``value`` shares nothing that can change."""
     kind = type(value)
     if kind is dict:
-        return _atomic_types.issuperset(map(type, value)) and _atomic_types.issuperset(
+        return ATOMIC_TYPES.issuperset(map(type, value)) and ATOMIC_TYPES.issuperset(
             map(type, value.values())
         )
     if kind is list or kind is set:
-        return _atomic_types.issuperset(map(type, value))
+        return ATOMIC_TYPES.issuperset(map(type, value))
     return False
 
 
 def estimate_bytes(value: Any) -> int:
-    """Estimate the memory of an immutable value or a flat container."""
+    """Estimate the memory of an immutable value or a flat container, in bytes."""
     size = sys.getsizeof(value)
     kind = type(value)
     if kind is dict:
@@ -99,8 +99,7 @@ Form: TypeAlias = tuple[object, Any, int]
 class CopyRules:
     """The copy rules for the values of one codec.
 
-    Every codec has kinds of its own, so that an entry is never read by another codec
-    than the one that made it.
+    Every codec has kinds of its own, so that it never reads another codec's entries.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class CopyRules:
 
     def form_of(self, value: Any, raw: bytes) -> Form:
         """Choose the form for a value whose serialized bytes are ``raw``."""
-        if type(value) in _atomic_types:
+        if type(value) in ATOMIC_TYPES:
             return self.by_reference, value, sys.getsizeof(value)
         if is_immutable(value):
             return self.by_reference, value, estimate_bytes(value)
@@ -123,7 +122,7 @@ class CopyRules:
         return self.encoded, raw, sys.getsizeof(raw)
 
     def value_of(self, entry: Entry) -> Any | Missing:
-        """Return a value nobody else can change, MISSING for another codec's entry."""
+        """Return a value of the caller's own, MISSING for another codec's entry."""
         kind = entry[KIND]
         if kind is self.by_reference:
             return entry[PAYLOAD]
@@ -134,7 +133,7 @@ class CopyRules:
         return MISSING
 
     def is_same(self, entry: Entry, raw: bytes) -> bool:
-        """Tell whether the entry surely holds what ``raw`` decodes to."""
+        """Return True if the entry certainly holds what ``raw`` decodes to."""
         kind, payload = entry[KIND], entry[PAYLOAD]
         if kind is self.encoded:
             return bool(payload == raw)

@@ -3,43 +3,57 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from redis.backoff import NoBackoff
-from redis.connection import Connection, parse_url
-from redis.retry import Retry
-
+from cachebridge.config import override_engine_options, warn_once
+from cachebridge.counterparts.fates import settle
+from cachebridge.counterparts.redis_settings import REDIS_PY
 from cachebridge.errors import ConfigError
+from cachebridge.l2.handshake import guarded, refused_argument, verify_peer
+from cachebridge.l2.sentinel import FORM as SENTINEL
+from cachebridge.l2.sentinel import SentinelUrl, split_url
+from cachebridge.texts import (
+    conceal,
+    hide_password,
+    is_told_from_login,
+    secrets_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from redis.connection import Connection
+
     from cachebridge.config import EngineOptions
 
-REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
+_log = logging.getLogger("cachebridge.config")
+
+_NAMES: Final = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "unix": "unix",
+    "valkey": "redis",
+    "valkeys": "rediss",
+}
+"""The schemes of one server, and what redis-py calls them."""
+_WITH_SENTINEL: Final = [f"{each}{SENTINEL}" for each in _NAMES if each != "unix"]
+REDIS_SCHEMES: Final = (*_NAMES, *_WITH_SENTINEL)
+_OF_IDENTITY: Final = {"host", "port", "path", "db", "username", "password"}
 MEMCACHED: Final = "memcached"
-SCHEMES: Final = (*REDIS_SCHEMES, "memory", MEMCACHED)
+SCHEMES: Final = ("redis", "rediss", "unix", "memory", MEMCACHED)
+"""The first of all names, for errors."""
 MEMCACHED_PORT: Final = 11211
-_RESERVED_KWARGS: Final = frozenset(
-    {
-        "protocol",
-        "retry",
-        "retry_on_timeout",
-        "retry_on_error",
-        "health_check_interval",
-        "socket_timeout",
-        "socket_connect_timeout",
-        "decode_responses",
-        "encoding",
-        "encoding_errors",
-    }
+_NO_REPLICAS: Final = (
+    "Of a primary and its replicas give the URL of the primary alone: reads and the "
+    "subscription must use the same server."
 )
-
-
-_PASSWORD_IN_QUERY: Final = re.compile(r"([?&](?:ssl_)?password=)[^&]*")
+_WRONG_ARGUMENT: Final = re.compile(r"Invalid value for ['`](\w+)['`] in connection")
+"""How redis-py says which argument of a query it cannot read."""
 
 
 class Address(NamedTuple):
@@ -56,7 +70,8 @@ class Location:
     """A parsed LOCATION."""
 
     scheme: str
-    identity: tuple[str, ...]
+    """For Redis and Valkey, with or without Sentinel: redis, rediss or unix."""
+    identity: tuple[str, ...] = field(repr=False)
     """Server, database and user: caches with equal identities share one engine."""
     db: int
     label: str
@@ -64,13 +79,67 @@ class Location:
     connection_kwargs: dict[str, Any] = field(
         repr=False, compare=False, default_factory=dict
     )
+    options: dict[str, Any] = field(repr=False, compare=False, default_factory=dict)
+    """The options of ours that are given in the URL or as arguments of connections."""
     servers: tuple[Address, ...] = ()
-    """Those of Memcached."""
+    """The servers of Memcached."""
+    sentinel: SentinelUrl | None = field(default=None, repr=False, compare=False)
+    """Who knows the server's address."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of connections that do not belong to the identity."""
+        given = self.connection_kwargs
+        return {name: given[name] for name in given if name not in _OF_IDENTITY}
 
     @property
     def is_redis(self) -> bool:
-        """Whether a Redis server is meant."""
+        """Whether a server of Redis or Valkey is meant."""
         return self.scheme in REDIS_SCHEMES
+
+
+def resolve(location: object, options: EngineOptions) -> tuple[Location, EngineOptions]:
+    """Parse a LOCATION, and return the options as it changes them.
+
+    The query of a URL overrides options, as with redis-py; CLIENT_KWARGS override both.
+    Raises ConfigError for an unusable one.
+    """
+    parsed = parse_location(location, options.client_kwargs)
+    if not parsed.is_redis:
+        return parsed, options
+    arguments = options.client_kwargs.keys() & parsed.connection_kwargs.keys()
+    options = replace(
+        options, client_kwargs={each: options.client_kwargs[each] for each in arguments}
+    )
+    try:
+        return parsed, override_engine_options(options, parsed.options)
+    except ConfigError as exc:
+        raise ConfigError(
+            f"LOCATION {parsed.label!r} or CLIENT_KWARGS: {exc}"
+        ) from None
+
+
+def without_those_of_url(
+    location: object, arguments: Mapping[str, Any], place: str
+) -> dict[str, Any]:
+    """Return redis-py's arguments without those that the URL has, and that so win.
+
+    One line in the log names an argument that has another value there.
+    """
+    if str(location).partition("://")[0] not in REDIS_SCHEMES:
+        return dict(arguments)
+    with suppress(ConfigError, ValueError):  # to be said when the URL is parsed
+        from redis.connection import parse_url  # noqa: PLC0415 late, as below
+
+        given = parse_url(_as_one_server(str(location))[0])
+        given.pop("connection_class", None)
+        for name in given.keys() & arguments.keys():
+            if str(given[name]) != str(arguments[name]):
+                warn_once(
+                    _log, f"{place}[{name!r}] has no effect: the URL has another value"
+                )
+        return {name: arguments[name] for name in arguments if name not in given}
+    return dict(arguments)
 
 
 def parse_location(
@@ -78,8 +147,8 @@ def parse_location(
 ) -> Location:
     """Parse a LOCATION; raises ConfigError naming what is wrong with it.
 
-    ``client_kwargs`` go before what the URL says, also where they name the database,
-    the user or the password: these belong to the identity.
+    ``client_kwargs`` override the URL, also where they name the database, the user or
+    the password: these belong to the identity.
     """
     valid = ", ".join(f"{scheme}://" for scheme in SCHEMES)
     if not location:
@@ -89,21 +158,41 @@ def parse_location(
         )
     if not isinstance(location, str):
         raise ConfigError(
-            f"LOCATION must be one URL ({valid}), not {type(location).__name__}. "
-            f"Several servers of Memcached stand in one: {_as_memcached(location)}"
+            f"LOCATION must be one URL ({valid}), not {type(location).__name__}."
+            f"{_hint_for_list(location)}"
         )
     scheme, slashes, _ = location.partition("://")
-    if not slashes or scheme not in SCHEMES:
+    if not slashes or scheme not in {*SCHEMES, *REDIS_SCHEMES}:
         label = hide_password(location)
         raise ConfigError(
-            f"LOCATION {label!r} must begin with {valid}.{_bare_hint(location)}"
+            f"LOCATION {label!r} must begin with {valid}; valkey:// is redis://, and "
+            f"redis+sentinel:// asks sentinels.{_bare_hint(location)}"
         )
     if scheme == "memory":
         name = location.removeprefix("memory://")
-        return Location(scheme, ("memory", name), 0, location)
+        return Location(scheme, ("memory", name), 0, hide_password(location))
     if scheme == MEMCACHED:
         return _parse_memcached(location)
-    return _parse_redis(location, scheme, client_kwargs or {})
+    url, sentinel = _as_one_server(location)
+    parsed = _parse_redis(url, client_kwargs or {}, hide_password(location))
+    if sentinel is None:
+        return parsed
+    servers = ",".join(sorted(f"{host}:{port}" for host, port in sentinel.servers))
+    identity = (parsed.scheme, servers, sentinel.master, *parsed.identity[3:])
+    return replace(parsed, identity=identity, sentinel=sentinel)
+
+
+def _as_one_server(location: str) -> tuple[str, SentinelUrl | None]:
+    """Return the URL as redis-py takes it, and who knows the server's address.
+
+    Raises ConfigError for a URL that names sentinels, and is wrong.
+    """
+    scheme, _, rest = location.partition("://")
+    name, plus, _ = scheme.partition("+")
+    if not plus:
+        return f"{_NAMES[name]}://{rest}", None
+    sentinel = split_url(location, _NAMES[name], hide_password(location))
+    return sentinel.master_url, sentinel
 
 
 def _parse_memcached(location: str) -> Location:
@@ -112,7 +201,9 @@ def _parse_memcached(location: str) -> Location:
     for text in location.removeprefix(f"{MEMCACHED}://").rstrip("/").split(","):
         server = _memcached_server(text.strip())
         if server is None:
-            shown = "what stands there" if "@" in location else repr(text)
+            shown = (
+                "one of its parts" if _may_hold_login(location, text) else repr(text)
+            )
             raise ConfigError(
                 f"LOCATION {label!r} is not usable: {shown} is no server. Write "
                 "memcached://host:11211,host2:11211, or unix:/path for a socket; "
@@ -126,17 +217,21 @@ def _parse_memcached(location: str) -> Location:
     return Location(MEMCACHED, identity, 0, label, servers=tuple(servers))
 
 
-def _as_memcached(servers: object) -> str:
-    """Return how servers are written that Django takes as a list."""
+def _hint_for_list(servers: object) -> str:
+    """Say what to write for a list of servers, as other backends take it."""
     given = servers if isinstance(servers, (list, tuple)) else ()
+    if any(str(each).startswith(("redis:", "rediss:", "unix:/")) for each in given):
+        return f" {_NO_REPLICAS}"
     names = [each for each in given if isinstance(each, str)]
-    if names and all(map(_memcached_server, names)):
-        return f"{MEMCACHED}://{','.join(names)}"
-    return f"{MEMCACHED}://a:{MEMCACHED_PORT},b:{MEMCACHED_PORT}"
+    if not names or not all(map(_memcached_server, names)):
+        names = [f"a:{MEMCACHED_PORT}", f"b:{MEMCACHED_PORT}"]
+    return (
+        f" Several servers of Memcached stand in one: {MEMCACHED}://{','.join(names)}"
+    )
 
 
 def _bare_hint(location: str) -> str:
-    """Say what to write for servers without a scheme, as other backends take them."""
+    """Return the URL to write for servers without a scheme, as other backends do."""
     servers = re.split("[;,]", location)
     if not all(map(_memcached_server, servers)):
         return ""
@@ -166,26 +261,51 @@ def _memcached_server(text: str) -> Address | None:
 
 
 def _parse_redis(
-    location: str, scheme: str, client_kwargs: Mapping[str, Any]
+    location: str, client_kwargs: Mapping[str, Any], label: str
 ) -> Location:
-    label = hide_password(location)
-    if any(mark in location for mark in ",; "):
-        raise ConfigError(f"LOCATION {label!r} must be one URL, not a list.")
+    scheme = location.partition("://")[0]
+    # Here, because redis-py takes longer to import than everything else.
+    from redis.connection import parse_url  # noqa: PLC0415
+
+    address = location.rpartition("@")[2].partition("?")[0]
+    if location.count("://") > 1 or any(mark in address for mark in ",; "):
+        raise ConfigError(
+            f"LOCATION {label!r} must be one URL, not a list. {_NO_REPLICAS}"
+        )
+    path, said, given = "", "", None
+    # The parser's error, which may quote a password, is no context of ours outside.
     try:
         path = urlsplit(location).path.strip("/")
-        kwargs: dict[str, Any] = {**parse_url(location), **client_kwargs}
-    except (TypeError, ValueError):
-        # What the parser says may quote a part of the password.
+        given = parse_url(location)
+        for name in ("username", "password"):
+            str({**given, **client_kwargs}.get(name, "")).encode()
+    except UnicodeEncodeError:
+        given = None
+    except (TypeError, ValueError) as exc:
+        wrong = _WRONG_ARGUMENT.match(str(exc))
+        said = f"{wrong[1]!r} in its query has an invalid value. " if wrong else ""
+    if given is None or not is_told_from_login(location):
         raise ConfigError(
-            f"LOCATION {label!r} is not usable: no valid URL of a server. Marks such "
-            "as @ : / ? # in a password must be percent-encoded."
-        ) from None
+            f"LOCATION {label!r} is not usable: {said}Write "
+            "redis://user:password@host:port/0 or unix:///path?db=0; marks such as "
+            "@ : / ? # in a password must be percent-encoded."
+        )
+    in_url = settle(given, REDIS_PY, lambda name: f"{name!r} in LOCATION {label!r}")
+    beside = settle(client_kwargs, REDIS_PY, "CLIENT_KWARGS")
+    kwargs = _without_empty_login(
+        {
+            **in_url.unknown,
+            **in_url.arguments,
+            **beside.unknown,
+            **beside.arguments,
+        }
+    )
     db = kwargs.get("db", 0)
-    for given in (path if scheme != "unix" and path else db, db):
-        if not str(given).isdecimal():
-            raise ConfigError(
-                f"LOCATION {label!r}: database {given!r} is not a number."
-            )
+    for number in (path if scheme != "unix" and path else db, db):
+        if not str(number).isdecimal():
+            is_hidden = number is path and _may_hold_login(location, path)
+            shown = "" if is_hidden else f" {number!r}"
+            raise ConfigError(f"LOCATION {label!r}: database{shown} is not a number.")
     if scheme == "unix" and not kwargs.get("path"):
         raise ConfigError(f"LOCATION {label!r} lacks the path of the socket.")
     secret = hashlib.sha256(str(kwargs.get("password", "")).encode()).hexdigest()
@@ -197,39 +317,48 @@ def _parse_redis(
         str(kwargs.get("username", "")),
         secret,
     )
-    return Location(scheme, identity, int(db), label, kwargs)
+    ours = in_url.options | beside.options
+    return Location(scheme, identity, int(db), label, kwargs, ours)
 
 
-def hide_password(location: str) -> str:
-    """Return the location as it may be shown, its passwords hidden."""
-    location = _PASSWORD_IN_QUERY.sub(r"\1***", location)
-    head, at, tail = location.rpartition("@")
-    if not at:
-        return location
-    scheme, slashes, user = head.partition("://")
-    if not slashes:
-        scheme, user = "", head
-    name = user.partition(":")[0]
-    return f"{scheme}{slashes}{name}:***@{tail}"
+def _without_empty_login(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a variable of the environment gives that is not set."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if name not in {"db", "username", "password"} or value not in {None, ""}
+    }
+
+
+def _may_hold_login(location: str, part: str) -> bool:
+    """Return whether a part of the URL may be a piece of a password."""
+    _, at, address = location.partition("://")[2].rpartition("@")
+    return part not in address or (not at and ":" in address)
 
 
 def connection_factory(
-    location: Location, options: EngineOptions
+    location: Location,
+    options: EngineOptions,
+    find_master: Callable[[], tuple[str, int]] | None = None,
 ) -> Callable[[], Connection]:
     """Return a function that makes connections, not connected yet.
 
-    Raises ConfigError for arguments of the URL or CLIENT_KWARGS that redis-py refuses.
+    ``find_master`` is asked for the address each time, if sentinels know it: then
+    making one may block, and raise.  Raises ConfigError for arguments of the URL or
+    CLIENT_KWARGS that redis-py refuses.
     """
+    from redis._parsers import _RESP2Parser  # noqa: PLC0415 late, as above
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.connection import Connection, SSLConnection  # noqa: PLC0415
+    from redis.exceptions import RedisError  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
     kwargs = {**location.connection_kwargs, **options.client_kwargs}
-    reserved = sorted(_RESERVED_KWARGS.intersection(kwargs))
-    if reserved:
-        raise ConfigError(
-            f"{reserved[0]!r} cannot be given in LOCATION or CLIENT_KWARGS of "
-            f"{location.label!r}: cachebridge sets it (see SOCKET_TIMEOUT, "
-            "SOCKET_CONNECT_TIMEOUT)."
-        )
-    connection_class: type[Connection] = kwargs.pop("connection_class", Connection)
+    kind: type[Connection] = kwargs.pop("connection_class", Connection)
+    if issubclass(kind, SSLConnection):
+        verify_peer(kwargs)
     kwargs.update(
+        parser_class=_RESP2Parser,  # of replies of a handshake alone
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
@@ -237,11 +366,32 @@ def connection_factory(
         socket_connect_timeout=options.socket_connect_timeout,
     )
 
-    def make_connection() -> Connection:
-        return connection_class(**kwargs)
-
+    if options.credential_provider is not None:
+        if kwargs.get("username") or kwargs.get("password"):
+            raise ConfigError(
+                f"LOCATION {location.label!r}: a user or a password stands beside "
+                "CREDENTIAL_PROVIDER, which gives both. Leave them out."
+            )
+        kwargs["credential_provider"] = options.credential_provider
+    secrets = {*secrets_in(kwargs)}
+    connection_class = guarded(kind, secrets, location.label)
+    problem = ""
     try:
-        make_connection()
-    except (TypeError, ValueError) as exc:
-        raise ConfigError(f"LOCATION {location.label!r}: {exc}") from exc
+        connection_class(**kwargs)
+    except TypeError as exc:
+        is_plain = location.scheme == "redis"
+        problem = f"LOCATION {location.label!r} or CLIENT_KWARGS: " + (
+            refused_argument(kind, kwargs, has_tls=not is_plain) or str(exc)
+        )
+    except (RedisError, ValueError) as exc:
+        problem = f"LOCATION {location.label!r}: {exc}"
+    if problem:
+        raise ConfigError(conceal(problem, secrets, location.label))
+
+    def make_connection() -> Connection:  # no partial: its repr would show the password
+        if find_master is None:
+            return connection_class(**kwargs)
+        host, port = find_master()
+        return connection_class(**{**kwargs, "host": host, "port": port})
+
     return make_connection

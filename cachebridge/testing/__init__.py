@@ -5,6 +5,7 @@ from __future__ import annotations
 from cachebridge.testing.chaos import ChaosBus, ChaosL2, FakeClock
 from cachebridge.testing.processes import ServerStartError
 from cachebridge.testing.proxy import FaultProxy
+from cachebridge.testing.sentinels import SentinelGroup, sentinel_group
 from cachebridge.testing.servers import (
     MemcachedServer,
     RedisServer,
@@ -20,8 +21,10 @@ __all__ = [
     "FaultProxy",
     "MemcachedServer",
     "RedisServer",
+    "SentinelGroup",
     "ServerNotFoundError",
     "ServerStartError",
     "memcached_server",
     "redis_server",
+    "sentinel_group",
 ]

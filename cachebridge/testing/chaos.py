@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.errors import L2UnavailableError
+from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
-    from cachebridge.bus.base import Receiver
+    from cachebridge.bus.settings import Receiver
     from cachebridge.core.breaker import Breaker
-    from cachebridge.l2.base import L2Store
+    from cachebridge.l2.store import L2Store
 
 __all__ = ["ChaosBus", "ChaosL2", "FakeClock"]
 
@@ -43,13 +44,14 @@ class FakeClock:
 class ChaosL2:
     """Wraps a shared store; calls fail, take time, or are carried out unnoticed.
 
-    ``fail_before``, ``fail_after`` and ``fail_late`` are shares of the calls, which
-    raise ``L2UnavailableError``: without being carried out, after it, or long before
-    it, at the next ``carry_out_late``.  Other calls take up to ``delay_s``, failed ones
+    ``fail_before``, ``fail_after`` and ``fail_late`` are shares of the calls that raise
+    ``L2UnavailableError``: without being carried out, after it, or long before it, at
+    the next ``carry_out_late``.  Other calls take up to ``delay_s``, failed ones
     ``timeout_s``, on the clock.  Between ``stall`` and ``recover`` all calls fail.
 
+    It has the methods of ``L2Store``: coroutines that wait as those of ``store`` do.
     With a ``breaker`` it refuses and reports as the real client does.  ``fired`` counts
-    what has happened.
+    the faults.
     """
 
     def __init__(
@@ -72,8 +74,9 @@ class ChaosL2:
         self._shares = (fail_before, fail_after, fail_late)
         self._delay_s = delay_s
         self._timeout_s = timeout_s
-        self._late: list[Callable[[], object]] = []
-        self._is_stalled = False
+        self._late: list[Callable[[], Coroutine[Any, Any, object]]] = []
+        self.is_stalled = False
+        """Whether every call fails at the moment."""
         self.fired: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Any:
@@ -82,20 +85,20 @@ class ChaosL2:
         if name in LOCAL_CALLS:
             return method
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
             breaker = self._breaker
             if breaker is not None and breaker.is_open and name != "ping":
                 breaker.admit()
             fault = self._draw()
             if not fault:
                 self._clock.advance(self._random.uniform(0.0, self._delay_s))
-                answer = method(*args, **kwargs)
+                answer = await method(*args, **kwargs)
                 if breaker is not None and breaker.failures:
                     breaker.succeed()
                 return answer
             self.fired[fault] += 1
             if fault == "fail_after":
-                method(*args, **kwargs)
+                await method(*args, **kwargs)
             elif fault == "fail_late":
                 self._late.append(lambda: method(*args, **kwargs))
             self._clock.advance(self._timeout_s)
@@ -107,7 +110,7 @@ class ChaosL2:
 
     def _draw(self) -> str:
         drawn = self._random.random()
-        if self._is_stalled:
+        if self.is_stalled:
             return "fail_late" if drawn < self._shares[2] else "stall"
         for name, share in zip(
             ("fail_before", "fail_after", "fail_late"), self._shares, strict=True
@@ -117,18 +120,13 @@ class ChaosL2:
             drawn -= share
         return ""
 
-    @property
-    def is_stalled(self) -> bool:
-        """Whether every call fails at the moment."""
-        return self._is_stalled
-
     def stall(self) -> None:
         """Let every call fail from now on."""
-        self._is_stalled = True
+        self.is_stalled = True
 
     def recover(self) -> None:
-        """Undo ``stall``."""
-        self._is_stalled = False
+        """End ``stall``."""
+        self.is_stalled = False
 
     def stop_faults(self) -> None:
         """Let every call succeed from now on."""
@@ -136,20 +134,16 @@ class ChaosL2:
         self._shares = (0.0, 0.0, 0.0)
 
     def carry_out_late(self) -> int:
-        """Carry out what was still under way when its caller gave up; return how many.
+        """Carry out the calls that were under way when they failed; return how many.
 
-        In any order: each came on a connection of its own.
+        In any order: each came on a connection of its own.  The store must be one for
+        threads.
         """
         late, self._late = self._late, []
         self._random.shuffle(late)
         for call in late:
-            call()
+            run(call())
         return len(late)
-
-
-@dataclass(slots=True)
-class _Heartbeat:
-    sent_at: float
 
 
 @dataclass(slots=True)
@@ -160,9 +154,10 @@ class ChaosLink:
     """
 
     receiver: Receiver
-    queue: deque[bytes | _Heartbeat] = field(default_factory=deque)
+    queue: deque[bytes | float] = field(default_factory=deque)
+    """Messages; a number is a heartbeat, and says when it was sent."""
     is_broken: bool = True
-    """Nothing is delivered any more, as nobody knows yet."""
+    """Nothing is delivered any more, and the receiver does not know yet."""
     is_started: bool = False
 
     def start(self) -> None:
@@ -177,11 +172,11 @@ class ChaosLink:
         self.receiver.on_break("stopped")
 
     def is_alive(self) -> bool:
-        """Tell whether it runs."""
+        """Return whether it runs."""
         return self.is_started
 
     def subscribe(self) -> None:
-        """Begin anew: what was under way is lost."""
+        """Begin anew: messages under way are lost."""
         self.queue.clear()
         self.is_broken = False
         self.receiver.on_subscribed()
@@ -190,13 +185,13 @@ class ChaosLink:
 class ChaosBus:
     """Carries messages to several engines: some late, twice, in another order, or not.
 
-    A message that is dropped breaks the link, as in a real connection: nothing comes
-    after it, no heartbeat either, until ``repair`` tells the engine of the break and
-    subscribes anew.  Messages may overtake each other, but no heartbeat overtakes what
-    was published before it: that is what every bus has to promise.
+    A dropped message breaks the link, as in a real connection: nothing comes after it,
+    no heartbeat either, until ``repair`` tells the engine of the break and subscribes
+    anew.  Messages may overtake each other, but a heartbeat overtakes no message that
+    was published before it: every bus has to promise that.
 
-    ``publish`` is a subscriber of the server.  Nothing is delivered but by ``deliver``
-    and ``settle``, in the caller's thread.
+    ``publish`` is a subscriber of the server.  Only ``deliver`` and ``settle`` deliver,
+    in the caller's thread.
     """
 
     def __init__(
@@ -221,7 +216,7 @@ class ChaosBus:
         return link
 
     def publish(self, frame: bytes) -> None:
-        """Send a message on its way to everybody who is subscribed."""
+        """Send a message on its way to every subscribed engine."""
         for link in self.links:
             if link.is_broken or not link.is_started:
                 continue
@@ -236,7 +231,7 @@ class ChaosBus:
         """Send a heartbeat on every link that is whole."""
         for link in self.links:
             if link.is_started and not link.is_broken:
-                link.queue.append(_Heartbeat(self._clock()))
+                link.queue.append(self._clock())
 
     def deliver(self, most: int = 1) -> int:
         """Deliver up to so many items, each to some engine; return how many."""
@@ -246,16 +241,16 @@ class ChaosBus:
                 return delivered
             link = self._random.choice(waiting)
             item = self._next_of(link.queue)
-            if isinstance(item, _Heartbeat):
-                link.receiver.on_heartbeat(item.sent_at, l1_on=None)
+            if isinstance(item, float):
+                link.receiver.on_heartbeat(item, l1_on=None)
             else:
                 link.receiver.on_frame(item)
         return most
 
-    def _next_of(self, queue: deque[bytes | _Heartbeat]) -> bytes | _Heartbeat:
+    def _next_of(self, queue: deque[bytes | float]) -> bytes | float:
         free = 0
         for item in queue:
-            if isinstance(item, _Heartbeat):
+            if isinstance(item, float):
                 break
             free += 1
         at = 0
@@ -266,7 +261,7 @@ class ChaosBus:
         return item
 
     def repair(self) -> int:
-        """Let every engine with a broken link notice, and subscribe anew."""
+        """Tell every engine with a broken link of the break, and subscribe anew."""
         broken = [each for each in self.links if each.is_broken and each.is_started]
         for link in broken:
             link.receiver.on_break("chaos")

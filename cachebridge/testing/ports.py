@@ -1,4 +1,4 @@
-"""Ports of the loopback interface that stay free while nobody listens on them.
+"""Ports of the loopback interface that stay free while no server listens on them.
 
 Never uses the ephemeral range: the kernel hands those ports to outgoing connections,
 so a client that keeps dialling a dead port there can be given that very port, connect
@@ -21,7 +21,7 @@ _choice = random.SystemRandom().choice
 
 
 def free_port() -> int:
-    """Return a loopback TCP port that nobody listens on at the moment of the call."""
+    """Return a loopback TCP port that is free at the moment of the call."""
     for _ in range(_ATTEMPTS):
         port = _choice(_PORTS)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -47,7 +47,7 @@ class ServerStartError(RuntimeError):
 
 
 class _PortTakenError(ServerStartError):
-    """Somebody else bound the port first."""
+    """Another process bound the port first."""
 
 
 class PrivateServer(ABC):
@@ -100,10 +100,8 @@ class PrivateServer(ABC):
     def url(self) -> str:
         """The address as LOCATION wants it."""
 
-    @property
-    def host(self) -> str:
-        """The loopback address the server is bound to."""
-        return LOOPBACK
+    host: ClassVar = LOOPBACK
+    """The loopback address the server is bound to."""
 
     @property
     def port(self) -> int:
@@ -289,7 +287,7 @@ def _run(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
 
 
 def _ask(port: int, request: bytes) -> bytes:
-    """Return what whoever listens on the port answers before it hangs up."""
+    """Return what the listener on the port answers before it hangs up."""
     replies = b""
     with contextlib.suppress(OSError):
         address = (LOOPBACK, port)

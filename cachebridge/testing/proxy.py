@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 from cachebridge.testing.flows import Faults, Link
 from cachebridge.testing.ports import LOOPBACK, free_port
@@ -59,10 +59,8 @@ class FaultProxy:
             self._end_loop()
             raise
 
-    @property
-    def host(self) -> str:
-        """The loopback address clients connect to."""
-        return LOOPBACK
+    host: ClassVar = LOOPBACK
+    """The loopback address clients connect to."""
 
     @property
     def port(self) -> int:
@@ -94,6 +92,13 @@ class FaultProxy:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
+
+    def lead_to(self, upstream_host: str, upstream_port: int) -> None:
+        """Lead new connections to another server; open ones stay where they are.
+
+        So behaves an address that was moved: a name, a virtual IP, a service.
+        """
+        self._call(self._lead_to(upstream_host, upstream_port))
 
     def delay(self, seconds: float) -> None:
         """Deliver all that arrives from now on so much later, both ways, in order."""
@@ -208,9 +213,13 @@ class FaultProxy:
             try:
                 await self._listen(port)
             except OSError:
-                continue  # somebody else was quicker
+                continue  # another thread was quicker
             return port
         raise OSError("found no port to listen on")
+
+    async def _lead_to(self, host: str, port: int) -> None:
+        self._current()  # who has connected before stays with the old server
+        self._upstream = (host, port)
 
     async def _delay(self, seconds: float) -> None:
         self._faults.delay_s = seconds

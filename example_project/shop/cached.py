@@ -32,12 +32,12 @@ TIMEOUT = 15 * 60
 
 
 def product(pk: int) -> dict[str, Any]:
-    """Give the product as templates need it. Raises Product.DoesNotExist."""
+    """Return the product as templates need it. Raises Product.DoesNotExist."""
     return cache.get_or_set(_product_key(pk), partial(_load_product, pk), TIMEOUT)
 
 
 def products(pks: Collection[int]) -> list[dict[str, Any]]:
-    """Give those of the products that exist, in the given order, in one batch."""
+    """Return the products that exist, in the given order, in one batch."""
     keys = {pk: _product_key(pk) for pk in pks}
     found = cache.get_many(keys.values())
     missing = [pk for pk, key in keys.items() if key not in found]
@@ -52,8 +52,8 @@ def products(pks: Collection[int]) -> list[dict[str, Any]]:
 def catalogue_version(slug: str) -> str:
     """Name the present state of a category; "" stands for the whole catalogue.
 
-    Pages and fragments that show prices carry it in their keys, so that one small
-    write puts all of them out of use, in every worker.
+    Pages and fragments that show prices have it in their keys, so that one small
+    write makes all of them unreachable, in every worker.
     """
     return cache.get_or_set(_version_key(slug), _new_version, TIMEOUT)
 
@@ -66,19 +66,19 @@ def product_changed(pk: int) -> None:
 
 
 async def aproduct(pk: int) -> dict[str, Any]:
-    """Do as ``product``, for asynchronous views."""
+    """See ``product``; for asynchronous views."""
     return await cache.aget_or_set(
         _product_key(pk), partial(_aload_product, pk), TIMEOUT
     )
 
 
 async def aproduct_changed(pk: int) -> None:
-    """Do as ``product_changed``."""
+    """See ``product_changed``; for asynchronous views."""
     await cache.aset_many(_changed_by(await _aload_product(pk)), TIMEOUT)
 
 
 def _changed_by(fresh: dict[str, Any]) -> dict[str, Any]:
-    """Give all that a product's new state puts into the cache, in one batch."""
+    """Return all that a product's new state puts into the cache, in one batch."""
     version = _new_version()
     return {
         _product_key(fresh["id"]): fresh,

@@ -48,7 +48,7 @@ class ReviewQuerySet(models.QuerySet["Review"]):
     """Reviews that can be summed up."""
 
     def summary(self) -> dict[str, float]:
-        """Give the number of reviews and the mean of their stars."""
+        """Return the number of reviews and the mean of their stars."""
         return self.aggregate(count=Count("pk"), mean=Avg("stars"))
 
 

@@ -66,7 +66,7 @@ class ServedByMiddleware:
 
     @contextmanager
     def _company(self) -> Iterator[_Company]:
-        """Tells whether other requests ran meanwhile: the counts are the worker's."""
+        """Returns whether other requests ran meanwhile: the counts are the worker's."""
         company = _Company()
         with self._lock:
             for other in self._running:

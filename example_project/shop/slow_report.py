@@ -1,4 +1,4 @@
-"""A report that takes 250 ms to build, for asking for it many times at once.
+"""A report that takes 250 ms to build, to be asked for many times at once.
 
 Each worker counts how often it built a report, and its answers carry the number.
 """

@@ -1,4 +1,4 @@
-"""What the cache of this worker tells about itself, whatever backend it is.
+"""What the cache of this worker reports about itself, with any backend.
 
 A backend that offers ``stats()`` and ``health()`` as dataclasses, as cachebridge does,
 is shown in full; any other one answers None everywhere here.
@@ -48,7 +48,7 @@ class Lookups:
 
 
 def lookups() -> Lookups | None:
-    """Give the counts of this worker up to now."""
+    """Return the counts of this worker up to now."""
     stats = getattr(caches["default"], "stats", None)
     if stats is None:
         return None
@@ -66,7 +66,7 @@ class Share:
 
 
 def shares() -> list[Share]:
-    """Tell which level answered how much; empty when nothing is known."""
+    """Return each level's share of answers; empty if nothing is known."""
     counts = lookups()
     total = counts and counts.l1 + counts.l2 + counts.computed
     if not counts or not total:
@@ -89,7 +89,7 @@ def rows(answer: dict[str, Any] | None) -> Iterator[tuple[str, object]]:
 
 
 def report() -> dict[str, Any]:
-    """Tell all about this worker and its cache, ready for JSON."""
+    """Return all about this worker and its cache, ready for JSON."""
     backend = type(caches["default"])
     return {
         "pid": os.getpid(),

@@ -1,7 +1,7 @@
 """The pages of the shop.
 
-Each shows one way of caching: a whole page (home), a whole page that a write puts out
-of use (catalogue), fragments and data (product), nothing but data (cart).
+Each shows one way of caching: a whole page (home), a whole page that a write makes
+outdated (catalogue), fragments and data (product), nothing but data (cart).
 """
 
 from __future__ import annotations

@@ -15,5 +15,5 @@ class CacheBridgeConfig(AppConfig):
     verbose_name = "cachebridge"
 
     def ready(self) -> None:
-        """Register the checks; ask nobody anything yet."""
+        """Register the checks; no server is asked yet."""
         register_checks()

@@ -1,4 +1,4 @@
-"""Addresses to include: everything, one alias, and the process alone."""
+"""URL patterns to include: all aliases, one alias, and the process alone."""
 
 from __future__ import annotations
 

@@ -3,30 +3,30 @@
 Each server keeps a small item with the *stamp* of the last clear of each prefix; every
 item of ours carries, in its flags, the stamp that was the latest when it was written.
 An item is dead if a prefix of its key was cleared after that.  Along with every
-command, on the same connection, the server is asked whether its item has changed: a
-clear holds from its end on, everywhere.
+command, on the same connection, the server is asked whether its item has changed: once
+a clear has ended, it holds in every process.
 
 Items of other writers carry no stamp: they live until their prefix is cleared for the
-first time.  If the server has lost the item - and not those it tells of, which are
-asked for less often - whatever may have been cleared is dead: a new one begins with a
-stamp that none of before has, unless there were more clears than minutes.
+first time.  If the server has lost its list and kept older items, treat each of those
+as cleared: the new list starts at a random one of four million stamps, which hardly any
+older item has.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
+import secrets
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 from zlib import crc32
 
 STAMP_BITS: Final = 23
 MAX_STAMP: Final = 2**STAMP_BITS - 1
+MAX_BYTES: Final = 256 * 1024
+"""A longer item is not ours."""
 MAX_PREFIXES: Final = 32
 """They are compared with every key that is read."""
-_EPOCH_S: Final = 1_735_689_600
-"""2025-01-01: stamps are minutes since then, so that they last until 2040."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Clears:
     """The stamps of one server; ``raw`` is the item's content."""
 
     start: int
-    """What is older is dead."""
+    """Items with an older stamp are dead."""
     strangers: bool = True
-    """Whether items without a stamp are alive."""
+    """Whether items without a stamp, those of other writers, are alive."""
     prefixes: dict[str, int] = field(default_factory=dict)
     raw: bytes = b""
     era: str = ""
@@ -49,18 +49,23 @@ class Clears:
 
     @classmethod
     def begin(cls) -> Self:
-        """Make the first one, or one in the place of one that was lost."""
-        return cls(_now() + 1, era=os.urandom(6).hex()).sealed()
+        """Make a first list, or one that replaces a lost one."""
+        return cls(_anywhere(), era=os.urandom(6).hex()).sealed()
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
         """Read an item's content; None if it is none."""
-        try:
-            start, strangers, prefixes, era = json.loads(raw)
-            max([start, *prefixes.values()])
-        except (ValueError, TypeError, AttributeError):
+        if len(raw) > MAX_BYTES:
             return None
-        return cls(start, strangers, prefixes, era=era).sealed(raw)
+        try:
+            match json.loads(raw):
+                case [int(start), bool(strangers), dict(prefixes), str(era)] if {
+                    *map(type, prefixes.values())
+                } <= {int}:
+                    return cls(start, strangers, prefixes, era=era).sealed(raw)
+        except (ValueError, RecursionError):
+            pass
+        return None
 
     @property
     def is_full(self) -> bool:
@@ -69,7 +74,7 @@ class Clears:
 
     def cleared(self, prefix: str) -> Self:
         """Return what holds after a clear of ``prefix``, '' for everything."""
-        stamp = max(self.latest + 1, _now())
+        stamp = self.latest + 1
         prefixes = {
             known: at
             for known, at in self.prefixes.items()
@@ -85,9 +90,9 @@ class Clears:
         ).sealed()
 
     def is_dead(self, key: str, stamp: int) -> bool:
-        """Tell whether an item with this stamp was cleared.
+        """Return whether an item with this stamp was cleared.
 
-        One from after the latest clear was written before the server lost its own.
+        A stamp after the latest clear comes from a list that the server has lost.
         """
         if stamp:
             if not self.start <= stamp <= self.latest:
@@ -100,7 +105,7 @@ class Clears:
         )
 
     def sealed(self, raw: bytes = b"") -> Self:
-        """Return the same with what follows from ``start`` and ``prefixes``."""
+        """Return the same with the fields that follow from the others."""
         content = [self.start, self.strangers, self.prefixes, self.era]
         raw = raw or json.dumps(content).encode()
         mark = crc32(raw)
@@ -113,5 +118,5 @@ class Clears:
         )
 
 
-def _now() -> int:
-    return max(1, int(time.time() - _EPOCH_S) // 60)
+def _anywhere() -> int:
+    return 1 + secrets.randbelow(MAX_STAMP // 2)

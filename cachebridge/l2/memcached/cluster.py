@@ -1,8 +1,8 @@
 """The servers: which one has a key, the connections to each, and who is away.
 
-A server that is away takes its keys along; no other takes them over, lest old values
-come back with it.  Rendezvous hashing, by pymemcache, places keys where Django's
-PyMemcacheCache does; when a server joins or leaves, only its own share moves.
+If a server is away, so are its keys: no other server takes them over, because old
+values would come back with it.  Rendezvous hashing, by pymemcache, places keys where
+Django's PyMemcacheCache does; when a server joins or leaves, only its own share moves.
 
 Source: D. Thaler and C. Ravishankar, Using name-based mappings to increase hit rates,
 IEEE/ACM Transactions on Networking 6(1), 1998.
@@ -10,22 +10,19 @@ IEEE/ACM Transactions on Networking 6(1), 1998.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from pymemcache.client.rendezvous import RendezvousHash
 
-from cachebridge.errors import L2Error
-from cachebridge.l2.acarrier import AsyncCarrier
-from cachebridge.l2.carrier import Carrier
-from cachebridge.l2.commands import Request
-from cachebridge.l2.memcached import protocol
+from cachebridge.l2.connections.client import Client
+from cachebridge.l2.connections.pool import Pool
+from cachebridge.l2.connections.task_pool import TaskPool
 from cachebridge.l2.memcached.link import check_client_kwargs, open_link
-from cachebridge.l2.memcached.names import name_of
-from cachebridge.l2.pool import Pool
-from cachebridge.l2.server import Server
+from cachebridge.l2.memcached.names import MAX_BYTES, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,39 +30,62 @@ if TYPE_CHECKING:
 
     from cachebridge.config import EngineOptions
     from cachebridge.core.breaker import Breaker
+    from cachebridge.l2.connections.link import Link
     from cachebridge.l2.location import Address, Location
     from cachebridge.l2.memcached.clears import Clears
-    from cachebridge.l2.pool import Link
 
     Report: TypeAlias = Callable[[], None]
 
 _log = logging.getLogger("cachebridge.l2")
 
 MAX_PLACES: Final = 50_000
+PATIENCE: Final = 3
 
 
 class _Ring(Protocol):
-    """What pymemcache does not annotate."""
+    """The part of pymemcache's class that it does not annotate."""
 
     def get_node(self, key: str) -> str:
         """Return the name of the server that has the key."""
 
 
+class Place(NamedTuple):
+    """Where a key's item is, and under which name."""
+
+    key: str
+    name: bytes
+    is_hashed: bool
+    node: int
+
+
 class Node:
-    """One server, with a client for threads and one for tasks."""
+    """One server, with a client for threads and one for tasks on the same breaker."""
 
     def __init__(self, pool: Pool, *, label: str, breaker: Breaker) -> None:
         self.label = label
         self.breaker = breaker
-        server = Server(pool, label=label, breaker=breaker)
-        self.carrier = Carrier(server)
-        self.async_carrier = AsyncCarrier(server)
+        self.client = Client(pool, label=label, breaker=breaker)
+        self.task_client = Client(TaskPool(pool), label=label, breaker=breaker)
         self.clears: Clears | None = None
         """What has been cleared, as of the last answer."""
+        self.renewed_at = float("-inf")
+        """When this process saw that the server had lost everything; monotonic s."""
         self.is_silent = False
-        """Whether it has not answered the last ping."""
-        self.owed_clears: dict[str, None] = {}
-        """Prefixes that were cleared while it was away."""
+        """Whether it did not answer the last ping."""
+        self.owed_clears: dict[str, int] = {}
+        """Prefixes that were cleared while it was away, with the clear's number."""
+        self._times = itertools.count(1).__next__
+
+    def owe_clear(self, prefix: str) -> None:
+        """Clear the server before it is used again."""
+        self.owed_clears[prefix] = self._times()
+
+    def is_paid(self, prefix: str, time: int) -> bool:
+        """Note that it was cleared; return False if it has to be cleared again."""
+        if self.owed_clears.get(prefix) != time:
+            return False
+        del self.owed_clears[prefix]
+        return True
 
 
 class Cluster:
@@ -81,12 +101,14 @@ class Cluster:
         on_late_clear: Callable[[str], None] = lambda _prefix: None,
         on_no_room: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_late_clear`` hears of the prefixes of clears that were owed.
+        """``on_late_clear`` is called with each prefix that was cleared late.
 
-        ``on_no_room`` hears of each value that was too large.
+        ``on_no_room`` is called for each value that was too large.
         """
         check_client_kwargs(options.client_kwargs)
         self.label = location.label
+        self.patience_s = PATIENCE * options.socket_timeout
+        """How long a call repeats what other clients have interfered with."""
         self.on_late_clear = on_late_clear
         self.on_no_room = on_no_room
         self._breaker = breaker
@@ -97,11 +119,13 @@ class Cluster:
             self._make_node(address, options, watch, alone=len(location.servers) == 1)
             for address in location.servers
         ]
+        self.clients = [node.client for node in self.nodes]
+        self.task_clients = [node.task_client for node in self.nodes]
         self._numbers = {
             address.name: number for number, address in enumerate(location.servers)
         }
         self._ring: _Ring = RendezvousHash(list(self._numbers))  # type: ignore[no-untyped-call]
-        self._places: dict[bytes, int] = {}
+        self._places: dict[str, Place] = {}
 
     def _make_node(
         self,
@@ -121,41 +145,31 @@ class Cluster:
             breaker = breaker.sibling(_NodeWatcher(self, label))
         return Node(pool, label=label, breaker=breaker)
 
-    def number_of(self, name: bytes) -> int:
-        """Return which server has the item of that name."""
+    def place_of(self, key: str) -> Place:
+        """Return where the item of a key is."""
         if len(self.nodes) == 1:
-            return 0
-        number = self._places.get(name)
-        if number is None:
+            return Place(key, *name_of(key), 0)
+        place = self._places.get(key)
+        if place is None:
+            name, is_hashed = name_of(key)
             # As pymemcache's HashClient places keys, which it has as text.
             text = name.decode("utf-8", "surrogatepass")
             number = self._numbers[self._ring.get_node(text)]
+            place = Place(key, name, is_hashed, number)
             if len(self._places) >= MAX_PLACES:
                 self._places.clear()
-            self._places[name] = number
-        return number
+            if len(key) <= MAX_BYTES:
+                self._places[key] = place
+        return place
 
     def split(self, keys: Iterable[str]) -> list[list[str]]:
-        """Sort keys by their servers."""
+        """Group keys by their servers."""
         if len(self.nodes) == 1:
             return [list(keys)]
         shards: dict[int, list[str]] = {}
         for key in keys:
-            shards.setdefault(self.number_of(name_of(key)[0]), []).append(key)
+            shards.setdefault(self.place_of(key).node, []).append(key)
         return list(shards.values())
-
-    def ping(self) -> None:
-        """Ask every server; raises L2UnavailableError if none answers."""
-        failures: list[L2Error] = []
-        for node in self.nodes:
-            node.is_silent = False
-            try:
-                node.carrier.run(Request(protocol.PING), is_probe=True)
-            except L2Error as exc:
-                node.is_silent = True
-                failures.append(exc)
-        if len(failures) == len(self.nodes):
-            raise failures[0]
 
     def away(self) -> list[str]:
         """Name the servers that do not answer at the moment."""
@@ -169,14 +183,14 @@ class Cluster:
         return any(node.breaker.is_open or node.owed_clears for node in self.nodes)
 
     def on_node_away(self, label: str, reason: str) -> Report | None:
-        """A server has gone; without any left there is an outage."""
+        """Note that a server is away; if it was the last, there is an outage."""
         with self._lock:
             self._away.add(label)
             is_last = len(self._away) == len(self.nodes)
             return self._breaker.trip(reason) if is_last else None
 
     def on_node_back(self, label: str) -> Report | None:
-        """A server has answered again: whatever else, L2 is there."""
+        """Note that a server has answered again: then L2 is there."""
         with self._lock:
             self._away.discard(label)
             return self._breaker.close()
@@ -184,8 +198,7 @@ class Cluster:
     def owe_clear(self, keys: Iterable[str], prefix: str) -> None:
         """Clear the servers of these keys before they are used again."""
         for shard in self.split(keys):
-            number = self.number_of(name_of(shard[0])[0])
-            self.nodes[number].owed_clears[prefix] = None
+            self.nodes[self.place_of(shard[0]).node].owe_clear(prefix)
 
     def clears_owed(self) -> int:
         """Count the clears that are owed to single servers."""
@@ -194,7 +207,7 @@ class Cluster:
     def close(self) -> None:
         """Close idle connections."""
         for node in self.nodes:
-            node.carrier.close()
+            node.client.close()
             if node.owed_clears:
                 _log.error(
                     "%s was not cleared: it may keep old values of %s",
@@ -208,7 +221,7 @@ class Cluster:
         self._away.clear()
         self._breaker.reset()
         for node in self.nodes:
-            node.carrier.forget()
+            node.client.forget()
             node.owed_clears.clear()
             node.is_silent = False
 
@@ -220,7 +233,7 @@ class _NodeWatcher:
         self._cluster = cluster
         self._label = label
 
-    def on_open(self, reason: str) -> Report:
+    def on_open(self, reason: str, since: float) -> Report:  # noqa: ARG002
         """See ``BreakerWatcher``."""
         report = self._cluster.on_node_away(self._label, reason)
         text = "%s is away, its keys are degraded: %s"
@@ -233,7 +246,7 @@ class _NodeWatcher:
 
 
 def _say(report: Report | None, text: str, *args: str) -> None:
-    """Log, now that nothing is locked, and let others do so."""
+    """Log, now that no lock is held, and let the cluster report."""
     _log.warning(text, *args)
     if report is not None:
         report()

@@ -5,14 +5,14 @@ The flags, 32 bits::
     0-4    as other clients use them: pickle, integer, long, compressed, text
     5      WRAPPED: the bytes begin with a header: the key, and what a load has left
     6      KEPT: the item outlives the TTL of its value, as a copy; the header knows
-    7      LOADING: no value; somebody is loading it, or has begun to
+    7      LOADING: no value; a load has begun
     8      NO_SUCH: no value; a loader has said that there is no such thing
     9-31   the stamp (``clears.py``); 0 in items of other writers
 
 Items without a value hold a pickled None, and those with a header claim to be pickles,
 which they are not: other clients find nothing, too.  Values of pymemcache,
-python-memcached and pylibmc, which have no stamp, become what our serializer makes of
-them; in the other direction nothing needs to be done.
+python-memcached and pylibmc have no stamp; they are rewritten as our serializer would
+have written them.  The other clients read ours as they are.
 """
 
 from __future__ import annotations
@@ -24,8 +24,15 @@ import zlib
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cachebridge.l2.memcached.names import encode_key
-from cachebridge.l2.memcached.protocol import MemcachedError, expiry, seconds
+from cachebridge.bounds import inflate
+from cachebridge.core.entry import INT64
+from cachebridge.l2.keys import encode_key
+from cachebridge.l2.memcached.protocol import (
+    MemcachedError,
+    expiry,
+    numbers_of,
+    seconds,
+)
 
 if TYPE_CHECKING:
     from cachebridge.l2.memcached.clears import Clears
@@ -34,7 +41,6 @@ if TYPE_CHECKING:
 PICKLE, INTEGER, LONG, COMPRESSED, TEXT = (1 << bit for bit in range(5))
 WRAPPED, KEPT, LOADING, NO_SUCH = (1 << bit for bit in range(5, 9))
 STAMP_SHIFT: Final = 9
-INT64: Final = range(-(2**63), 2**63)
 MOST_DIGITS: Final = 20
 
 _PICKLE_MARK: Final = b"\x80"
@@ -46,7 +52,8 @@ _INTEGER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)").fullmatch
 _LIKE_AN_INTEGER: Final = re.compile(
     rb"\s*[+-]?[0-9]+(?:[\s\0].*)?", re.DOTALL
 ).fullmatch
-"""What Memcached would count with although it is none: kept from it by a header."""
+"""Bytes that Memcached would count with although they are no integer for us: a header
+in front prevents that."""
 _HEADER: Final = struct.Struct(">III")
 """Length of the key, seconds for which a copy is kept past the TTL, cost in ms."""
 
@@ -57,7 +64,7 @@ class State(Enum):
     NOTHING = "no item, or a dead one"
     VALUE = "a value within its TTL"
     COPY = "a value past its TTL"
-    LOADING = "somebody is loading it"
+    LOADING = "it is being loaded"
     NO_SUCH = "there is no such thing"
 
 
@@ -67,14 +74,14 @@ class Item(NamedTuple):
     state: State
     raw: bytes | None = None
     ttl_ms: int = -2
-    """What is left of it: -1 no expiry, -2 nothing."""
+    """What is left of the TTL: -1 no expiry, -2 nothing."""
     age_ms: int = 0
     """How long a copy is past its TTL."""
     cost_ms: int = 0
     cas: int = 0
     """0 if there is no item at all."""
-    is_kept: bool = False
-    """Whether it outlives its TTL as a copy."""
+    keep_s: int = 0
+    """For how long it outlives its TTL as a copy."""
 
 
 NOTHING: Final = Item(State.NOTHING)
@@ -125,7 +132,7 @@ def pack(
 
 
 def is_int64(raw: bytes) -> bool:
-    """Tell whether Memcached and we mean the same number by these bytes."""
+    """Return whether Memcached and we read the same number from these bytes."""
     return len(raw) <= MOST_DIGITS and bool(_INTEGER(raw)) and int(raw) in INT64
 
 
@@ -136,12 +143,13 @@ def pack_mark(kind: int, ttl_s: int, stamp: int) -> Packed:
 
 
 def is_kept(answer: Answer) -> bool:
-    """Tell whether the reply to ``look_at`` leaves open if it is a value or a copy."""
+    """Return whether the reply to ``look_at`` may be of a value or of a copy."""
     if isinstance(answer, MemcachedError):
         raise answer
-    if len(answer.words) < 3:  # noqa: PLR2004 EN: there is no item
+    numbers = numbers_of(answer)
+    if numbers is None:
         return False
-    flags = int(answer.words[-3][1:])
+    flags = numbers[0]
     return bool(flags & KEPT and flags >> STAMP_SHIFT)
 
 
@@ -152,10 +160,10 @@ def read_item(answer: Answer, key: str, clears: Clears, *, is_hashed: bool) -> I
     """
     if isinstance(answer, MemcachedError):
         raise answer
-    words, block = answer
-    if len(words) < 3:  # noqa: PLR2004 EN: there is no item
+    numbers, block = numbers_of(answer), answer.block
+    if numbers is None:
         return NOTHING
-    flags, ttl_s, cas = (int(word[1:]) for word in words[-3:])
+    flags, ttl_s, cas = numbers
     if clears.is_dead(key, flags >> STAMP_SHIFT):
         return Item(State.NOTHING, cas=cas)
     ttl_ms = ttl_s * 1000 if ttl_s >= 0 else -1
@@ -183,24 +191,27 @@ def _unwrap(block: bytes, key: str, ttl_s: int, cas: int, *, is_hashed: bool) ->
     raw = block[start:]
     if ttl_s < 0:
         return Item(State.VALUE, raw, -1, 0, cost_ms, cas)
-    is_kept = keep_s > 0
     left_s = ttl_s - keep_s
     if left_s > 0:
-        return Item(State.VALUE, raw, left_s * 1000, 0, cost_ms, cas, is_kept)
+        return Item(State.VALUE, raw, left_s * 1000, 0, cost_ms, cas, keep_s)
     # The server counts whole seconds: the copy may be as old as that.
-    return Item(State.COPY, raw, -2, (1 - left_s) * 1000, cost_ms, cas, is_kept)
+    return Item(State.COPY, raw, -2, (1 - left_s) * 1000, cost_ms, cas, keep_s)
 
 
 def _adopt(block: bytes, flags: int) -> bytes:
-    """Return what our serializer would have written in the place of another's."""
+    """Return what our serializer would have written for another client's value."""
     if flags & ~_FOREIGN:
         return _UNREADABLE
     try:
         if flags & COMPRESSED:
-            block = zlib.decompress(block)
+            block = inflate(block)
         if flags & TEXT:
             return pickle.dumps(block.decode())
-    except (zlib.error, UnicodeDecodeError):  # as of libmc, whose flags mean otherwise
+    except (
+        zlib.error,
+        OverflowError,
+        UnicodeDecodeError,
+    ):  # libmc's flags have other meanings
         return _UNREADABLE
     if flags & (INTEGER | LONG):
         return block.rstrip(b" ")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from pymemcache.client.base import Client, KeepaliveOpts
 
 from cachebridge.errors import ConfigError
+from cachebridge.l2.connections.link import Link
 from cachebridge.l2.memcached.protocol import Parser
-from cachebridge.l2.pool import Link
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +27,11 @@ VALID_KWARGS: Final = {
     ),
     "tls_context": ((SSLContext, NoneType), "an ssl.SSLContext"),
 }
-"""What a connection may be made with, and what each of these must be."""
+"""The arguments of a connection, with their types and a description."""
 
 
 def check_client_kwargs(kwargs: Mapping[str, Any]) -> None:
-    """Raise ConfigError for CLIENT_KWARGS that mean nothing here."""
+    """Raise ConfigError for CLIENT_KWARGS that have no meaning here."""
     for name, value in kwargs.items():
         if name not in VALID_KWARGS:
             raise ConfigError(

@@ -1,6 +1,6 @@
 """Memcached's names of keys: at most 250 bytes, without spaces and control characters.
 
-A key that cannot be a name is hashed; the item then holds the key itself, which is
+A key that cannot be a name is hashed; then the item holds the key itself, which is
 compared on reading.
 """
 
@@ -10,18 +10,18 @@ import re
 from hashlib import blake2b, sha256
 from typing import Final
 
+from cachebridge.l2.keys import encode_key
+
 MAX_BYTES: Final = 250
 CLEARS: Final = b"cachebridge-clears"
 """The item that says what has been cleared."""
 
+LISTS: Final = "cachebridge-warm:"
+"""Begins the keys of the lists of keys for warm-ups; hashed, as all of that look."""
+
 _HASHED: Final = b"cachebridge-key:"
 _LEASE: Final = b"cachebridge-lease:"
 _UNFIT: Final = re.compile(rb"[\x00-\x20\x7f]").search
-
-
-def encode_key(key: str) -> bytes:
-    """Return the bytes of a key; lone surrogates have some, too."""
-    return key.encode("utf-8", "surrogatepass")
 
 
 def name_of(key: str) -> tuple[bytes, bool]:
@@ -29,7 +29,7 @@ def name_of(key: str) -> tuple[bytes, bool]:
 
     A key that looks like one of our own names is hashed as well.
     """
-    name = key.encode("utf-8", "surrogatepass")
+    name = encode_key(key)
     if (
         0 < len(name) <= MAX_BYTES
         and not _UNFIT(name)

@@ -1,31 +1,45 @@
 """Memcached's text protocol: commands as bytes, replies out of a stream of bytes.
 
-Reads are meta commands, for the TTL and the CAS number that come along; so are counters
+Reads are meta commands, whose replies have the TTL and the CAS number; so are counters
 and guarded deletes.  Values are stored with the classic commands.  Needs Memcached
-1.6.10: before, meta commands were an experiment, and some replies were others.
+1.6.10: earlier meta commands were an experiment with other replies.
 
 Source: https://github.com/memcached/memcached/blob/master/doc/protocol.txt
 """
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Final, NamedTuple
 
+from cachebridge.bounds import MAX_VALUE_BYTES
+from cachebridge.core.entry import INT64
 from cachebridge.l2.memcached.names import CLEARS
-from cachebridge.resp import Backlog
+from cachebridge.parsers import Backlog
+from cachebridge.resp import NotAReplyError
+from cachebridge.texts import shown_reply
 
 MONTH_S: Final = 30 * 24 * 3600
-"""A longer TTL would be taken for a date."""
+"""The server takes a longer TTL for a date."""
 DOOMSDAY: Final = 2**31
-"""2038-01-19: what is to live longer has no expiry."""
+"""2038-01-19: an item that is to live longer has no expiry."""
 MAX_LINE: Final = 2048
-INT64_MAX: Final = 2**63 - 1
+INT64_MAX: Final = INT64[-1]
 
 _END: Final = b"\r\n"
 _VALUE: Final = b"VA "
 _UNKNOWN: Final = b"ERROR"
 _ERRORS: Final = (_UNKNOWN, b"CLIENT_ERROR", b"SERVER_ERROR")
+_WORDS: Final = frozenset(
+    b"HD EN NF NS EX MN OK RESET VERSION"
+    b" STORED NOT_STORED EXISTS NOT_FOUND DELETED TOUCHED".split()
+)
+"""What the other replies begin with."""
+_NUMBERS: Final = re.compile(
+    rb"f[0-9]{1,10} t(?:-1|[0-9]{1,10}) c[0-9]{1,20}"
+).fullmatch
+_MOST_DIGITS: Final = 10
 _NO_ROOM: Final = ("too large for cache", "out of memory")
 
 
@@ -48,6 +62,17 @@ class Reply(NamedTuple):
 Answer = Reply | MemcachedError
 
 
+class Request(NamedTuple):
+    """What is sent at once, and how many replies come back."""
+
+    packed: bytes
+    replies: int
+    idempotent: bool = True
+    """Whether sending it twice does no harm."""
+    token: bytes = b""
+    """The token of the lease that it may take."""
+
+
 class Parser:
     """Cuts a stream into replies; holds back what is incomplete.  See ``ReplyParser``.
 
@@ -58,17 +83,17 @@ class Parser:
         self._backlog = Backlog()
 
     def feed(self, data: bytes) -> list[Answer]:
-        """Return the replies that are complete now; ConnectionError for none at all."""
+        """Return the replies that are complete now; NotAReplyError for other bytes."""
         buffer = self._backlog.joined(data)
         if _VALUE not in buffer and buffer.endswith(_END):  # as for most changes
             return [_line_reply(line) for line in buffer[:-2].split(_END)]
         replies: list[Answer] = []
         at = missing = 0
         while at < len(buffer):
-            end = buffer.find(_END, at)
+            end = buffer.find(_END, at, at + MAX_LINE)
             if end < 0:
-                if len(buffer) - at > MAX_LINE:
-                    raise ConnectionError("not a reply of Memcached")
+                if len(buffer) - at >= MAX_LINE:
+                    raise _no_reply(buffer[at:])
                 break
             line = buffer[at:end]
             if not line.startswith(_VALUE):
@@ -81,7 +106,7 @@ class Parser:
             if (missing := stop + 2 - len(buffer)) > 0:
                 break
             if buffer[stop : stop + 2] != _END:
-                raise ConnectionError("a reply of Memcached has the wrong length")
+                raise NotAReplyError("a reply of Memcached has the wrong length")
             replies.append(Reply(words, buffer[start:stop]))
             at = stop + 2
         if at < len(buffer):
@@ -93,22 +118,44 @@ def _line_reply(line: bytes) -> Answer:
     if line == _UNKNOWN:
         return MemcachedError("ERROR: unknown command; Memcached 1.6.10 is needed")
     if line.startswith(_ERRORS):
-        return MemcachedError(line.decode("utf-8", "replace"))
-    return Reply(line.split(b" "))
+        return MemcachedError(shown_reply(line.decode("utf-8", "replace")))
+    words = line.split(b" ")
+    if words[0] not in _WORDS and not words[0].isdigit():
+        raise _no_reply(line)
+    return Reply(words)
+
+
+def _no_reply(line: bytes) -> NotAReplyError:
+    return NotAReplyError(f"not a reply of Memcached: {line[:40]!r}")
 
 
 def _size(words: list[bytes]) -> int:
-    try:
-        return int(words[1])
-    except (IndexError, ValueError):
-        raise ConnectionError("not a reply of Memcached") from None
+    """Return the length of the block that follows a line."""
+    digits = words[1]
+    if not digits.isdigit() or len(digits) > _MOST_DIGITS:
+        raise _no_reply(b" ".join(words))
+    if (size := int(digits)) > MAX_VALUE_BYTES:
+        raise NotAReplyError(f"a value is longer than {MAX_VALUE_BYTES} bytes")
+    return size
+
+
+def numbers_of(reply: Reply) -> tuple[int, int, int] | None:
+    """Return flags, TTL and CAS number; None if there is no item."""
+    words = reply.words[-3:]
+    if words == [b"EN"]:
+        return None
+    if not _NUMBERS(b" ".join(words)):
+        raise MemcachedError(f"not the answer that was asked for: {words!r}")
+    flags, ttl, cas = words
+    return int(flags[1:]), int(ttl[1:]), int(cas[1:])
 
 
 # -- commands --------------------------------------------------------------------------
 
 ASK_CLEARS: Final = b"mg %b f\r\n" % CLEARS
-"""Its flags tell whether the item is the one that is known."""
+"""Its flags say whether the item is the one that is known."""
 PING: Final = b"mn\r\n"
+PONG: Final = b"MN"
 FLUSH: Final = b"flush_all\r\n"
 
 
@@ -155,8 +202,8 @@ def touch(name: bytes, expiry: int) -> bytes:
 
 
 def increase(name: bytes, delta: int) -> bytes:
-    """Add to digits."""
-    return b"ma %b D%d v\r\n" % (name, delta)
+    """Add to digits; the reply has the item's new CAS number."""
+    return b"ma %b D%d v c\r\n" % (name, delta)
 
 
 def decrease(name: bytes, delta: int, cas: int | None = None) -> bytes:

@@ -1,220 +1,283 @@
-"""The Memcached store, synchronous.  Its twin is ``astore.py``.
+"""The Memcached store.
 
 A change and its message are two steps, to two servers: the message follows the change.
-What cannot be published at once is owed (``Outbox``); so is the message of a change
-whose outcome is unknown.  Nothing else of ``L2Store``'s contract is weaker, save that
-TTLs are whole seconds, rounded up.
+The outbox keeps what it cannot publish at once.  If the outcome of a change is unknown,
+its message is published when the server has answered again for a while, since the
+change may be carried out until then.  TTLs are whole seconds, rounded up.  In all else
+this store keeps the contract of ``L2Store``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cachebridge.core.lease import LoadReply
 from cachebridge.errors import L2Error, UnsupportedOperationError
-from cachebridge.l2.memcached.loads import LoadPlans
+from cachebridge.l2.memcached.loads import LoadOperations
+from cachebridge.l2.memcached.names import LISTS
 from cachebridge.l2.memcached.protocol import MemcachedError
+from cachebridge.l2.store import Counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import TypeAlias
 
-    from cachebridge.core.lease import LoadedRaw, Look, LookTerms
-    from cachebridge.l2.base import Read, Ttl
+    from cachebridge.core.lease import LeaseGet, LeaseTerms, LoadedRaw
+    from cachebridge.l2.connections.client import Client
     from cachebridge.l2.memcached.cluster import Cluster
-    from cachebridge.l2.memcached.talk import Plan
+    from cachebridge.l2.store import Bounds, Read, Ttl
+
+    Answer: TypeAlias = Coroutine[Any, Any, "T"]
+
+T = TypeVar("T")
 
 
 class Outbox(Protocol):
-    """Publishes messages, or keeps them until it can.  Thread safe; does not raise."""
+    """Publishes messages, or keeps them until it can.  Thread safe; raises no L2Error.
 
-    def send(self, message: bytes) -> None:
+    ``send`` waits as the store's own methods do, for threads or for tasks.
+    """
+
+    async def send(self, message: bytes) -> None:
         """Publish now, or later if that fails."""
 
-    async def send_async(self, message: bytes) -> None:
-        """The same for a task."""
-
-    def owe(self, message: bytes) -> None:
-        """Publish behind the caller."""
-
-
-def cannot_scan(pattern: str, _cursor: int) -> UnsupportedOperationError:
-    """Return the exception for what would need a list of the keys."""
-    return UnsupportedOperationError(
-        f"Memcached cannot list the keys that match {pattern!r}: clear() works, "
-        "patterns do not."
-    )
-
-
-def has_changed(result: object) -> bool:
-    """Tell by the result of a plan whether others have to hear of it.
-
-    A count of deleted keys says so in any case: a peer may hold what nobody else has.
-    """
-    if isinstance(result, LoadReply):
-        return result.stored
-    return result is True or type(result) in {int, list}
+    def doubt(self, message: bytes) -> None:
+        """Publish in the background: the change may be carried out, also later."""
 
 
 class MemcachedStore:
-    """See ``L2Store``.  Thread safe; a request holds one connection while it runs."""
+    """See ``L2Store``.  For threads or for tasks, as its clients are."""
 
-    def __init__(self, cluster: Cluster, outbox: Outbox) -> None:
+    def __init__(
+        self, cluster: Cluster, outbox: Outbox, clients: Sequence[Client]
+    ) -> None:
+        """``clients`` are those of the cluster's nodes, for threads or for tasks."""
         self._cluster = cluster
-        self._plans = LoadPlans(cluster)
         self._outbox = outbox
+        self._clients = clients
 
-    def _run(self, plan: Plan) -> Any:
-        """Carry a plan out; every failure is an L2Error."""
-        nodes = self._cluster.nodes
-        replies: Any = None
-        failure: L2Error | None = None
+    def _begin(self) -> LoadOperations:
+        return LoadOperations(self._cluster, self._clients)
+
+    async def _read(self, operation: Answer[T]) -> T:
+        """Carry an operation out; every failure is an L2Error."""
         try:
-            while True:
-                ask = plan.send(replies) if failure is None else plan.throw(failure)
-                failure = None
-                try:
-                    replies = nodes[ask.node].carrier.run(ask.request)
-                except L2Error as exc:
-                    failure = exc
-        except StopIteration as done:
-            return done.value
+            return await operation
         except MemcachedError as exc:
-            raise L2Error(f"{self._cluster.label}: {exc}") from exc
-        finally:
-            plan.close()
+            raise self._error_of(exc) from exc
 
-    def _change(
-        self, plan: Plan, message: bytes | None, *, always: bool = False
-    ) -> Any:
-        """Carry a plan out, and publish the message if it has changed anything."""
+    async def _change(
+        self,
+        call: LoadOperations,
+        operation: Answer[T],
+        message: bytes | None,
+        *,
+        always: bool = False,
+    ) -> T:
+        """Carry an operation of ``call`` out, and publish if it has changed anything.
+
+        After a failure the change may be carried out all the same, unless no request
+        has reached a server.
+        """
         try:
-            result = self._run(plan)
-        except BaseException:
-            if message is not None:
-                self._outbox.owe(message)  # it may have been executed all the same
+            result = await operation
+        except MemcachedError as exc:
+            self._doubt(message)
+            raise self._error_of(exc) from exc
+        except L2Error as exc:
+            exc.is_unsent = exc.is_unsent and not call.is_sent
+            if not exc.is_unsent:
+                self._doubt(message)
             raise
-        if message is not None and (always or has_changed(result)):
-            self._outbox.send(message)
+        except BaseException:
+            self._doubt(message)
+            raise
+        if message is not None and (always or _has_changed(result)):
+            await self._outbox.send(message)
         return result
 
-    def get(self, key: str) -> Read:
+    def _doubt(self, message: bytes | None) -> None:
+        if message is not None:
+            self._outbox.doubt(message)
+
+    def _error_of(self, failure: MemcachedError) -> L2Error:
+        return L2Error(f"{self._cluster.label}: {failure}")
+
+    def get(self, key: str) -> Answer[Read]:
         """Read one key."""
-        read: Read = self._run(self._plans.get(key))
-        return read
+        return self._read(self._begin().get(key))
 
-    def get_many(self, keys: Sequence[str]) -> list[Read]:
+    def get_many(self, keys: Sequence[str]) -> Answer[list[Read]]:
         """Read several keys, a hundred per round trip and server."""
-        reads: list[Read] = self._run(self._plans.get_many(keys))
-        return reads
+        return self._read(self._begin().get_many(keys))
 
-    def exists(self, key: str) -> bool:
-        """Tell whether the key exists."""
-        return bool(self._run(self._plans.exists(key)))
+    def exists(self, key: str) -> Answer[bool]:
+        """Return whether the key exists."""
+        return self._read(self._begin().exists(key))
 
     def store(
         self,
         items: Sequence[tuple[str, bytes]],
         ttl_ms: Ttl,
         message: bytes | None,
-    ) -> Sequence[str]:
+    ) -> Answer[Sequence[str]]:
         """Set all items; return the keys of those that are too large."""
-        refused: list[str] = self._change(self._plans.store(items, ttl_ms), message)
-        return refused
+        call = self._begin()
+        return self._change(call, call.store(items, ttl_ms), message)
 
     def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> bool:
+    ) -> Answer[bool]:
         """Set the key if it does not exist."""
-        return bool(self._change(self._plans.add(key, raw, ttl_ms), message))
+        call = self._begin()
+        return self._change(call, call.add(key, raw, ttl_ms), message)
 
-    def touch(self, key: str, ttl_ms: int | None, message: bytes | None) -> bool:
+    def touch(
+        self, key: str, ttl_ms: int | None, message: bytes | None
+    ) -> Answer[bool]:
         """Give an existing key a new TTL."""
-        return bool(self._change(self._plans.touch(key, ttl_ms), message))
+        call = self._begin()
+        return self._change(call, call.touch(key, ttl_ms), message)
 
-    def delete(self, keys: Sequence[str], message: bytes | None) -> int:
-        """Delete the keys; publish in any case."""
-        deleted: int = self._change(self._plans.delete(keys), message)
-        return deleted
+    def delete(self, keys: Sequence[str], message: bytes | None) -> Answer[int]:
+        """Delete the keys; always publish."""
+        call = self._begin()
+        return self._change(call, call.delete(keys), message)
 
-    def incr(self, key: str, delta: int, message: bytes | None) -> int | str | None:
+    def delete_older(
+        self,
+        keys: Sequence[str],
+        ages_s: Callable[[], Sequence[float]],
+        _origin: bytes,
+        message: bytes | None,
+    ) -> Answer[int]:
+        """Delete the keys; of the order of writes a new server alone is known."""
+        call = self._begin()
+        return self._change(call, call.delete_older(keys, ages_s), message)
+
+    def incr(
+        self, key: str, delta: int, message: bytes | None
+    ) -> Answer[int | str | None]:
         """Add to an integer."""
-        value: int | str | None = self._change(self._plans.incr(key, delta), message)
-        return value
+        call = self._begin()
+        return self._change(call, call.incr(key, delta), message)
+
+    def count(
+        self,
+        key: str,
+        delta: int,
+        bounds: Bounds,
+        ttl_ms: int | None,
+        message: bytes | None,
+    ) -> Answer[Counted | None]:
+        """Add to a counter if the bounds allow it."""
+        call = self._begin()
+        return self._change(call, call.count(key, delta, bounds, ttl_ms), message)
 
     def replace(
         self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
-    ) -> bool:
+    ) -> Answer[bool]:
         """Compare and set, or compare and delete."""
-        return bool(self._change(self._plans.replace(key, expected, raw), message))
+        call = self._begin()
+        return self._change(call, call.replace(key, expected, raw), message)
 
     # -- loading -----------------------------------------------------------------
 
-    def look(self, key: str, token: bytes, terms: LookTerms) -> Look:
+    def get_or_lease(
+        self, key: str, token: bytes, terms: LeaseTerms
+    ) -> Answer[LeaseGet]:
         """Read the key, or take the right to load it."""
-        look: Look = self._run(self._plans.look(key, token, terms))
-        return look
+        return self._read(self._begin().get_or_lease(key, token, terms))
 
     def store_loaded(
-        self, key: str, loaded: LoadedRaw, look: Look, message: bytes | None
-    ) -> LoadReply:
+        self, key: str, loaded: LoadedRaw, lease: LeaseGet, message: bytes | None
+    ) -> Answer[LoadReply]:
         """Set a loaded value."""
-        plan = self._plans.store_loaded(key, loaded, look)
-        reply: LoadReply = self._change(plan, message)
-        return reply
+        call = self._begin()
+        return self._change(call, call.store_loaded(key, loaded, lease), message)
 
     def store_absent(
-        self, key: str, ttl_ms: int, look: Look, message: bytes | None
-    ) -> LoadReply:
+        self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
+    ) -> Answer[LoadReply]:
         """Note that there is no such thing."""
-        plan = self._plans.store_absent(key, ttl_ms, look)
-        reply: LoadReply = self._change(plan, message)
-        return reply
+        call = self._begin()
+        return self._change(call, call.store_absent(key, ttl_ms, lease), message)
 
-    def release(
-        self, key: str, look: Look, keep_ms: int, message: bytes | None
+    async def release(
+        self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None
     ) -> bytes | None:
         """End the lease without a value."""
-        copy: bytes | None
-        copy, is_free = self._run(self._plans.release(key, look, keep_ms))
+        copy, is_free = await self._read(self._begin().release(key, lease, keep_ms))
         if is_free and message is not None:
-            self._outbox.send(message)
+            await self._outbox.send(message)
         return copy
 
-    def release_unshared(
-        self, key: str, look: Look, lease_ms: int, message: bytes | None
+    async def release_unshared(
+        self, key: str, lease: LeaseGet, lease_ms: int, message: bytes | None
     ) -> None:
-        """End the lease, and let everybody load for a while."""
-        self._change(self._plans.release_unshared(key, look, lease_ms), message)
+        """End the lease, and let every caller load for a while."""
+        call = self._begin()
+        await self._change(call, call.release_unshared(key, lease, lease_ms), message)
 
     # -- everything ---------------------------------------------------------------
 
-    def clear(self, prefix: str, message: Callable[[], bytes]) -> bool:
+    async def clear(self, prefix: str, message: Callable[[], bytes]) -> bool:
         """Make every item dead whose key begins with ``prefix``."""
-        cleared: bool = self._change(self._plans.clear(prefix), message(), always=True)
-        return cleared
+        call = self._begin()
+        return await self._change(call, call.clear(prefix), message(), always=True)
 
-    def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
-        """Raise UnsupportedOperationError."""
-        raise cannot_scan(pattern, cursor)
+    async def scan(self, pattern: str, _cursor: int) -> tuple[int, list[str]]:
+        """Raise UnsupportedOperationError: there is no list of the keys."""
+        raise UnsupportedOperationError(
+            f"Memcached cannot list the keys that match {pattern!r}: clear() works, "
+            "patterns do not."
+        )
 
-    def flush_db(self, message: bytes) -> bool:
+    async def flush_db(self, message: bytes) -> bool:
         """Delete every key of every server."""
-        flushed: bool = self._change(self._plans.flush(), message, always=True)
-        return flushed
+        call = self._begin()
+        return await self._change(call, call.flush(), message, always=True)
 
-    def publish(self, message: bytes) -> None:
+    async def switch(self, name: str, _word: bytes, _message: bytes) -> None:
+        """Raise UnsupportedOperationError: the server of the bus keeps the switch."""
+        raise UnsupportedOperationError(f"Memcached does not keep {name!r}.")
+
+    async def keep_list(self, name: str, raw: bytes, ttl_ms: int) -> None:
+        """Set the item of a list."""
+        call = self._begin()
+        await self._read(call.store([(LISTS + name, raw)], ttl_ms))
+
+    async def kept_list(self, name: str) -> bytes | None:
+        """Return what the item of a list holds."""
+        raw, _ = await self._read(self._begin().get(LISTS + name))
+        return raw
+
+    async def publish(self, message: bytes) -> None:
         """Publish alone."""
-        self._outbox.send(message)
+        await self._outbox.send(message)
 
-    def ping(self) -> None:
+    async def ping(self) -> None:
         """Return if a server answers; all are asked, whatever their breakers say."""
-        self._cluster.ping()
-        self._run(self._plans.pay_clears())
+        call = self._begin()
+        await call.ping()
+        await self._read(call.pay_clears())
 
     def close(self) -> None:
         """Close idle connections."""
         self._cluster.close()
 
     def forget(self) -> None:
-        """Drop idle connections: they belong to the parent process."""
+        """Drop every connection: they belong to the parent process."""
         self._cluster.forget()
+
+
+def _has_changed(result: object) -> bool:
+    """Return whether peers have to be told of a result.
+
+    A count of deleted keys is told even if it is 0: a peer may hold what L2 has lost.
+    """
+    if isinstance(result, LoadReply):
+        return result.stored
+    if isinstance(result, Counted):
+        return result.changed
+    return result is True or type(result) in {int, list}

@@ -1,6 +1,7 @@
-"""The system checks, ``cachebridge.E001`` and ``cachebridge.W001`` to ``W011``.
+"""The system checks, ``cachebridge.E001`` to ``E003``, ``W001`` to ``W013``.
 
-Those that ask a server, and the one about security, run under ``check --deploy`` only.
+The checks that ask a server, and the one about security, run only with
+``manage.py check --deploy``.
 ``docs/operations.md`` lists them all.
 """
 
@@ -10,21 +11,20 @@ from typing import Final
 
 from django.core.checks import Tags, register
 
-from cachebridge.contrib.django.checks.bus import check_bus
+from cachebridge.contrib.django.checks.entries import check_bus, check_usable
 from cachebridge.contrib.django.checks.l1_keys import (
     check_ratelimit,
     check_sessions,
     check_throttles,
 )
-from cachebridge.contrib.django.checks.security import check_pickle
+from cachebridge.contrib.django.checks.security import check_pickle, check_tls
 from cachebridge.contrib.django.checks.server import check_servers
-from cachebridge.contrib.django.checks.usable import check_usable
 
 TAG: Final = "cachebridge"
 
 
 def register_checks() -> None:
-    """Tell Django of all checks; registering twice has no effect."""
+    """Register all checks with Django; registering twice has no effect."""
     for check in (
         check_usable,
         check_sessions,
@@ -33,5 +33,6 @@ def register_checks() -> None:
         check_bus,
     ):
         register(check, Tags.caches, TAG)
-    register(check_pickle, Tags.caches, Tags.security, TAG, deploy=True)
+    for check in (check_pickle, check_tls):
+        register(check, Tags.caches, Tags.security, TAG, deploy=True)
     register(check_servers, Tags.caches, TAG, deploy=True)

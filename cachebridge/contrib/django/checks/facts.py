@@ -1,33 +1,37 @@
 """What the servers say about themselves to the account that the cache uses.
 
 Asked on connections of its own with short timeouts; changes nothing and publishes
-nothing.  Whatever the account may not ask stays unknown.
+nothing.  What the account may not ask stays unknown.  redis-py and pymemcache are
+imported where a server of theirs is asked.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
-
-from cachebridge.bus.session import channels_of
+from cachebridge.bus.settings import channels_of
 from cachebridge.l2.location import connection_factory
+from cachebridge.resp import read_hello
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from redis.connection import Connection
-
     from cachebridge.config import EngineOptions
     from cachebridge.engine.engine import Engine
+    from cachebridge.l2.connections.link import Link
     from cachebridge.l2.location import Address, Location
 
 MOST_WAIT_S: Final = 2.0
 """Longest wait for one answer, whatever the cache's own timeouts are."""
+_PUBSUB_LIMIT: Final = re.compile(rb"pubsub ([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,9})")
+_SAYS_NOTHING: Final = ("NOAUTH", "LOADING", "MASTERDOWN", "CLUSTERDOWN")
+_SCRIPTS: Final = (("EVALSHA", "0" * 40, "0"), ("EVAL", "return 1", "0"))
+"""Every change of a key in Redis is a script."""
 
 
 REDIS: Final = "Redis"
@@ -35,7 +39,7 @@ MEMCACHED: Final = "Memcached"
 
 
 class BufferLimit(NamedTuple):
-    """How far a subscriber may lag behind before the server disconnects it; 0: any."""
+    """How far a subscriber may lag before the server disconnects it; 0 is no limit."""
 
     hard_bytes: int
     soft_bytes: int
@@ -44,7 +48,7 @@ class BufferLimit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about a server; None where it did not say."""
+    """What is known about a server; None for what it did not say."""
 
     failure: str = ""
     """Why the server could not be asked at all."""
@@ -53,8 +57,14 @@ class Facts:
     max_memory: int | None = None
     eviction_policy: str | None = None
     subscriber_limit: BufferLimit | None = None
+    role: str = ""
+    """"master" or "replica"; empty if unknown."""
+    mode: str = ""
+    """"standalone" or "cluster"; empty if unknown."""
+    identity: tuple[str, int] | None = None
+    """The running server and its database, to tell two addresses of one."""
     refused: tuple[str, ...] = ()
-    """Commands on channels that the account has no right to."""
+    """Commands that the account may not use, with their channels."""
 
 
 class Question(NamedTuple):
@@ -65,7 +75,7 @@ class Question(NamedTuple):
 
 
 def questions_of(engine: Engine) -> list[Question]:
-    """Name the servers of an engine: those of its keys, and that of its messages."""
+    """Return a question for each server of an engine: of its keys and its messages."""
     questions = []
     if engine.stores.cluster is not None:
         questions += [
@@ -81,12 +91,14 @@ def questions_of(engine: Engine) -> list[Question]:
 
 
 def listens(engine: Engine) -> bool:
-    """Tell whether processes with this engine's options ever subscribe."""
+    """Return whether processes with this engine's options ever subscribe."""
     return engine.stores.has_bus and engine.options.l1_max_entries > 0
 
 
 def facts_about(engine: Engine, location: Location | None = None) -> Facts:
     """Ask the engine's Redis, as the engine's own account."""
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
     try:
         return _ask(engine, location or engine.location)
     except (RedisError, OSError) as exc:
@@ -94,43 +106,43 @@ def facts_about(engine: Engine, location: Location | None = None) -> Facts:
 
 
 def _of_memcached(engine: Engine, address: Address) -> Facts:
-    """Ask a Memcached for its version; how it is set is not for a cache to judge."""
-    # Here, because pymemcache is an extra.
-    from pymemcache.client.base import Client  # noqa: PLC0415
-    from pymemcache.exceptions import MemcacheError  # noqa: PLC0415
+    """Ask a Memcached for its version; its settings are not for a cache to judge."""
+    from cachebridge.l2.memcached.link import open_link  # noqa: PLC0415
 
-    options = _bounded(engine.options)
-    client = Client(
-        address.target,
-        connect_timeout=options.socket_connect_timeout,
-        timeout=options.socket_timeout,
-        **options.client_kwargs,
-    )
     try:
-        version = _parse_version(client.version().decode(errors="replace"))
-    except (MemcacheError, OSError) as exc:
+        link = open_link(address, _bounded(engine.options))
+        try:
+            (reply,) = link.exchange(b"version\r\n", 1)
+        finally:
+            link.close()
+    except OSError as exc:
         return Facts(failure=f"{type(exc).__name__}: {exc}", product=MEMCACHED)
-    finally:
-        client.close()
+    words = getattr(reply, "words", [b""])
+    version = _parse_version(words[-1].decode(errors="replace"))
     return Facts(product=MEMCACHED, version=version or None)
 
 
 def _ask(engine: Engine, location: Location) -> Facts:
-    with _connection_to(location, engine) as connection:
-        info = _parse_info(_reply(connection, "INFO"))
-        limit = _reply(connection, "CONFIG", "GET", "client-output-buffer-limit")
-    version = info.get("redis_version")
+    with _link_to(location, engine) as link:
+        info = _parse_info(_reply(link, "INFO"))
+        limit = _reply(link, "CONFIG", "GET", "client-output-buffer-limit")
+        hello = read_hello(_reply(link, "HELLO"))
+    version = info.get("redis_version") or hello.version
+    run_id = info.get("run_id")
     memory = info.get("maxmemory")
     facts = Facts(
         version=_parse_version(version) if version else None,
         subscriber_limit=_parse_limit(limit),
+        role=hello.role,
+        mode=hello.mode,
+        identity=(run_id, location.db) if run_id else None,
         refused=tuple(_refused(engine, location)),
     )
-    if engine.stores.cluster is not None:  # it has messages alone, which need no room
+    if engine.stores.cluster is not None:  # it only carries messages, without memory
         return facts
     return replace(
         facts,
-        max_memory=int(memory) if memory else None,
+        max_memory=int(memory[:18]) if memory and memory.isdecimal() else None,
         eviction_policy=info.get("maxmemory_policy"),
     )
 
@@ -144,55 +156,75 @@ def _bounded(options: EngineOptions) -> EngineOptions:
 
 
 @contextmanager
-def _connection_to(location: Location, engine: Engine) -> Iterator[Connection]:
+def _link_to(location: Location, engine: Engine) -> Iterator[Link]:
     options = _bounded(engine.options)
     if engine.stores.cluster is not None:
-        options = replace(options, client_kwargs={})  # those are Memcached's
-    connection = connection_factory(location, options)()
+        options = replace(options, client_kwargs={})  # given for Memcached
+    from cachebridge.l2.redis.client import open_link  # noqa: PLC0415
+
+    make = connection_factory(location, options, engine.stores.find_master)
+    link = open_link(make())
     try:
-        connection.connect()
-        yield connection
+        yield link
     finally:
-        connection.disconnect()
+        link.close()
 
 
-def _reply(connection: Connection, *words: str) -> Any:
+def _ask_one(link: Link, words: tuple[str, ...]) -> Any:
+    """Send a command and return its reply, which may be an error.
+
+    Raises that of a server which tells nothing to this account, or at the moment.
+    """
+    from cachebridge.resp import pack  # noqa: PLC0415
+
+    (reply,) = link.exchange(pack(*[word.encode() for word in words]), 1)
+    if isinstance(reply, Exception) and str(reply).startswith(_SAYS_NOTHING):
+        raise reply
+    return reply
+
+
+def _reply(link: Link, *words: str) -> Any:
     """Send a command and return its reply; None if the server refuses it."""
-    connection.send_command(*words)
-    try:
-        return connection.read_response()
-    except ResponseError:
-        return None
+    reply = _ask_one(link, words)
+    return None if isinstance(reply, Exception) else reply
 
 
 def _refused(engine: Engine, location: Location) -> Iterator[str]:
-    """Try the channels of the bus, and name what the account has no right to.
+    """Try scripts and the channels of the bus; yield what the account may not use.
 
-    Rights are looked at when a command is queued; a transaction that ends with its
-    connection runs nothing, so that no process receives anything.
+    Redis checks rights when it queues a command.  The transaction ends with its
+    connection and runs nothing, so no process receives a message.
     """
+    if engine.stores.cluster is None:
+        with _link_to(location, engine) as link:
+            if _reply(link, "MULTI") is not None:
+                yield from (words[0] for words in _denied(link, *_SCRIPTS))
     if not engine.stores.has_bus:
         return
     channels = channels_of(location.db, secrets.token_bytes(8))
     subscribes = listens(engine)
     wanted = [channels.shared, channels.private] if subscribes else [channels.shared]
-    with _connection_to(location, engine) as connection:
-        if _reply(connection, "MULTI") is not None:
-            yield from _denied(connection, *(("PUBLISH", each, "") for each in wanted))
+    with _link_to(location, engine) as link:
+        if _reply(link, "MULTI") is not None:
+            denied = _denied(link, *(("PUBLISH", each, "") for each in wanted))
+            yield from (" ".join(words[:2]) for words in denied)
     if subscribes:
-        with _connection_to(location, engine) as connection:
-            yield from _denied(connection, *(("SUBSCRIBE", each) for each in wanted))
+        with _link_to(location, engine) as link:
+            denied = _denied(link, *(("SUBSCRIBE", each) for each in wanted))
+            yield from (" ".join(words) for words in denied)
 
 
-def _denied(connection: Connection, *commands: tuple[str, ...]) -> Iterator[str]:
+def _denied(link: Link, *commands: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    from redis.exceptions import NoPermissionError, ResponseError  # noqa: PLC0415
+
     for words in commands:
-        connection.send_command(*words)
-        try:
-            connection.read_response()
-        except NoPermissionError:
-            yield " ".join(words[:2])
-        except ResponseError:
-            continue  # refused for another reason, which is not ours to judge
+        reply = _ask_one(link, words)
+        is_unknown = isinstance(reply, ResponseError) and (
+            "unknown command" in str(reply).lower()
+        )
+        # Any other reason than missing rights is not ours to judge.
+        if is_unknown or isinstance(reply, NoPermissionError):
+            yield words
 
 
 def _parse_info(reply: Any) -> dict[str, str]:
@@ -203,15 +235,12 @@ def _parse_info(reply: Any) -> dict[str, str]:
 
 
 def _parse_version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".") if part.isdecimal())
+    return tuple(int(part[:9]) for part in text.split(".") if part.isdecimal())
 
 
 def _parse_limit(reply: Any) -> BufferLimit | None:
     """Read ``normal 0 0 0 slave 1 2 3 pubsub 33554432 8388608 60``."""
     if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 name and value
         return None
-    words = bytes(reply[1]).split()
-    if b"pubsub" not in words:
-        return None
-    start = words.index(b"pubsub") + 1
-    return BufferLimit(*map(int, words[start : start + 3]))
+    found = _PUBSUB_LIMIT.search(reply[1] if isinstance(reply[1], bytes) else b"")
+    return BufferLimit(*map(int, found.groups())) if found else None

@@ -1,7 +1,7 @@
 """W001 to W003: read-modify-write data configured to enter L1.
 
-Whoever reads a whole value, changes it and writes it back turns a read that is some
-milliseconds old into a lost update.
+A process that reads a whole value, changes it and writes it back loses an update if
+what it has read was a few milliseconds old.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_sessions(**_given: Any) -> list[CheckMessage]:
-    """W001: the engine of the sessions keeps them in a cache whose L1 takes them."""
+    """W001: warn of sessions that are cached and may enter L1."""
     prefix = _session_prefix()
     alias = settings.SESSION_CACHE_ALIAS
     if prefix is None or not _enters(alias, prefix):
@@ -38,7 +38,7 @@ def check_sessions(**_given: Any) -> list[CheckMessage]:
 
 
 def check_throttles(**_given: Any) -> list[CheckMessage]:
-    """W002: throttles of Django REST framework count in a cache whose L1 takes them."""
+    """W002: warn of throttles of Django REST framework whose history may enter L1."""
     found: dict[tuple[str, str], list[str]] = {}
     for throttle in _throttles():
         alias = name_of(getattr(throttle, "cache", None))
@@ -59,7 +59,7 @@ def check_throttles(**_given: Any) -> list[CheckMessage]:
 
 
 def check_ratelimit(**_given: Any) -> list[CheckMessage]:
-    """W003: django-ratelimit counts in a cache whose L1 takes its counters."""
+    """W003: warn of django-ratelimit if its counters may enter L1."""
     alias = getattr(settings, "RATELIMIT_USE_CACHE", DEFAULT_CACHE_ALIAS)
     prefix = str(getattr(settings, "RATELIMIT_CACHE_PREFIX", "rl:"))
     if not _uses_ratelimit() or not _enters(alias, prefix):
@@ -68,8 +68,8 @@ def check_ratelimit(**_given: Any) -> list[CheckMessage]:
         Warning(
             f"The counters of django-ratelimit enter the L1 of the cache {alias!r}: "
             f"its L1_EXCLUDE does not cover their keys, which begin with {prefix!r}. "
-            "Every counted request then sends a message to all processes, and a limit "
-            "that is only looked at may be read from an older copy.",
+            "Every counted request then sends a message to all processes, and a check "
+            "that only reads the counter may see an older copy.",
             hint=_hint(alias, prefix),
             id="cachebridge.W003",
         )
@@ -94,17 +94,17 @@ def _hint(alias: str, prefix: str) -> str:
 
 
 def _session_prefix() -> str | None:
-    """Return what the keys of cached sessions begin with, also of an engine derived."""
+    """Return the prefix of cached sessions' keys; None if the engine has none."""
     try:
         store = import_module(settings.SESSION_ENGINE).SessionStore
-    except (ImportError, AttributeError):  # the first request says so
+    except (ImportError, AttributeError):  # the first request fails on it
         return None
     prefix = getattr(store, "cache_key_prefix", None)
     return prefix if isinstance(prefix, str) else None
 
 
 def _throttles() -> Iterator[type]:
-    """Find the throttles in use, as far as settings tell: not those of single views."""
+    """Yield the throttles that settings name, not those of single views."""
     named = getattr(settings, "REST_FRAMEWORK", {})
     rates = named.get("DEFAULT_THROTTLE_RATES") or {}
     if not named.get("DEFAULT_THROTTLE_CLASSES") and not any(rates.values()):
@@ -114,12 +114,12 @@ def _throttles() -> Iterator[type]:
         yield from framework.DEFAULT_THROTTLE_CLASSES
         if any(rates.values()):  # for views that choose their throttles themselves
             yield import_module("rest_framework.throttling").SimpleRateThrottle
-    except ImportError:  # of a class that is not there; the first request says so
+    except ImportError:  # a class is missing; the first request fails on it
         return
 
 
 def _uses_ratelimit() -> bool:
-    """Tell whether django-ratelimit is in use, as far as settings tell."""
+    """Return whether settings show that django-ratelimit is in use."""
     if not getattr(settings, "RATELIMIT_ENABLE", True):
         return False
     return "django_ratelimit" in settings.INSTALLED_APPS or any(

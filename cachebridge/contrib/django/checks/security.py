@@ -1,22 +1,22 @@
-"""W004: pickles that somebody else on the network could write or change."""
+"""W004 and W013: who on the network could write values, or stand in for the server."""
 
 from __future__ import annotations
 
-import ssl
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage, Warning  # noqa: A004 Django's name for it
-from redis.connection import SSLConnection
 
 from cachebridge.contrib.django.aliases import binding_of, usable_bridges
+from cachebridge.l2.handshake import what_tls_accepts
 from cachebridge.l2.location import MEMCACHED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from ssl import SSLContext
+
     from cachebridge.engine.binding import Binding
     from cachebridge.l2.location import Location
-
-_UNVERIFIED: Final = (None, "none", ssl.CERT_NONE)
 
 
 def check_pickle(**_given: Any) -> list[CheckMessage]:
@@ -30,8 +30,8 @@ def check_pickle(**_given: Any) -> list[CheckMessage]:
             found.append(
                 Warning(
                     f"The cache {name!r} reads pickles from {label}, over a network "
-                    f"{' and '.join(missing)}: whoever can write to that server, or "
-                    "into the traffic, can run code in this application.",
+                    f"{' and '.join(missing)}: an attacker who can write to that "
+                    "server, or into the traffic, can run code in this application.",
                     hint=_hint(binding.engine.location),
                     id="cachebridge.W004",
                 )
@@ -39,12 +39,66 @@ def check_pickle(**_given: Any) -> list[CheckMessage]:
     return found
 
 
+def check_tls(**_given: Any) -> list[CheckMessage]:
+    """Warn of TLS that was told not to check whom it talks to."""
+    return [
+        Warning(
+            f"The cache {name!r} connects to {label} with TLS that accepts {accepted}: "
+            "any host on the way can pose as the server, read all values and give "
+            "others.",
+            hint=(
+                "Leave out ssl_cert_reqs and ssl_check_hostname (for Memcached: use "
+                "ssl.create_default_context()), and name the authority of the "
+                "server's certificate in ssl_ca_certs. Only where another way proves "
+                "the server, such as a tunnel, silence this warning."
+            ),
+            id="cachebridge.W013",
+        )
+        for name, cache in usable_bridges().items()
+        for label, accepted in _accepted(binding_of(cache))
+        if accepted
+    ]
+
+
+def _accepted(binding: Binding) -> Iterator[tuple[str, str]]:
+    """Yield the servers that are reached by TLS, and what that leaves unchecked."""
+    engine = binding.engine
+    given = engine.options.client_kwargs
+    if engine.location.scheme == MEMCACHED:
+        yield engine.location.label, _accepted_by(given.get("tls_context"))
+        given = {}
+    bus = engine.stores.bus_location
+    if bus is not None and bus.is_redis:
+        arguments = {**bus.connection_kwargs, **given}
+        if _is_tls(arguments):
+            yield bus.label, what_tls_accepts(arguments)
+        if bus.sentinel is not None:
+            own = {**bus.sentinel.arguments, **engine.options.sentinel_kwargs}
+            label = f"the sentinels of {bus.sentinel.label}"
+            yield label, what_tls_accepts({**arguments, **own})
+
+
+def _accepted_by(context: SSLContext | None) -> str:
+    if context is None:
+        return ""
+    if context.verify_mode == 0:  # ssl.CERT_NONE
+        return "any certificate"
+    return "" if context.check_hostname else "a certificate of any host"
+
+
+def _is_tls(arguments: Mapping[str, Any]) -> bool:
+    from redis.connection import SSLConnection  # noqa: PLC0415 only with Redis
+
+    kind = arguments.get("connection_class")
+    return kind is not None and issubclass(kind, SSLConnection)
+
+
 def _hint(location: Location) -> str:
     what = "rediss:// with a password or an ACL user"
     if location.scheme == MEMCACHED:
         what = (
             "OPTIONS['tls_context'] and a server that demands a client's certificate, "
-            "in a network that nobody else is in"
+            "in a network of its own"
         )
     return (
         f"Use {what}; or a unix socket; or, if all values are plain data, "
@@ -53,27 +107,29 @@ def _hint(location: Location) -> str:
 
 
 def _reads_pickles(binding: Binding) -> bool:
-    """Tell whether values are pickles that carry no signature."""
+    """Return whether values are pickles that carry no signature."""
     options = binding.options
     return options.serializer == "pickle" and not getattr(options, "signing_key", None)
 
 
 def _missing(binding: Binding) -> list[str]:
-    """Name what protects neither the server nor the way to it; nothing if local."""
+    """Return which protections the server and the way to it lack; [] if local."""
     location = binding.engine.location
     if location.scheme == MEMCACHED:
         return _missing_to_memcached(binding)
     if location.scheme not in {"redis", "rediss"}:
         return []
     given = {**location.connection_kwargs, **binding.engine.options.client_kwargs}
-    if _is_loopback(str(given.get("host", "localhost"))):
+    hosts = [str(given.get("host", "localhost"))]
+    if location.sentinel is not None:
+        hosts = [host for host, _ in location.sentinel.servers]
+    if all(map(_is_loopback, hosts)):
         return []
     missing = []
-    connection_class = given.get("connection_class")
-    if connection_class is None or not issubclass(connection_class, SSLConnection):
+    if not _is_tls(given):
         missing.append("without TLS")
-    elif given.get("ssl_cert_reqs", "required") in _UNVERIFIED:
-        missing.append("with TLS that accepts any certificate")
+    elif accepted := what_tls_accepts(given):
+        missing.append(f"with TLS that accepts {accepted}")
     if not any(
         given.get(login)
         for login in ("password", "credential_provider", "ssl_certfile")
@@ -83,7 +139,7 @@ def _missing(binding: Binding) -> list[str]:
 
 
 def _missing_to_memcached(binding: Binding) -> list[str]:
-    """The same for several servers, whose only login would be a certificate."""
+    """See ``_missing``; the only login of Memcached is a client's certificate."""
     hosts = [
         address.target[0]
         for address in binding.engine.location.servers
@@ -94,9 +150,8 @@ def _missing_to_memcached(binding: Binding) -> list[str]:
     context = binding.engine.options.client_kwargs.get("tls_context")
     if context is None:
         return ["without TLS", "without a password"]
-    if context.verify_mode == ssl.CERT_NONE:
-        return ["with TLS that accepts any certificate"]
-    return []
+    accepted = _accepted_by(context)
+    return [f"with TLS that accepts {accepted}"] if accepted else []
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,14 +1,22 @@
-"""W005 to W010: what a server is set to, and what it lets the cache's account do."""
+"""E002, E003, W005 to W010, W012: what a server is, and what the account may do."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from django.core.checks import CheckMessage, Warning  # noqa: A004 Django's name for it
+from django.core.checks import (
+    CheckMessage,
+    Error,
+    Warning,  # noqa: A004 Django's name for it
+)
 
-from cachebridge.contrib.django.aliases import binding_of, conceal, usable_bridges
+from cachebridge.contrib.django.aliases import (
+    at_once,
+    binding_of,
+    conceal,
+    usable_bridges,
+)
 from cachebridge.contrib.django.checks.facts import (
     MEMCACHED,
     REDIS,
@@ -16,6 +24,8 @@ from cachebridge.contrib.django.checks.facts import (
     listens,
     questions_of,
 )
+from cachebridge.errors import NO_CLUSTER, NO_REPLICA
+from cachebridge.stats import REPLICA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,29 +34,28 @@ if TYPE_CHECKING:
 
 OLDEST: Final = {REDIS: (6, 2), MEMCACHED: (1, 6, 10)}
 LEAST_BUFFER: Final = 8 * 1024 * 1024
-"""Bytes of messages that a process must be allowed to lag behind: twice what 10,000
-writes a second of common keys send within the default of BUS_TRUST."""
-_MOST_THREADS: Final = 16
+"""Bytes of unread messages that the server must keep for a process: twice what 10,000
+writes a second of keys of usual length send within the default of BUS_TRUST."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A server, the aliases that are on it, and what it has said."""
+    """A server, the aliases that use it, and its facts."""
 
     names: tuple[str, ...]
     without_ttl: tuple[str, ...]
-    """Those aliases whose TIMEOUT is None."""
+    """Aliases whose TIMEOUT is None."""
     label: str
     listens: bool
-    """Whether processes subscribe: there is a bus, and an L1 to keep coherent."""
+    """Whether processes subscribe: they have a bus, and an L1 to keep coherent."""
     bus_trust_s: float
     facts: Facts
     is_bus: bool = False
-    """Whether a Redis has nothing but the messages."""
+    """Whether the server only carries messages, if it is a Redis."""
 
     @property
     def title(self) -> str:
-        """The server as messages name it."""
+        """The server and its aliases, for the texts of warnings."""
         names = ", ".join(map(repr, self.names))
         what = "cache" if len(self.names) == 1 else "caches"
         if self.is_bus and self.facts.product == REDIS:
@@ -55,12 +64,34 @@ class Asked:
 
 
 def check_servers(**_given: Any) -> list[CheckMessage]:
-    """Ask every server once, all at the same time, and judge what they say."""
+    """Ask all servers at the same time, and return a warning for each problem.
+
+    Takes at most a few ``MOST_WAIT_S`` however many servers do not answer.
+    """
+    every = _ask_all()
     return [
         message
-        for asked in _ask_all()
+        for asked in every
         for judge in (_JUDGES if not asked.facts.failure else (_unreachable,))
         if (message := judge(asked)) is not None
+    ] + _same_servers(every)
+
+
+def _same_servers(every: list[Asked]) -> list[CheckMessage]:
+    """Warn of each server and database that caches name in two ways."""
+    groups: dict[tuple[str, int], list[Asked]] = {}
+    for asked in every:
+        if asked.facts.identity and not asked.is_bus:
+            groups.setdefault(asked.facts.identity, []).append(asked)
+    return [
+        Warning(
+            f"{' and '.join(asked.title for asked in group)} are one server and "
+            "database: in each process, each has an L1 of its own in the same keys.",
+            hint="Write the same LOCATION for all of them, letter by letter.",
+            id="cachebridge.W012",
+        )
+        for group in groups.values()
+        if len(group) > 1
     ]
 
 
@@ -70,10 +101,7 @@ def _ask_all() -> list[Asked]:
     for name, cache in caches.items():
         groups.setdefault(binding_of(cache).engine, []).append(name)
     asked = [(engine, each) for engine in groups for each in questions_of(engine)]
-    if not asked:
-        return []
-    with ThreadPoolExecutor(min(len(asked), _MOST_THREADS)) as pool:
-        facts = list(pool.map(lambda pair: pair[1].ask(), asked))
+    facts = at_once(lambda pair: pair[1].ask(), asked)
     return [
         Asked(
             names=tuple(groups[engine]),
@@ -100,6 +128,27 @@ def _unreachable(asked: Asked) -> CheckMessage:
             "checks W006 to W010 were left out."
         ),
         id="cachebridge.W005",
+    )
+
+
+def _in_cluster_mode(asked: Asked) -> CheckMessage | None:
+    if asked.facts.mode != "cluster":
+        return None
+    return Error(
+        f"{asked.title} runs in cluster mode: most calls for several keys fail, and "
+        "most of the others are sent elsewhere (MOVED).",
+        hint=f"{NO_CLUSTER}.",
+        id="cachebridge.E002",
+    )
+
+
+def _is_replica(asked: Asked) -> CheckMessage | None:
+    if asked.facts.role != REPLICA:
+        return None
+    return Error(
+        f"{asked.title} is a replica: it refuses every write, and L1 is never used.",
+        hint=f"{NO_REPLICA[0].upper()}{NO_REPLICA[1:]}.",
+        id="cachebridge.E003",
     )
 
 
@@ -156,17 +205,17 @@ def _no_rights(asked: Asked) -> CheckMessage | None:
     if not refused:
         return None
     without = (
-        "nobody hears of a write"
+        "Without PUBLISH no other process learns of a write"
         if asked.is_bus
-        else ("every write fails before it changes anything")
+        else "Without EVALSHA, EVAL or PUBLISH every write fails and changes nothing"
     )
     return Warning(
         f"{asked.title} refuses {', '.join(refused)} to the account of the cache. "
-        f"Without PUBLISH {without}; without SUBSCRIBE L1 is never used.",
+        f"{without}; without SUBSCRIBE L1 is never used.",
         hint=(
             "Give the account the channels and commands, as an administrator: "
-            "ACL SETUSER <user> &cachebridge:* +publish +subscribe. SECURITY.md has "
-            "the whole of what it needs."
+            "ACL SETUSER <user> &cachebridge:* +evalsha +eval +publish +subscribe. "
+            "SECURITY.md lists all that it needs."
         ),
         id="cachebridge.W009",
     )
@@ -177,16 +226,16 @@ def _buffer_too_small(asked: Asked) -> CheckMessage | None:
     if limit is None or not asked.listens:
         return None
     too_small = 0 < limit.hard_bytes < LEAST_BUFFER or (
-        # A longer time over the soft limit does no harm: L1 rests by then anyway.
+        # After a longer time over the soft limit, L1 is not trusted anyway.
         0 < limit.soft_bytes < LEAST_BUFFER and limit.soft_s <= asked.bus_trust_s
     )
     if not too_small:
         return None
     return Warning(
-        f"{asked.title} disconnects subscribers that lag behind by more than "
-        f"client-output-buffer-limit pubsub {' '.join(map(str, limit))}. A burst of "
-        "writes, or a process that stands still for a moment, then costs that process "
-        "its whole L1.",
+        f"{asked.title} disconnects subscribers that lag by more than "
+        f"client-output-buffer-limit pubsub {' '.join(map(str, limit))}. After a "
+        "burst of writes, or if it stops for a moment, a process then loses its whole "
+        "L1.",
         hint=(
             "Set client-output-buffer-limit to 'pubsub 33554432 8388608 60', Redis's "
             "own default, or more."
@@ -196,6 +245,8 @@ def _buffer_too_small(asked: Asked) -> CheckMessage | None:
 
 
 _JUDGES: Final[tuple[Callable[[Asked], CheckMessage | None], ...]] = (
+    _in_cluster_mode,
+    _is_replica,
     _too_old,
     _fails_when_full,
     _cannot_evict,

@@ -1,0 +1,1 @@
+"""Hit ratio against size: our policies beside others, on traces and workloads."""

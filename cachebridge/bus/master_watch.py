@@ -1,0 +1,105 @@
+"""The watch over a failover: one thread per engine that asks the sentinels.
+
+To ask when connecting is not enough: after a planned failover the old master goes on
+to take writes for ten seconds, and they are lost.  A subscription to ``+switch-master``
+would be no better: the event comes when the failover has ended, a second after the
+promotion, and it is lost while a sentinel is away.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Address = tuple[str, int]
+
+_log = logging.getLogger("cachebridge.bus")
+
+INTERVAL_S: Final = 0.5
+"""How often all sentinels are asked."""
+
+
+class MasterWatch:
+    """Asks again and again whether the master has moved.  Thread safe; never raises.
+
+    ``moved`` asks and returns the former masters, if there are any; ``on_move`` is
+    called with a reason for people.
+    """
+
+    def __init__(
+        self,
+        moved: Callable[[], tuple[Address, ...]],
+        *,
+        on_move: Callable[[str], None],
+        on_tick: Callable[[], None],
+        label: str,
+    ) -> None:
+        self._moved = moved
+        self._on_move = on_move
+        self._on_tick = on_tick
+        self._label = label
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the thread, which in the child of a fork does not run."""
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._problem = ""
+
+    def start(self) -> None:
+        """Start the thread unless it runs, or the interpreter is about to end."""
+        if self._pid != os.getpid():
+            self.reset()
+        with self._lock:
+            if self.is_alive() and not self._stopping.is_set():
+                return
+            self._stopping = threading.Event()
+            thread = threading.Thread(
+                target=self._run,
+                args=(self._stopping,),
+                name="cachebridge-sentinel",
+                daemon=True,
+            )
+            try:
+                thread.start()
+            except RuntimeError:
+                return
+            self._thread = thread
+
+    def is_alive(self) -> bool:
+        """Return whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Make the thread end soon; do not wait for it."""
+        self._stopping.set()
+
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.wait(INTERVAL_S):
+            try:
+                former = self._moved()
+                if former and not stopping.is_set():
+                    names = ", ".join(f"{host}:{port}" for host, port in former)
+                    reason = f"the sentinels name another master than {names}"
+                    _log.warning("%s: %s", self._label, reason)
+                    self._on_move(reason)
+                self._report("")
+                self._on_tick()
+            except Exception as exc:  # noqa: BLE001 no error may end the watch
+                self._report(f"{type(exc).__name__}: {exc}")
+
+    def _report(self, problem: str) -> None:
+        """Log each new problem once, and its end."""
+        if problem == self._problem:
+            return
+        if not self._problem or not problem:
+            text = problem or "is watched for failovers again"
+            _log.warning("%s: %s", self._label, text)
+        self._problem = problem

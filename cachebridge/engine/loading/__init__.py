@@ -1,0 +1,1 @@
+"""Loading one value: from the caller to the lease and back."""

@@ -1,0 +1,1 @@
+"""Messages between processes: sent, received, kept for later."""

@@ -1,0 +1,1 @@
+"""The backend: cachelib's interface over the engine."""

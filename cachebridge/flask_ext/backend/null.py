@@ -1,0 +1,91 @@
+"""The backend that keeps nothing."""
+# ruff: noqa: ARG002 the parameters are those of BackendCalls
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cachelib import NullCache
+
+from cachebridge.core.entry import MISSING
+from cachebridge.core.loading import unwrap_loaded
+from cachebridge.flask_ext.backend.base import Backend
+from cachebridge.flask_ext.backend.calls import BackendCalls
+from cachebridge.l1.local_get import find_nothing
+from cachebridge.waiting.io import call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from cachebridge.config import LoadOverrides
+    from cachebridge.waiting.io import IO
+
+
+def _always(answer: Any) -> Any:
+    """Make a method that does nothing and returns ``answer``."""
+
+    async def method(_self: NullCalls, *_args: Any, **_kwargs: Any) -> Any:
+        return answer
+
+    return method
+
+
+class NullCalls(BackendCalls):
+    """Finds nothing; each write returns, as in cachelib, that it was done."""
+
+    def __init__(self) -> None:
+        """There is no engine."""
+
+    def place(self, default_ttl_ms: int | None) -> None:
+        """Return None: groups load each time."""
+
+    get = _always(MISSING)
+    has = touch = _always(False)
+    set = add = delete = clear = _always(True)
+    keep_alive = _always(None)
+
+    def get_local(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+        """Find nothing, and leave nothing to look for."""
+        return {}, []
+
+    async def get_many(self, io: IO, keys: Iterable[str]) -> dict[str, Any]:
+        """Find nothing."""
+        return {}
+
+    async def get_or_load(
+        self,
+        io: IO,
+        key: str,
+        loader: Callable[[], Any],
+        ttl_ms: int | None,
+        overrides: LoadOverrides | None = None,
+    ) -> Any:
+        """Run the loader."""
+        return unwrap_loaded(await call(io, loader))
+
+    load_here = get_or_load
+
+    async def set_many(self, io: IO, mapping: Mapping[str, Any], *_ttl: Any) -> Any:
+        """Return all keys: keeping nothing is done."""
+        return list(mapping)
+
+    async def delete_many(self, io: IO, keys: Collection[str]) -> list[Any]:
+        """Return all keys: none of them is there."""
+        return list(keys)
+
+    unlink = delete_many
+
+    async def append(self, io: IO, key: str, data: str | bytes, *_ttl: Any) -> int:
+        """Return the length as for a value that does not exist."""
+        return len(data)
+
+    async def inc(self, io: IO, key: str, delta: int) -> int:
+        """Return the sum as for a number that does not exist."""
+        return delta
+
+
+class NullBackend(Backend, NullCache):
+    """A cache that keeps nothing, for ``CACHE_TYPE = "NullCache"``."""
+
+    local_get = staticmethod(find_nothing)
+    calls = NullCalls()

@@ -1,0 +1,1 @@
+"""What HTTP says about storing a response."""

@@ -1,0 +1,1 @@
+"""Flask-Caching's settings, translated."""

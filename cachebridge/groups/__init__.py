@@ -1,0 +1,1 @@
+"""Internal: groups of values that are loaded by argument, and memoized functions."""

@@ -1,0 +1,326 @@
+"""What groups and memoized functions do with a cache, by key.
+
+Every coroutine takes the ``IO`` of its caller.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from inspect import iscoroutinefunction
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from weakref import WeakSet
+
+from cachebridge.config import CacheOptions, LoadOverrides, override_load_options
+from cachebridge.core.entry import ABSENT, MISSING
+from cachebridge.core.keys import named
+from cachebridge.core.loading import unwrap_loaded
+from cachebridge.core.ttl import DEFAULT, Ttl, to_milliseconds
+from cachebridge.errors import UncacheableError
+from cachebridge.groups.keys import key_of
+from cachebridge.groups.together import batch_loader, load_together
+from cachebridge.identity.naming import variant_and_objects_of
+from cachebridge.identity.values import text_of
+from cachebridge.stats import GroupStats
+from cachebridge.waiting.io import THREADS, call
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+
+    from cachebridge.engine.binding import Binding, KeyOperations, Locate
+    from cachebridge.engine.outage.fallbacks import ResilientOperations
+    from cachebridge.waiting.io import IO
+
+LoadMany: TypeAlias = "Callable[[list[str]], Awaitable[Mapping[str, Any]]]"
+"""Loads the values of these keys, all of them; what does not exist is ABSENT."""
+
+VIEW_BYTES: Final = 16_384
+"""With ``views`` bytes of at least this length are returned as a memoryview."""
+MOST_AT_ONCE: Final = 500
+"""How many arguments one call of ``load_many`` gets at most: each holds a lease."""
+
+
+class Place(NamedTuple):
+    """Where the entries of a group are: what it has to know of a cache."""
+
+    binding: Binding
+    locate: Locate[str]
+    default_ttl_ms: int | None
+
+
+class GroupHost(Protocol):
+    """The cache that a group belongs to."""
+
+    def _find_locally(self, key: str) -> Any:
+        """Return the value that L1 has, else MISSING."""
+
+    def _place(self) -> Place | None:
+        """Return where entries are now; None for a cache that keeps nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a group keeps and loads its values."""
+
+    ttl: Ttl
+    views: bool
+    overrides: LoadOverrides
+
+    def check(self, wanted_by: str) -> None:
+        """Raise TypeError, ValueError or ConfigError for what is unusable."""
+        if self.ttl is not DEFAULT:
+            try:
+                to_milliseconds(self.ttl)
+            except (TypeError, ValueError) as exc:
+                raise named(exc, f"{wanted_by}: ttl")  # noqa: B904 the same exception
+        if not isinstance(self.views, bool):
+            raise TypeError(f"{wanted_by}: views must be True or False")
+        override_load_options(CacheOptions(), self.overrides)
+
+
+_alive: Final[WeakSet[Entries]] = WeakSet()
+
+
+class Entries:
+    """The values of one group.  Thread safe.
+
+    Its counters are plain attributes, as those of the engine (``cachebridge.stats``).
+    """
+
+    def __init__(
+        self, name: str, host: GroupHost, terms: Terms, function: Callable[..., Any]
+    ) -> None:
+        self.name = name
+        self.origin = origin_of(function)
+        self._terms = terms
+        self._find_locally = host._find_locally  # noqa: SLF001 its interface
+        self._place = host._place  # noqa: SLF001 the same
+        self.reset()
+        _alive.add(self)
+
+    def reset(self) -> None:
+        """Set all counters to zero, as in a forked child."""
+        self.hits = self.loads = self.failures = 0
+
+    def stats(self) -> GroupStats:
+        """Return a snapshot of the counters."""
+        return stats_of(self.name, (self,))
+
+    def key(self, text: str) -> str:
+        """Return the key of an argument with this text."""
+        return key_of(self.name, text)
+
+    def local(self, key: str) -> Any:
+        """Return the value if L1 has it, else MISSING."""
+        value = self._find_locally(key)
+        if value is MISSING:
+            return value
+        self.hits += 1
+        return self._shown(value)
+
+    # -- one key -----------------------------------------------------------------------
+
+    async def find(self, io: IO, key: str, load: Callable[[], Any]) -> Any:
+        """Return the value or what ``load`` returns, ABSENT included."""
+        runs: list[Any] = []
+        loader = self._counted(load, runs)
+        place = self._place()
+        if place is None:
+            return self._shown(unwrap_loaded(await call(io, loader)))
+        operations, full_key = self._at(place, io, key)
+        value = await operations.get_or_load(full_key, loader, *self._how(place))
+        self.hits += not runs
+        return self._shown(value)
+
+    async def renew(self, io: IO, key: str, load: Callable[[], Any]) -> Any:
+        """Delete the value, and load it anew."""
+        await self.forget(io, key)
+        return await self.find(io, key, load)
+
+    async def forget(self, io: IO, key: str) -> bool:
+        """Delete the value; return whether there was one."""
+        place = self._place()
+        if place is None:
+            return False
+        operations, full_key = self._at(place, io, key)
+        return await operations.delete(full_key)
+
+    async def has(self, io: IO, key: str) -> bool:
+        """Return whether there is a value, without loading one."""
+        place = self._place()
+        if place is None:
+            return False
+        operations, full_key = self._at(place, io, key)
+        return await operations.has_key(full_key)
+
+    # -- several keys ------------------------------------------------------------------
+
+    async def find_many(
+        self,
+        io: IO,
+        keys: Sequence[str],
+        load_many: LoadMany | None,
+        load: Callable[[str], Callable[[], Any]],
+    ) -> dict[str, Any]:
+        """Return the values by key, without those that are ABSENT.
+
+        ``load_many`` loads what is missing.  ``load`` returns the loader of one key
+        alone, for the case that there is none, and for refreshes in the background.
+        """
+        place = self._place()
+        found: dict[str, Any] = {}
+        if place is not None:
+            found = await place.binding.get_many(io, keys, place.locate)
+            self.hits += len(found)
+        missing = sorted(key for key in keys if key not in found)
+        if load_many is None:
+            found.update({key: await self.find(io, key, load(key)) for key in missing})
+        else:
+            for start in range(0, len(missing), MOST_AT_ONCE):
+                batch = missing[start : start + MOST_AT_ONCE]
+                found |= await self._load_batch(place, io, batch, load_many, load)
+        return {
+            key: self._shown(found[key]) for key in keys if found[key] is not ABSENT
+        }
+
+    async def _load_batch(
+        self,
+        place: Place | None,
+        io: IO,
+        batch: list[str],
+        load_many: LoadMany,
+        load: Callable[[str], Callable[[], Any]],
+    ) -> dict[str, Any]:
+        if place is None:
+            values = await self._load_counted(batch, load_many)
+            return {key: unwrap_loaded(values[key]) for key in batch}
+        how = self._how(place)
+        loaded: list[str] = []
+
+        async def load_and_count(keys: list[str]) -> Mapping[str, Any]:
+            loaded.extend(keys)
+            return await self._load_counted(keys, load_many)
+
+        def start(key: str) -> Coroutine[Any, Any, Any]:
+            operations, full_key = self._at(place, io, key)
+            loader = batch_loader(self._counted(load(key), []))
+            return operations.get_or_load(full_key, loader, *how)
+
+        starts = {key: partial(start, key) for key in batch}
+        found = await load_together(starts, load_and_count)
+        self.hits += len(batch) - len(loaded)
+        return found
+
+    async def _load_counted(
+        self,
+        keys: list[str],
+        load_many: LoadMany,
+    ) -> Mapping[str, Any]:
+        self.loads += len(keys)
+        try:
+            return await load_many(keys)
+        except BaseException:
+            self.failures += len(keys)
+            raise
+
+    # -- how ---------------------------------------------------------------------------
+
+    def _counted(self, load: Callable[[], Any], runs: list[Any]) -> Callable[[], Any]:
+        """Return a loader that is counted, and notes in ``runs`` that it has begun.
+
+        That of a coroutine function is one as well.
+        """
+
+        async def load_in_task() -> Any:
+            self.loads += 1
+            runs.append(load)
+            try:
+                return await load()
+            except BaseException:
+                self.failures += 1
+                raise
+
+        def load_here() -> Any:
+            self.loads += 1
+            runs.append(load)
+            try:
+                return load()
+            except BaseException:
+                self.failures += 1
+                raise
+
+        return load_in_task if iscoroutinefunction(load) else load_here
+
+    @staticmethod
+    def _at(place: Place, io: IO, key: str) -> tuple[ResilientOperations, str]:
+        operations: KeyOperations
+        operations, full_key = place.locate(key)
+        return operations.on(io), full_key
+
+    def _how(self, place: Place) -> tuple[int | None, Any]:
+        """Return TTL and terms of a load."""
+        ttl = self._terms.ttl
+        ttl_ms = place.default_ttl_ms if ttl is DEFAULT else to_milliseconds(ttl)
+        return ttl_ms, place.binding.terms_with(self._terms.overrides)
+
+    def _shown(self, value: Any) -> Any:
+        """Return a view of large bytes if that is wanted, else the value."""
+        if self._terms.views and type(value) is bytes and len(value) >= VIEW_BYTES:
+            return memoryview(value)
+        return value
+
+
+def stats_of(name: str, made: Sequence[Entries]) -> GroupStats:
+    """Return the sums of the counters of those with one name."""
+    return GroupStats(
+        name,
+        sum(each.hits for each in made),
+        sum(each.loads for each in made),
+        sum(each.failures for each in made),
+    )
+
+
+class Origin(NamedTuple):
+    """What tells the function of a group from others, also if it is imported anew."""
+
+    name: str
+    rest: tuple[str, ...]
+    """What tells it from others of that name: closure, code of a lambda, object."""
+
+
+def origin_of(function: Any) -> Origin:
+    """Return what tells a function from others."""
+    qualified = getattr(function, "__qualname__", None)
+    name = f"{function.__module__}.{qualified}" if qualified else repr(function)
+    if isinstance(function, FunctionType):
+        variant, objects = variant_and_objects_of(function)
+        return Origin(name, (variant, *objects))
+    with suppress(UncacheableError):
+        return Origin(name, (text_of(function),))
+    return Origin(name, (repr(function),))
+
+
+def awaits(function: Callable[..., Any]) -> bool:
+    """Return whether a function of the application has to be awaited."""
+    called = getattr(function, "__call__", None)  # noqa: B004 of its class
+    return iscoroutinefunction(function) or iscoroutinefunction(called)
+
+
+def require_plain(io: IO, function: Callable[..., Any], wanted_by: str) -> None:
+    """Raise TypeError if a thread would have to await the function."""
+    if io is THREADS and awaits(function):
+        raise TypeError(
+            f"{wanted_by}: the function that loads is a coroutine function, so await "
+            "the method whose name begins with an a"
+        )
+
+
+def _after_fork_in_child() -> None:
+    for entries in tuple(_alive):
+        entries.reset()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,220 @@
+"""What adapters offer of groups: ``group``, ``groups`` and ``memoize``.
+
+Imports nothing of the groups before it is needed: importing cachebridge is cheap.
+"""
+
+from __future__ import annotations
+
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
+from weakref import WeakKeyDictionary, WeakSet
+
+from cachebridge.config import LoadOverrides
+from cachebridge.core.ttl import DEFAULT, Ttl
+from cachebridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine, Mapping
+
+    from cachebridge.groups.entries import Entries, Place
+    from cachebridge.groups.group import Group
+    from cachebridge.groups.memoize import Memoized
+    from cachebridge.stats import GroupStats
+
+A = TypeVar("A")
+V = TypeVar("V")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_groups: WeakKeyDictionary[object, dict[str, WeakSet[Entries]]] = WeakKeyDictionary()
+"""The groups in use by name: more than one if an application makes a group anew."""
+
+
+class GroupOptions(TypedDict, total=False):
+    """How a group keeps and loads its values: see ``group``."""
+
+    ttl: Ttl
+    views: bool
+    lease_ttl: float | None
+    stale_ttl: float | None
+    stale_if_error: float | None
+    negative_ttl: float | None
+    early_refresh: float | None
+
+
+class GroupMethods:
+    """Base of the adapters: groups of values that are loaded by argument."""
+
+    if TYPE_CHECKING:  # each adapter has them: see ``GroupHost``
+
+        def _find_locally(self, key: str) -> Any: ...
+
+        def _place(self) -> Place | None: ...
+
+    def _groups_of(self) -> object:
+        """Return the object whose groups these are: names are unique in it."""
+        return self
+
+    @overload
+    def group(
+        self,
+        name: str,
+        load: Callable[[A], Coroutine[Any, Any, V]],
+        *,
+        load_many: Callable[[list[A]], Any] | None = None,
+        **options: Unpack[GroupOptions],
+    ) -> Group[A, V]: ...
+
+    @overload
+    def group(
+        self,
+        name: str,
+        load: Callable[[A], V],
+        *,
+        load_many: Callable[[list[A]], Any] | None = None,
+        **options: Unpack[GroupOptions],
+    ) -> Group[A, V]: ...
+
+    @overload
+    def group(
+        self,
+        name: str,
+        *,
+        load_many: (
+            Callable[[list[A]], Coroutine[Any, Any, Mapping[A, V]]]
+            | Callable[[list[A]], Mapping[A, V]]
+        ),
+        **options: Unpack[GroupOptions],
+    ) -> Group[A, V]: ...
+
+    def group(
+        self,
+        name: str,
+        load: Callable[[Any], Any] | None = None,
+        *,
+        load_many: Callable[[list[Any]], Any] | None = None,
+        ttl: Ttl = DEFAULT,
+        views: bool = False,
+        lease_ttl: float | None = None,
+        stale_ttl: float | None = None,
+        stale_if_error: float | None = None,
+        negative_ttl: float | None = None,
+        early_refresh: float | None = None,
+    ) -> Group[Any, Any]:
+        """Make a group of values: ``load(arg)`` returns one, ``ABSENT`` for none.
+
+        ``load_many(args)`` returns a dict of values by argument; what it leaves out is
+        ABSENT.  One of the two is enough.  ``name`` is part of every key.  ``ttl`` is
+        in seconds, None without expiry.  ``views``: bytes of 16 KiB and more are
+        returned as a read-only ``memoryview``.  The others are those of
+        ``get_or_load``.
+
+        Raises TypeError, ValueError or ConfigError for what is unusable, and for a name
+        that this cache has given to a group of another function.
+        """
+        from cachebridge.groups.group import Group  # noqa: PLC0415 see above
+        from cachebridge.groups.keys import checked_name  # noqa: PLC0415 see above
+
+        where = f"group {checked_name(name, 'group')!r}"
+        functions = {"load": load, "load_many": load_many}
+        for role, function in functions.items():
+            if function is not None and not callable(function):
+                raise TypeError(f"{where}: {role} must be callable, not {function!r}")
+        if load is None and load_many is None:
+            raise TypeError(f"{where}: give it load, load_many or both")
+        overrides = LoadOverrides(
+            lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
+        )
+        entries = self._entries(name, load or load_many, ttl, views, overrides)
+        return Group(entries, load, load_many)
+
+    def groups(self) -> tuple[GroupStats, ...]:
+        """Return the counters of this cache's groups and memoized functions, by name.
+
+        They are those of this process; groups that nothing refers to are gone.
+        """
+        from cachebridge.groups.entries import stats_of  # noqa: PLC0415 see above
+
+        found = _groups.get(self._groups_of(), {})
+        alive = [(name, tuple(found[name])) for name in sorted(found)]
+        return tuple(stats_of(name, made) for name, made in alive if made)
+
+    def _entries(
+        self, name: str, function: Any, ttl: Ttl, views: bool, overrides: LoadOverrides
+    ) -> Entries:
+        """Make the entries of a group, and list it."""
+        from cachebridge.groups.entries import Entries, Terms  # noqa: PLC0415 see above
+
+        terms = Terms(ttl, views, overrides)
+        terms.check(f"group {name!r}")
+        entries = Entries(name, self, terms, function)
+        known = _groups.setdefault(self._groups_of(), {}).setdefault(name, WeakSet())
+        for other in tuple(known):
+            if other.origin != entries.origin:
+                is_namesake = other.origin.name == entries.origin.name
+                raise ConfigError(
+                    f"group {name!r}: this cache has a group of that name, whose "
+                    f"values are loaded by {other.origin.name}, not by "
+                    f"{entries.origin.name}"
+                    f"{' of another closure or object' * is_namesake}"
+                )
+        known.add(entries)
+        return entries
+
+
+class MemoizeMethods(GroupMethods):
+    """``memoize`` besides; Flask has its own."""
+
+    def memoize(
+        self,
+        name: str | None = None,
+        *,
+        ttl: Ttl = DEFAULT,
+        ignore: Collection[str] = (),
+        views: bool = False,
+        lease_ttl: float | None = None,
+        stale_ttl: float | None = None,
+        stale_if_error: float | None = None,
+        negative_ttl: float | None = None,
+        early_refresh: float | None = None,
+    ) -> Callable[[Callable[P, R]], Memoized[P, R]]:
+        """Keep the results of a function or method by its arguments.
+
+        Plain functions and coroutine functions.  All processes share the results under
+        ``name``, the function's dotted name unless given.  ``ignore`` names parameters
+        that are no part of the key.  The others are those of ``group``.
+        ``docs/groups.md`` says what becomes of ``self``.
+
+        Raises TypeError, ValueError or ConfigError for what is unusable.
+        """
+        from cachebridge.groups.keys import checked_name  # noqa: PLC0415 see above
+        from cachebridge.groups.memoize import (  # noqa: PLC0415 see above
+            Memoized,
+            name_of_function,
+            require_function,
+            require_names,
+        )
+
+        if callable(name):
+            raise TypeError("memoize needs parentheses: write @cache.memoize()")
+        if name is not None:
+            checked_name(name, "memoize")
+        overrides = LoadOverrides(
+            lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
+        )
+
+        def decorate(function: Callable[P, R]) -> Memoized[P, R]:
+            require_function(function)
+            require_names(function, ignore)
+            own = name or name_of_function(function, self._groups_of())
+            entries = self._entries(own, function, ttl, views, overrides)
+            return Memoized(function, entries, ignore)
+
+        return decorate

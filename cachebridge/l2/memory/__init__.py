@@ -1,0 +1,1 @@
+"""A store in this process, with the interface of the shared ones."""

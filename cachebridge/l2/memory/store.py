@@ -1,0 +1,399 @@
+"""A store in this process's own memory, with the interface of the shared ones.
+
+``memory://name`` names one ``MemoryServer`` per process.  It shares nothing with other
+processes: for tests, for single-process tools, and as the double that the coherence
+tests drive.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from cachebridge.core.entry import INT64
+from cachebridge.core.keys import matcher_of
+from cachebridge.core.lease import LoadReply
+from cachebridge.l2.memory.load_records import LoadRecords
+from cachebridge.l2.store import COUNTABLE, NOT_AN_INTEGER, Counted, Read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cachebridge.core.lease import LeaseGet, LeaseTerms, LoadedRaw
+    from cachebridge.l2.store import Bounds, Ttl
+
+SWEEP: Final = 4
+ORIGIN: Final = slice(4, 12)
+"""Where a message says which process has sent it."""
+
+
+class MemoryServer:
+    """The data and the subscribers that a Redis server would hold.  Thread safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.lock = threading.RLock()
+        self._data: dict[str, tuple[bytes, float | None]] = {}
+        self._written: dict[str, tuple[float, bytes]] = {}
+        """When each key of ``_data`` was written, and by whom."""
+        self.loads = LoadRecords(clock)
+        self.lists: dict[str, tuple[bytes, float]] = {}
+        """Lists of keys for warm-ups, each with its deadline."""
+        self.max_entries = sys.maxsize
+        """How many keys it holds: the latest."""
+        self.subscribers: list[Callable[[bytes], object]] = []
+
+    def publish(self, message: bytes | None) -> None:
+        """Pass the message to every subscriber, in the caller's thread."""
+        if message is not None:
+            for subscriber in list(self.subscribers):
+                subscriber(message)
+
+    def read(self, key: str) -> Read:
+        """Return raw value and PTTL of a key."""
+        item = self.peek(key)
+        if item is None:
+            return None, -2
+        raw, deadline = item
+        if deadline is None:
+            return raw, -1
+        return raw, max(1, int((deadline - self.clock()) * 1000))
+
+    def peek(self, key: str) -> tuple[bytes, float | None] | None:
+        """Return raw value and deadline of a key that is alive."""
+        item = self._data.get(key)
+        if item is not None and item[1] is not None and item[1] <= self.clock():
+            del self._data[key]
+            return None
+        return item
+
+    def put(self, key: str, raw: bytes, deadline: float | None) -> None:
+        """Set a key, and delete a few of the oldest keys if they have expired."""
+        self._data.pop(key, None)
+        self._data[key] = (raw, deadline)
+        for old in list(islice(self._data, SWEEP)):
+            self.peek(old)
+        while len(self._data) > self.max_entries:
+            del self._data[next(iter(self._data))]
+
+    def write(
+        self, items: Sequence[tuple[str, bytes]], ttl_ms: Ttl, message: bytes | None
+    ) -> None:
+        """Set all items, end the loads of their keys, and publish."""
+        ttls = ttl_ms if isinstance(ttl_ms, list) else [ttl_ms] * len(items)
+        for (key, raw), ttl in zip(items, ttls, strict=True):
+            self.loads.forget(key)
+            self.put(key, raw, self.deadline(ttl))
+            self.note(key, message)
+        self.publish(message)
+
+    def note(self, key: str, message: bytes | None) -> None:
+        """Note that a key was written, by the process that the message is of."""
+        for old in list(islice(self._written, SWEEP)):
+            if old not in self._data:
+                del self._written[old]
+        self._written[key] = self.clock(), (message or b"")[ORIGIN]
+
+    def is_newer(self, key: str, since: float, origin: bytes) -> bool:
+        """Return whether another process than ``origin`` has written the key since."""
+        written_at, by = self._written.get(key, (float("-inf"), b""))
+        return written_at >= since and by != origin
+
+    def delete(self, keys: Sequence[str], message: bytes | None) -> int:
+        """Delete keys, end their loads, and publish; return how many were alive."""
+        for key in keys:
+            self.loads.forget(key)
+        deleted = sum([self.pop(key) for key in keys])
+        self.publish(message)
+        return deleted
+
+    def refuses(self, key: str, lease: LeaseGet) -> bool:
+        """Return whether what was loaded under the lease comes too late."""
+        item = self.peek(key)
+        if lease.raw is None and item is not None:
+            return True
+        return not self.loads.holds(key, item and item[0], lease.generation)
+
+    def pop(self, key: str) -> bool:
+        """Delete a key; return whether it was alive."""
+        alive = self.peek(key) is not None
+        self._data.pop(key, None)
+        return alive
+
+    def alive_keys(self) -> list[str]:
+        """Return every key that is alive."""
+        return [key for key in list(self._data) if self.peek(key) is not None]
+
+    def clear(self) -> None:
+        """Delete everything."""
+        self.lists.clear()
+        self._data.clear()
+        self.loads.clear()
+
+    def deadline(self, ttl_ms: int | None) -> float | None:
+        """Return the clock's reading at which a TTL from now is over."""
+        return None if ttl_ms is None else self.clock() + ttl_ms / 1000
+
+
+class MemoryStore:
+    """See ``L2Store``.  For threads and for tasks: it never suspends.
+
+    Each method holds the server's lock, and so is atomic.
+    """
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    async def get(self, key: str) -> Read:
+        """Read one key."""
+        with self._server.lock:
+            return self._server.read(key)
+
+    async def get_many(self, keys: Sequence[str]) -> list[Read]:
+        """Read several keys."""
+        with self._server.lock:
+            return [self._server.read(key) for key in keys]
+
+    async def exists(self, key: str) -> bool:
+        """Return whether the key exists."""
+        with self._server.lock:
+            return self._server.peek(key) is not None
+
+    async def store(
+        self,
+        items: Sequence[tuple[str, bytes]],
+        ttl_ms: Ttl,
+        message: bytes | None,
+    ) -> Sequence[str]:
+        """Set all items."""
+        with self._server.lock:
+            self._server.write(items, ttl_ms, message)
+        return ()
+
+    async def add(
+        self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
+    ) -> bool:
+        """Set the key if it does not exist."""
+        with self._server.lock:
+            if self._server.peek(key) is not None:
+                return False
+            self._server.write([(key, raw)], ttl_ms, message)
+            return True
+
+    async def touch(self, key: str, ttl_ms: int | None, message: bytes | None) -> bool:
+        """Give an existing key a new TTL."""
+        server = self._server
+        with server.lock:
+            item = server.peek(key)
+            if item is None:
+                return False
+            deadline = server.deadline(ttl_ms)
+            server.loads.follow(key, item[0], deadline)
+            server.put(key, item[0], deadline)
+            server.publish(message)
+            return True
+
+    async def delete(self, keys: Sequence[str], message: bytes | None) -> int:
+        """Delete the keys; always publish."""
+        with self._server.lock:
+            return self._server.delete(keys, message)
+
+    async def delete_older(
+        self,
+        keys: Sequence[str],
+        ages_s: Callable[[], Sequence[float]],
+        origin: bytes,
+        message: bytes | None,
+    ) -> int:
+        """Delete the keys that no other process has written since."""
+        server = self._server
+        with server.lock:
+            now = server.clock()  # first: an instant must not be too late
+            since = [now - age_s for age_s in ages_s()]
+            old = [
+                key
+                for key, at in zip(keys, since, strict=True)
+                if not server.is_newer(key, at, origin)
+            ]
+            deleted = server.delete(old, None)
+            server.publish(message)
+            return deleted
+
+    async def incr(
+        self, key: str, delta: int, message: bytes | None
+    ) -> int | str | None:
+        """Add to an integer."""
+        server = self._server
+        with server.lock:
+            item = server.peek(key)
+            if item is None:
+                return None
+            value = _integer(item[0])
+            if value is None or value + delta not in INT64:
+                return NOT_AN_INTEGER
+            value += delta
+            server.loads.forget(key)
+            server.put(key, b"%d" % value, item[1])
+            server.note(key, message)
+            server.publish(message)
+            return value
+
+    async def count(
+        self,
+        key: str,
+        delta: int,
+        bounds: Bounds,
+        ttl_ms: int | None,
+        message: bytes | None,
+    ) -> Counted | None:
+        """Add to a counter if the bounds allow it."""
+        server = self._server
+        with server.lock:
+            raw, left_ms = server.read(key)
+            value = 0 if raw is None else _integer(raw)
+            if value is None or value not in COUNTABLE:
+                return None
+            if not bounds.allow(value, delta):
+                return Counted(False, value, left_ms)
+            item = server.peek(key)
+            server.loads.forget(key)
+            deadline = server.deadline(ttl_ms) if item is None else item[1]
+            server.put(key, b"%d" % (value + delta), deadline)
+            server.note(key, message)
+            server.publish(message)
+            return Counted(True, value + delta, left_ms)
+
+    async def replace(
+        self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
+    ) -> bool:
+        """Compare and set, or compare and delete."""
+        server = self._server
+        with server.lock:
+            item = server.peek(key)
+            if item is None or item[0] != expected:
+                return False
+            server.loads.forget(key)
+            if raw is None:
+                server.pop(key)
+            else:
+                server.put(key, raw, item[1])
+                server.note(key, message)
+            server.publish(message)
+            return True
+
+    # -- loading -----------------------------------------------------------------
+
+    async def get_or_lease(self, key: str, token: bytes, terms: LeaseTerms) -> LeaseGet:
+        """Read the key, or take the right to load it."""
+        server = self._server
+        with server.lock:
+            return server.loads.get_or_lease(key, *server.read(key), token, terms)
+
+    async def store_loaded(
+        self, key: str, loaded: LoadedRaw, lease: LeaseGet, message: bytes | None
+    ) -> LoadReply:
+        """Set a loaded value under its generation."""
+        server = self._server
+        with server.lock:
+            if server.refuses(key, lease):
+                return LoadReply(False, *server.read(key))
+            server.write([(key, loaded.raw)], loaded.ttl_ms, message)
+            server.loads.remember(key, loaded, server.deadline(loaded.ttl_ms))
+            return LoadReply(stored=True)
+
+    async def store_absent(
+        self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
+    ) -> LoadReply:
+        """Note that there is no such thing."""
+        server = self._server
+        with server.lock:
+            if server.refuses(key, lease):
+                return LoadReply(False, *server.read(key))
+            server.delete([key], message)
+            server.loads.remember_absence(key, ttl_ms)
+            return LoadReply(stored=True)
+
+    async def release(
+        self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None
+    ) -> bytes | None:
+        """End the lease without a value."""
+        server = self._server
+        with server.lock:
+            if not server.loads.is_owner(key, lease.token):
+                return None
+            copy = server.loads.release(key, server.read(key)[0], keep_ms)
+            if copy is None and server.peek(key) is None:
+                server.publish(message)
+            return copy
+
+    async def release_unshared(
+        self, key: str, lease: LeaseGet, lease_ms: int, message: bytes | None
+    ) -> None:
+        """End the lease, and let every caller load for a while."""
+        server = self._server
+        with server.lock:
+            if server.loads.is_owner(key, lease.token):
+                server.loads.release_unshared(key, lease_ms)
+                server.publish(message)
+
+    # -- everything ---------------------------------------------------------------
+
+    async def clear(self, _prefix: str, _message: Callable[[], bytes]) -> None:
+        """Return None: keys are found with ``scan``."""
+
+    async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
+        """Return every matching key in one step; the cursor is 0 before and after."""
+        matches = matcher_of(pattern)
+        with self._server.lock:
+            keys = self._server.alive_keys() + self._server.loads.keys()
+            return cursor * 0, [key for key in dict.fromkeys(keys) if matches(key)]
+
+    async def flush_db(self, message: bytes) -> bool:
+        """Delete everything."""
+        with self._server.lock:
+            self._server.clear()
+            self._server.publish(message)
+            return True
+
+    async def switch(self, _name: str, _word: bytes, message: bytes) -> None:
+        """Publish: no process comes later."""
+        await self.publish(message)
+
+    async def keep_list(self, name: str, raw: bytes, ttl_ms: int) -> None:
+        """Keep a list beside the keys."""
+        server = self._server
+        server.lists[name] = raw, server.clock() + ttl_ms / 1000
+
+    async def kept_list(self, name: str) -> bytes | None:
+        """Return a list until its TTL is over."""
+        server = self._server
+        raw, deadline = server.lists.get(name, (None, 0.0))
+        return raw if server.clock() < deadline else None
+
+    async def publish(self, message: bytes) -> None:
+        """Publish alone."""
+        with self._server.lock:
+            self._server.publish(message)
+
+    async def ping(self) -> None:
+        """Return at once."""
+
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
+
+    def forget(self) -> None:
+        """Keep the copy of the parent's data, but not its lock and subscribers."""
+        self._server.lock = threading.RLock()
+        self._server.subscribers.clear()
+
+
+def _integer(raw: bytes) -> int | None:
+    """Return the number if Redis would take it for one: shortest digits, 64 bits."""
+    try:
+        value = int(raw)
+    except ValueError:
+        return None
+    return value if raw == b"%d" % value and value in INT64 else None

@@ -1,0 +1,158 @@
+"""Carries requests out to Redis or Valkey, and says what its refusals mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from cachebridge.errors import NO_CLUSTER
+from cachebridge.l2.connections.client import Client
+from cachebridge.l2.connections.link import Link
+from cachebridge.l2.redis import commands
+from cachebridge.parsers import make_parser
+from cachebridge.resp import is_wrong_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket as Socket  # noqa: N812 a class in the end
+
+    from redis.connection import Connection
+
+    from cachebridge.core.breaker import Breaker
+    from cachebridge.errors import L2Error
+    from cachebridge.l2.connections import client
+    from cachebridge.l2.connections.pool import Links
+
+T = TypeVar("T")
+
+_UNAVAILABLE: Final = (
+    "BUSY ",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOAUTH",
+    "ERR Protocol error: unauthenticated",  # the same, to a command of many words
+    "ERR max number of clients",
+)
+"""Error replies of a server that can do nothing at all at the moment."""
+_CLUSTERED: Final = ("MOVED ", "ASK ", "CROSSSLOT ")
+"""Error replies of a server in cluster mode."""
+_NO_RIGHT: Final = "can't run this command"
+"""What a script says of a command that the account has no right to."""
+
+
+def open_link(connection: Connection) -> Link:
+    """Connect a connection of redis-py; raises what that raises."""
+    try:
+        connection.connect()
+        sock: Socket = connection._sock  # type: ignore[assignment]  # noqa: SLF001 no other way
+        return Link(sock, make_parser(), connection.disconnect)
+    except BaseException:
+        connection.disconnect()
+        raise
+
+
+class RedisClient(Client):
+    """See ``Client``.  ``leave`` is called if a reply says that the server is wrong."""
+
+    failures = (RedisError, OSError)
+
+    def __init__(
+        self,
+        links: Links,
+        *,
+        label: str,
+        breaker: Breaker,
+        leave: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__(links, label=label, breaker=breaker)
+        self._leave = leave or (lambda _reason: links.leave())
+
+    async def _recover(
+        self,
+        failure: Exception,
+        request: client.Request,
+        read: Callable[[list[Any]], T],
+    ) -> T:
+        """Ask the right server; send a script that it does not know with its text."""
+        if is_wrong_server(failure):
+            self._leave(str(failure))
+            replies = await self._ask_anew(request)
+            try:
+                result = read(replies)
+            except self.failures as exc:
+                failure = exc
+            else:
+                if self.breaker.failures:
+                    self.breaker.succeed()
+                return result
+        if isinstance(failure, NoScriptError) and isinstance(request, commands.Request):
+            # Part of the same call: the breaker has admitted it, and would refuse now.
+            request = commands.load_script(request)
+            return await self.run(request, read, past_breaker=True)
+        return await super()._recover(failure, request, read)
+
+    async def _ask_anew(self, request: client.Request) -> list[Any]:
+        """Send the request over a new connection: the first server did nothing."""
+        links = self.links
+        try:
+            link = await links.take(fresh=True)
+            try:
+                replies = await links.exchange(link, request.packed, request.replies)
+            except BaseException:
+                links.discard(link, request.token)
+                raise
+        except self.failures as exc:
+            raise self.error_of(exc) from exc
+        if any(map(is_wrong_server, replies)):
+            links.discard(link)
+        else:
+            links.give_back(link)
+        return replies
+
+    def error_of(self, failure: Exception) -> L2Error:
+        """See ``Client``; a refusal that lasts names the missing right."""
+        error = super().error_of(failure)
+        if isinstance(failure, ResponseError):
+            advice = _advice(failure)
+            if advice:
+                error.args = (f"{error}; {advice}",)
+            error.is_permanent = (
+                bool(advice)
+                or isinstance(failure, NoPermissionError)
+                or _NO_RIGHT in str(failure)
+            )
+        return error
+
+    def is_unavailable(self, failure: Exception) -> bool:
+        """Return whether the server cannot be reached, or serves no command now."""
+        if isinstance(failure, ResponseError):
+            text = str(failure)
+            return text.startswith(_UNAVAILABLE) or (
+                is_wrong_server(failure) and not text.startswith(_CLUSTERED)
+            )
+        return isinstance(failure, (OSError, RedisConnectionError, RedisTimeoutError))
+
+
+def _advice(failure: ResponseError) -> str:
+    """Say what to do about a server or account that cannot be used as it is."""
+    if str(failure).startswith(_CLUSTERED):
+        return NO_CLUSTER
+    text = str(failure).lower()
+    if "evalsha" not in text and "'eval'" not in text:
+        return ""
+    if isinstance(failure, NoPermissionError):
+        return (
+            "the account may not run scripts, which every change is one of: "
+            "ACL SETUSER <user> +evalsha +eval (see SECURITY.md)"
+        )
+    return "cachebridge needs a server that has EVALSHA and EVAL (see SECURITY.md)"

@@ -1,0 +1,270 @@
+"""The Redis store: each method is one request, and so one atomic step of the server."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from cachebridge.core.keys import matcher_of
+from cachebridge.l2.keys import encode_key
+from cachebridge.l2.redis import commands, load_scripts, scripts, write_log
+from cachebridge.l2.redis.names import (
+    LISTS,
+    WRITES,
+    name_of,
+    names_of,
+    with_record,
+    with_records,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from typing import TypeAlias, TypeVar
+
+    from cachebridge.core.lease import LeaseGet, LeaseTerms, LoadedRaw, LoadReply
+    from cachebridge.l2.redis.client import RedisClient
+    from cachebridge.l2.redis.commands import Script, Words
+    from cachebridge.l2.store import Bounds, Counted, Read, Ttl
+
+    T = TypeVar("T")
+    Answer: TypeAlias = Coroutine[Any, Any, T]
+
+READ_BATCH: Final = 1000
+"""Keys per round trip: the server serves no other client meanwhile."""
+
+
+class RedisStore:
+    """See ``L2Store``.  For threads or for tasks, as its client is.
+
+    Most methods are plain functions that return the client's coroutine: each level of
+    coroutines costs a thread time.
+    """
+
+    def __init__(self, client: RedisClient, *, channel: str) -> None:
+        self._client = client
+        self._channel = channel.encode()
+
+    def _change(
+        self,
+        script: Script,
+        keys: Words,
+        message: bytes | None,
+        args: Iterable[bytes],
+        read: Callable[[list[Any]], T],
+    ) -> Answer[T]:
+        """Run a script that publishes the message with its change."""
+        every = (self._channel, message or b"", *args)
+        return self._client.run(commands.call_script(script, keys, every), read)
+
+    def get(self, key: str) -> Answer[Read]:
+        """Read one key."""
+        return self._client.run(commands.get(name_of(key)), commands.read_pair)
+
+    async def get_many(self, keys: Sequence[str]) -> list[Read]:
+        """Read several keys, a thousand per round trip."""
+        reads: list[Read] = []
+        for start in range(0, len(keys), READ_BATCH):
+            batch = tuple(names_of(keys[start : start + READ_BATCH]))
+            request = commands.call_script(scripts.READ, batch, ())
+            reads += await self._client.run(
+                request, partial(commands.read_pairs, len(batch))
+            )
+        return reads
+
+    def exists(self, key: str) -> Answer[bool]:
+        """Return whether the key exists."""
+        return self._client.run(commands.exists(name_of(key)), commands.read_flag)
+
+    def store(
+        self,
+        items: Sequence[tuple[str, bytes]],
+        ttl_ms: Ttl,
+        message: bytes | None,
+    ) -> Answer[Sequence[str]]:
+        """Set all items."""
+        if len(items) == 1 and not isinstance(ttl_ms, list):
+            ((key, raw),) = items
+            pair, few = (*with_record(key), WRITES), (_number(ttl_ms), raw)
+            return self._change(scripts.STORE, pair, message, few, commands.read_stored)
+        keys = (*with_records([key for key, _ in items]), WRITES)
+        args = [raw for _, raw in items]
+        if isinstance(ttl_ms, list):
+            args += [b"%d" % each for each in ttl_ms]
+            ttl_ms = None
+        args.insert(0, _number(ttl_ms))
+        return self._change(scripts.STORE, keys, message, args, commands.read_stored)
+
+    def add(
+        self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
+    ) -> Answer[bool]:
+        """Set the key if it does not exist."""
+        keys, args = (*with_record(key), WRITES), (_number(ttl_ms), raw)
+        return self._change(scripts.ADD, keys, message, args, commands.read_flag)
+
+    def touch(
+        self, key: str, ttl_ms: int | None, message: bytes | None
+    ) -> Answer[bool]:
+        """Give an existing key a new TTL."""
+        keys, args = with_record(key), (_number(ttl_ms),)
+        return self._change(load_scripts.TOUCH, keys, message, args, commands.read_flag)
+
+    def delete(self, keys: Sequence[str], message: bytes | None) -> Answer[int]:
+        """Delete the keys; always publish."""
+        names = with_records(keys)
+        return self._change(scripts.DELETE, names, message, (), commands.read_count)
+
+    def delete_older(
+        self,
+        keys: Sequence[str],
+        ages_s: Callable[[], Sequence[float]],
+        origin: bytes,
+        message: bytes | None,
+    ) -> Answer[int]:
+        """Delete the keys that no other process has written since."""
+        args = (origin, *write_log.instants(ages_s))
+        names = (*with_records(keys), WRITES)
+        script, read = write_log.DELETE_OLDER, commands.read_count
+        return self._change(script, names, message, args, read)
+
+    def incr(
+        self, key: str, delta: int, message: bytes | None
+    ) -> Answer[int | str | None]:
+        """Add to an integer."""
+        keys, args = (*with_record(key), WRITES), (b"%d" % delta,)
+        return self._change(scripts.INCR, keys, message, args, commands.read_counter)
+
+    def count(
+        self,
+        key: str,
+        delta: int,
+        bounds: Bounds,
+        ttl_ms: int | None,
+        message: bytes | None,
+    ) -> Answer[Counted | None]:
+        """Add to a counter if the bounds allow it."""
+        keys = (*with_record(key), WRITES)
+        numbers = (delta, bounds.floor, bounds.ceiling, ttl_ms)
+        args, read = map(_number, numbers), commands.read_counted
+        return self._change(scripts.COUNT, keys, message, args, read)
+
+    def replace(
+        self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
+    ) -> Answer[bool]:
+        """Compare and set, or compare and delete."""
+        keys, args = (
+            (*with_record(key), WRITES),
+            (expected,) if raw is None else (expected, raw),
+        )
+        return self._change(scripts.REPLACE, keys, message, args, commands.read_flag)
+
+    # -- loading -----------------------------------------------------------------
+
+    def get_or_lease(
+        self, key: str, token: bytes, terms: LeaseTerms
+    ) -> Answer[LeaseGet]:
+        """Read the key, or take the right to load it."""
+        args = (
+            token,
+            b"%d" % terms.lease_ms,
+            b"%d" % terms.stale_ms,
+            b"%d" % terms.stale_if_error_ms,
+            b"refresh" if terms.is_refresh else b"join" if terms.joins else b"",
+        )
+        script = load_scripts.GET_OR_LEASE
+        request = commands.call_script(script, with_record(key), args, token)
+        return self._client.run(request, partial(load_scripts.read_lease_get, token))
+
+    def store_loaded(
+        self, key: str, loaded: LoadedRaw, lease: LeaseGet, message: bytes | None
+    ) -> Answer[LoadReply]:
+        """Set a loaded value under its generation."""
+        args = (
+            lease.generation,
+            loaded.raw,
+            _number(loaded.ttl_ms),
+            b"%d" % loaded.keep_ms,
+            b"%d" % loaded.cost_ms,
+        )
+        script, read = load_scripts.STORE_LOADED, load_scripts.read_load_reply
+        return self._change(script, with_record(key), message, args, read)
+
+    def store_absent(
+        self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
+    ) -> Answer[LoadReply]:
+        """Note that there is no such thing."""
+        args = (lease.generation, b"%d" % ttl_ms)
+        script, read = load_scripts.STORE_ABSENT, load_scripts.read_load_reply
+        return self._change(script, with_record(key), message, args, read)
+
+    def release(
+        self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None
+    ) -> Answer[bytes | None]:
+        """End the lease without a value."""
+        self._client.links.settle(lease.token)
+        keys, args = with_record(key), (lease.token, b"%d" % keep_ms)
+        script = load_scripts.RELEASE
+        return self._change(script, keys, message, args, commands.read_raw)
+
+    def release_unshared(
+        self, key: str, lease: LeaseGet, lease_ms: int, message: bytes | None
+    ) -> Answer[None]:
+        """End the lease, and let every caller load for a while."""
+        keys, args = with_record(key), (lease.token, b"%d" % lease_ms)
+        script = load_scripts.RELEASE_UNSHARED
+        return self._change(script, keys, message, args, commands.read_done)
+
+    # -- everything ---------------------------------------------------------------
+
+    async def clear(self, _prefix: str, _message: Callable[[], bytes]) -> None:
+        """Return None: keys have to be found with ``scan``."""
+
+    async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
+        """Make one step of a SCAN, also over what follows a key in a record's name."""
+        is_open = pattern.endswith("*") and not pattern.endswith("\\*")
+        request = commands.scan(encode_key(pattern + "*" * (not is_open)), cursor)
+        cursor, keys = await self._client.run(request, commands.read_scan)
+        matches = matcher_of(pattern)
+        return cursor, [key for key in dict.fromkeys(keys) if matches(key)]
+
+    def flush_db(self, message: bytes) -> Answer[bool]:
+        """Delete every key of the database."""
+        request = commands.flush_db(self._channel, message)
+        return self._client.run(request, commands.read_transaction)
+
+    def switch(self, name: str, word: bytes, message: bytes) -> Answer[None]:
+        """Set the key of cachebridge's own, and publish."""
+        keys = (name.encode(),)
+        return self._change(scripts.SWITCH, keys, message, (word,), commands.read_done)
+
+    def keep_list(self, name: str, raw: bytes, ttl_ms: int) -> Answer[None]:
+        """Set a list of keys."""
+        request = commands.keep(LISTS + name.encode(), raw, ttl_ms)
+        return self._client.run(request, commands.read_done)
+
+    async def kept_list(self, name: str) -> bytes | None:
+        """Return a list of keys."""
+        request = commands.get(LISTS + name.encode())
+        raw, _ = await self._client.run(request, commands.read_pair)
+        return raw
+
+    def publish(self, message: bytes) -> Answer[None]:
+        """Publish alone."""
+        request = commands.publish(self._channel, message)
+        return self._client.run(request, commands.read_done)
+
+    def ping(self) -> Answer[None]:
+        """Return if the server answers; asked even while the breaker is open."""
+        return self._client.run(commands.ping(), commands.read_done, past_breaker=True)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._client.close()
+
+    def forget(self) -> None:
+        """Drop every connection: they belong to the parent process."""
+        self._client.forget()
+
+
+def _number(number: int | None) -> bytes:
+    """Return a number as a script takes it: '' is none, of a TTL without expiry."""
+    return b"" if number is None else b"%d" % number

@@ -1,0 +1,1 @@
+"""What differs between a thread, which blocks, and a task, which suspends."""

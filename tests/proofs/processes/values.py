@@ -1,0 +1,93 @@
+"""Keys and values of the process test: every value names the one write that made it.
+
+A value is built from an identity, an integer that no other write uses: the number of
+the process and a sequence number.  Counter keys hold plain integers: a base, which is
+an identity shifted to the left, plus the increments since.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, Final
+
+HOT: Final = ("hot0", "hot1")
+COLD: Final = tuple(f"cold{number}" for number in range(6))
+COUNTERS: Final = ("count0", "count1")
+KEYS: Final = HOT + COLD + COUNTERS
+
+SEQUENCE_BITS: Final = 20
+INCREMENT_BITS: Final = 20
+SPOILT: Final = "spoilt by its reader"
+
+
+class CorruptValueError(Exception):
+    """The value is none that any writer makes."""
+
+
+def identity(writer: int, sequence: int) -> int:
+    """Name one write among all of a run."""
+    return writer << SEQUENCE_BITS | sequence
+
+
+def counter_base(writer: int, sequence: int) -> int:
+    """Name one start of a counter; increments count up from it."""
+    return identity(writer, sequence) << INCREMENT_BITS
+
+
+def base_of(count: int) -> int:
+    """Return the base that a counter's value began with."""
+    return count >> INCREMENT_BITS << INCREMENT_BITS
+
+
+def make_value(key: str, ident: int) -> Any:
+    """Build the value; in turn each form in which L1 can hold one."""
+    if key in COUNTERS:
+        return ident
+    match ident % 5:
+        case 0:
+            return f"v{ident}"
+        case 1:
+            return (ident, "v")
+        case 2:
+            return {"id": ident, "name": "v"}
+        case 3:
+            return [ident, "v"]
+        case _:
+            return {"id": ident, "nested": {"list": [ident]}}
+
+
+def ident_of(key: str, value: Any) -> int:
+    """Return the identity; raises CorruptValueError unless the whole value is right."""
+    match value:
+        case int():
+            ident = value
+        case str():
+            ident = int(value[1:])
+        case {"id": ident}:
+            pass
+        case (int(ident), *_):
+            pass
+        case _:
+            raise CorruptValueError(repr(value))
+    if make_value(key, ident) != value:
+        raise CorruptValueError(repr(value))
+    return ident
+
+
+def spoil(value: Any) -> None:
+    """Change a value that was read, as callers do: no other caller may see it."""
+    if isinstance(value, dict):
+        if "nested" in value:
+            value["nested"]["list"].append(SPOILT)
+        value["name"] = SPOILT
+    elif isinstance(value, list):
+        value.append(SPOILT)
+
+
+def decode_raw(key: str, raw: bytes | None) -> int | None:
+    """Read what stands in Redis without any code of the library."""
+    if raw is None:
+        return None
+    if raw[:1].isdigit():
+        return ident_of(key, int(raw))
+    return ident_of(key, pickle.loads(raw))

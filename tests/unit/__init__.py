@@ -1,0 +1,1 @@
+"""Tests of single parts: a mirror of the package."""

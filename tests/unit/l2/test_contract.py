@@ -1,0 +1,204 @@
+"""The one contract of shared stores, over every store and every way to reach Redis."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+
+from cachebridge.l2.memory.store import MemoryServer, MemoryStore
+from cachebridge.testing.contracts.store_contract import L2StoreContract
+from cachebridge.waiting.run import run
+from tests.rig import FakeClock, lone_cache, spying, stores_of
+from tests.unit.l2.conftest import (
+    PASSWORD,
+    join_addresses,
+    on_loop,
+    open_memcached,
+    open_store,
+)
+
+
+class InTasks:
+    """Calls the store in tasks of an event loop, several at a time."""
+
+    side = "tasks"
+
+    @pytest.fixture
+    def carry(self):
+        return on_loop
+
+
+class TestMemory(L2StoreContract):
+    """``memory://``, with a clock of the test's own."""
+
+    clock = FakeClock()
+
+    def now(self):
+        return self.clock()
+
+    def pass_time(self, seconds):
+        self.clock.advance(seconds)
+
+    @pytest.fixture
+    def server(self):
+        return MemoryServer(self.clock)
+
+    @pytest.fixture
+    def l2(self, server):
+        return MemoryStore(server)
+
+    @pytest.fixture
+    def published(self, server):
+        frames = []
+        server.subscribers.append(frames.append)
+
+        def since():
+            taken = frames.copy()
+            frames.clear()
+            return taken
+
+        return since
+
+
+class TestMemoryInTasks(InTasks, TestMemory):
+    """The same store: it never suspends."""
+
+
+class KeptMessages:
+    """An outbox that keeps what it is to publish."""
+
+    def __init__(self):
+        self.kept = []
+
+    async def send(self, message):
+        self.kept.append(message)
+
+    def doubt(self, message):
+        self.kept.append(message)
+
+
+class TestMemcached(L2StoreContract):
+    """Memcached, whose messages are published beside it."""
+
+    counts_below_zero = False
+    lists_keys = False
+    orders_writes = False
+    short_ms = 2000
+    servers = 1
+    side = "threads"
+
+    @pytest.fixture
+    def outbox(self):
+        return KeptMessages()
+
+    @pytest.fixture
+    def l2(self, roomy_memcacheds, outbox):
+        addresses = [server.url for server in roomy_memcacheds[: self.servers]]
+        store = open_memcached(join_addresses(addresses), outbox, self.side)
+        store.flush_db(b"")
+        outbox.kept.clear()
+        return store.l2
+
+    @pytest.fixture
+    def published(self, outbox):
+        def since():
+            taken = outbox.kept.copy()
+            outbox.kept.clear()
+            return taken
+
+        return since
+
+
+class TestMemcachedInTasks(InTasks, TestMemcached):
+    """The same, called by tasks."""
+
+
+class TestSeveralMemcacheds(TestMemcached):
+    """Keys on three servers, batches taken apart."""
+
+    servers = 3
+
+
+class TestMemcachedOverABus(TestMemcached):
+    """As an engine has it: the messages really go over Redis."""
+
+    @pytest.fixture
+    def l2(self, roomy_memcacheds, redis_url):
+        cache = lone_cache(roomy_memcacheds[0].url, bus_location=redis_url)
+        stores = stores_of(cache)
+        run(stores.threads.flush_db(b""))
+        return stores.threads if self.side == "threads" else stores.tasks
+
+    @pytest.fixture
+    def published(self, l2, redis_url):
+        with spying(redis_url) as spy:
+            yield spy.frames
+
+
+class TestMemcachedOverABusInTasks(InTasks, TestMemcachedOverABus):
+    """The same, called by tasks."""
+
+
+class RedisContract(L2StoreContract):
+    """What is common to all ways to Redis."""
+
+    side = "threads"
+
+    @pytest.fixture
+    def url(self):
+        raise NotImplementedError
+
+    @pytest.fixture
+    def watched(self, own_url):
+        """Return the address under which the spy reads along."""
+        return own_url
+
+    @pytest.fixture
+    def l2(self, url):
+        return open_store(url, self.side).l2
+
+    @pytest.fixture
+    def published(self, watched):
+        with spying(watched) as spy:
+            yield spy.frames
+
+
+class TestTcp(RedisContract):
+    @pytest.fixture
+    def url(self, own_url):
+        return own_url
+
+
+class TestTcpInTasks(InTasks, TestTcp):
+    """The same, called by tasks."""
+
+
+class TestUnixSocket(RedisContract):
+    @pytest.fixture
+    def url(self, own_server, own_db):
+        return f"unix://{own_server.socket_path}?db={own_db}"
+
+
+class TestAclUser(RedisContract):
+    """A user with a password full of marks, and no right but those it needs."""
+
+    @pytest.fixture
+    def url(self, own_server, own_db, admin, user_url):
+        user_url()
+        admin.execute_command(
+            "ACL", "SETUSER", "someone", f">{PASSWORD}", "~*", "resetchannels"
+        )
+        rights = "+get +mget +pttl +exists +scan +set +append +pexpire +persist +unlink"
+        rights += " +hget +hmget +hset +hdel +hexists +time"
+        rights += " +info +incrby +publish +eval +evalsha +multi +exec +flushdb +ping"
+        admin.execute_command(
+            "ACL",
+            "SETUSER",
+            "someone",
+            f"&cachebridge:{own_db}",
+            "+select",
+            *rights.split(),
+        )
+        secret = quote(PASSWORD, safe="")
+        return f"redis://someone:{secret}@{own_server.host}:{own_server.port}/{own_db}"

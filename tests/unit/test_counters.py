@@ -1,0 +1,373 @@
+"""Counters of the shared store: bounds, remembered refusals, peers, batches."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from cachebridge import ConfigError, L2Error
+from cachebridge.engine import counter as counters
+from cachebridge.testing import redis_server
+from tests.rig import (
+    engine_of,
+    eventually,
+    l2_of,
+    listening,
+    lone_cache,
+    rules_of,
+    stopped_engines,
+)
+from tests.sides import SIDES, on_loop, on_side
+from tests.stores import MESSAGES, PEEKS
+
+__all__ = ["stopped_engines"]
+
+pytestmark = pytest.mark.every_store
+
+
+@pytest.fixture
+def cache(place):
+    """Return a cache on each kind of shared level."""
+    return place.open("count:")
+
+
+@pytest.fixture(params=SIDES)
+def make(request, cache):
+    """Make counters as threads and as tasks use them."""
+    return lambda *args, **kwargs: on_side(
+        request.param, cache.counter(*args, **kwargs)
+    )
+
+
+def full_key(cache, name):
+    return cache._full_key_of(counters.counter_key(name))
+
+
+def test_take_and_give(make):
+    """A counter begins at 0 and stays within its bounds."""
+    stock = make("stock", ceiling=5)
+    assert stock.value() == 0
+    assert stock.take() is False
+    assert stock.give(5) is True
+    assert stock.give() is False
+    assert stock.take(3) is True
+    assert stock.take(3) is False
+    assert stock.take(2) is True
+    assert stock.value() == 0
+    assert stock.reset(4) is True
+    assert stock.take(4) is True
+
+
+def test_negative_and_free_bounds(make):
+    """The floor may be below zero, and both may be absent."""
+    debt = make("debt", floor=-2, ceiling=0)
+    assert debt.take(2) is True
+    assert debt.take() is False
+    assert debt.give(2) is True
+    assert debt.give() is False
+    free = make("free", floor=None)
+    assert free.take(1000) is True
+    assert free.value() == -1000
+
+
+def test_the_ttl_begins_with_the_first_change(make, cache):
+    """Later changes keep it; a reset begins it anew."""
+    views = make("views", ttl=60)
+    assert views.give() is True
+    key = full_key(cache, "views")
+    assert 0 < l2_of(cache).get(key)[1] <= 60_000
+    assert make("views", ttl=900).give() is True
+    assert 0 < l2_of(cache).get(key)[1] <= 60_000
+    assert make("views", ttl=900).reset(7) is True
+    assert 60_000 < l2_of(cache).get(key)[1] <= 900_000
+
+
+def test_other_keys_are_not_disturbed(cache):
+    """A counter has a key of its own, which clear() takes, and L1 does not hold."""
+    cache.set("stock", "text")
+    stock = cache.counter("stock")
+    stock.reset(3)
+    assert cache.get("stock") == "text"
+    for left in (3, 2):
+        assert cache.get("cachebridge-counter:stock") == left
+        stock.take()
+    cache.clear()
+    assert stock.value() == 0
+
+
+def test_what_is_no_counter(make, cache):
+    """The error names the key, and the value stays."""
+    stock = make("stock")
+    key = "cachebridge-counter:stock"
+    cache.set(key, "text")
+    for call in (stock.take, stock.give, stock.value):
+        with pytest.raises(
+            TypeError, match="count:cachebridge-counter:stock' is no count"
+        ):
+            call()
+    assert cache.get(key) == "text"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": ""}, "name must be a str that is not empty"),
+        ({"name": 7}, "name must be a str"),
+        ({"name": "x" * 70_000}, "name is too long"),
+        ({"floor": 5, "ceiling": 3}, r"floor \(5\) must not be above ceiling \(3\)"),
+        ({"floor": 1.5}, "floor must be an int"),
+        ({"ceiling": True}, "ceiling must be an int"),
+        ({"ceiling": 2**53}, "ceiling must be an int between"),
+        ({"ttl": 0}, "ttl must be seconds above 0"),
+        ({"ttl": "60"}, "ttl: a TTL"),
+    ],
+)
+def test_arguments_are_checked(cache, arguments, words):
+    """The error names the argument and the rule."""
+    with pytest.raises(ConfigError, match=words):
+        cache.counter(**{"name": "stock", **arguments})
+
+
+@pytest.mark.parametrize("name", ["take", "give", "reset"])
+def test_n_is_checked(make, name):
+    """Before anything is asked of the shared store."""
+    stock = make("stock", ceiling=10)
+    call = getattr(stock, name)
+    for n in (1.0, "1", None, True):
+        with pytest.raises(TypeError, match="n must be an int, not"):
+            call(n)
+    wrong = (-1, 11, 2**53) if name == "reset" else (0, -1, 2**53)
+    for n in wrong:
+        with pytest.raises(
+            ValueError, match=r"n (must be an int from 1|is .* it must be)"
+        ):
+            call(n)
+    assert stock.value() == 0
+
+
+def test_no_unit_is_sold_twice(make):
+    """Threads and tasks that take at the same time get what there is."""
+    stock = make("stock")
+    stock.reset(50)
+    with ThreadPoolExecutor(8) as pool:
+        sold = sum(pool.map(lambda _n: stock.take(), range(80)))
+    assert sold == 50
+    assert stock.value() == 0
+
+
+def is_local(cache, call):
+    """Return whether a call is refused without the shared store being asked."""
+    hits = cache.stats().l1_hits
+    assert call() is False
+    return cache.stats().l1_hits == hits + 1
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+def test_a_refusal_is_answered_locally(make, cache):
+    """The shared store is not asked again, until something changes."""
+    stock = make("stock", ceiling=5)
+    eventually(lambda: is_local(cache, stock.take), "sold out")
+    for n in (1, 2, 3):
+        assert is_local(cache, lambda n=n: stock.take(n))
+    assert stock.give(5) is True
+    eventually(lambda: is_local(cache, stock.give), "full")
+    assert is_local(cache, stock.give)
+    assert stock.take() is True
+    assert stock.give() is True
+    eventually(lambda: is_local(cache, stock.give), "full again")
+    with cache.bypass_l1():
+        assert not is_local(cache, stock.give)
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+@pytest.mark.parametrize(
+    "change", ["give", "reset", "clear", "batch", "flush", "redis"]
+)
+def test_peers_end_a_refusal(redis_url, change):
+    """Whatever another process does to a sold-out counter, this one sees it."""
+    one, two = (listening(lone_cache(redis_url, key_prefix="p:")) for _ in "12")
+    stock, there = one.counter("stock"), two.counter("stock")
+    eventually(lambda: is_local(one, stock.take))
+    if change == "give":
+        assert there.give() is True
+    elif change == "reset":
+        assert there.reset(3) is True
+    elif change == "batch":
+        batched = two.batched_counter("stock", batch_ms=3_600_000)
+        batched.add(2)
+        assert batched.flush() is True
+    elif change == "clear":
+        two.clear()
+        eventually(lambda: one.stats().l1_entries == 0)
+        there.give()
+    elif change == "flush":
+        with redis.Redis.from_url(redis_url) as other:
+            other.flushdb()
+        eventually(lambda: one.stats().l1_entries == 0, "the server id has gone")
+        there.give()
+    else:  # another program; the bound is L1's
+        one.l1_off()
+        eventually(lambda: one.stats().l1_entries == 0)
+        with redis.Redis.from_url(redis_url) as other:
+            other.set("p:cachebridge-counter:stock", 1)
+    eventually(stock.take)
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+def test_peers_end_a_full_counter(redis_url):
+    """A take of another process makes room, and is told where there is a ceiling."""
+    one, two = (listening(lone_cache(redis_url)) for _ in "12")
+    quota, there = one.counter("quota", ceiling=1), two.counter("quota", ceiling=1)
+    assert quota.give() is True
+    eventually(lambda: is_local(one, quota.give))
+    assert there.take() is True
+    eventually(quota.give)
+    sent = two.stats().messages_sent
+    endless = two.counter("endless", floor=None)
+    assert endless.take() is True
+    assert two.stats().messages_sent == sent
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+def test_a_refusal_does_not_outlive_a_break(redis_url):
+    """Without trust nothing is answered locally."""
+    cache = listening(lone_cache(redis_url))
+    stock = cache.counter("stock")
+    eventually(lambda: is_local(cache, stock.take))
+    rules_of(cache).on_break()
+    assert not is_local(cache, stock.take)
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+def test_a_child_counts_on(redis_url):
+    """After a fork both processes take from one stock, and batches are sent once."""
+    cache = listening(lone_cache(redis_url))
+    stock = cache.counter("stock")
+    views = cache.batched_counter("views", ttl=60, batch_ms=3_600_000)
+    often = cache.batched_counter("often", batch_ms=20)
+    stock.reset(2)
+    views.add(5)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            views.add(1)
+            often.add(1)
+            eventually(lambda: often.value() == 1)
+            os._exit(0 if stock.take() else 1)
+        finally:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    eventually(lambda: views.flush() and views.value() == 6)
+    assert l2_of(cache).get(full_key(cache, "views"))[1] > 0
+    assert stock.take() is True
+    assert stock.take() is False
+
+
+def test_batches_are_summed(cache):
+    """Sums of all threads arrive, those of ended threads included, once."""
+    views = cache.batched_counter("views", ttl=60, batch_ms=3_600_000)
+
+    def add():
+        for _ in range(500):
+            views.add()
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    views.add(7)
+    assert views.value() == 0
+    assert views.flush() is True
+    assert views.value() == 2007
+    assert views.flush() is True
+    assert views.value() == 2007
+    assert 0 < l2_of(cache).get(full_key(cache, "views"))[1] <= 60_000
+    engine_of(cache).batches._claim(None)
+    assert len(engine_of(cache).batches._owners) == 1
+
+
+def test_batches_are_sent_by_themselves(cache):
+    """Every ``batch_ms``, and by the smallest of all."""
+    late = cache.batched_counter("late", batch_ms=3_600_000)
+    late.add()
+    views = cache.batched_counter("views", batch_ms=20)
+    views.add(3)
+    eventually(lambda: (late.value(), views.value()) == (1, 3))
+    views.add()
+    eventually(lambda: views.value() == 4)
+
+
+def test_sent_cells_are_dropped(cache, monkeypatch):
+    """A thread that counts many names keeps the cells that have something to send."""
+    monkeypatch.setattr("cachebridge.engine.batches.MOST_CELLS", 4)
+    for number in range(20):
+        views = cache.batched_counter(f"page {number}", batch_ms=3_600_000)
+        views.add()
+        if number != 3:
+            views.flush()
+    ((_, cells),) = engine_of(cache).batches._owners
+    assert len(cells) <= 5
+    assert cache.batched_counter("page 3").flush() is True
+    assert cache.batched_counter("page 3").value() == 1
+
+
+def test_a_closed_cache_has_sent_its_batches(place):
+    """The end of the last cache on a server sends what there is."""
+    cache = lone_cache(place.location, **place.options)
+    cache.batched_counter("views", batch_ms=3_600_000).add(4)
+    cache.close()
+    again = lone_cache(place.location, **place.options)
+    assert again.batched_counter("views").value() == 4
+
+
+async def flush_and_read(views):
+    assert await views.aflush() is True
+    return await views.avalue()
+
+
+def test_batches_for_tasks(cache):
+    """Awaited twins; ``add`` serves threads and tasks."""
+    views = cache.batched_counter("views", batch_ms=3_600_000)
+    views.add(2)
+    assert on_loop(flush_and_read, views) == 2
+
+
+@pytest.mark.parametrize("batch_ms", [0, 0.5, -1, "1", None, True, 3_600_001])
+def test_batch_ms_is_checked(cache, batch_ms):
+    """The error names the argument and the rule."""
+    with pytest.raises(ConfigError, match="batch_ms must be milliseconds from 1"):
+        cache.batched_counter("views", batch_ms=batch_ms)
+    with pytest.raises(ValueError, match="n must be an int from 1"):
+        cache.batched_counter("views").add(0)
+
+
+@pytest.mark.only_on_redis(PEEKS)
+def test_an_outage(free_port):
+    """Take and give fail closed; sums wait, and nothing is sent twice."""
+    with redis_server(port=free_port) as server:
+        cache = lone_cache(server.url, breaker_retry=0.05)
+        strict = cache.counter("stock")
+        strict.reset(3)
+        views = cache.batched_counter("views", batch_ms=3_600_000)
+        views.add(5)
+        assert views.flush() is True
+        raising = lone_cache(server.url, on_error="raise").counter("stock")
+    assert strict.take() is strict.give() is strict.reset(9) is False
+    assert strict.value() is None
+    for call in (raising.take, raising.give, raising.value, lambda: raising.reset(1)):
+        with pytest.raises(L2Error):
+            call()
+    views.add(2)
+    assert views.flush() is False
+    views.add(1)
+    assert views.flush() is False
+    assert views.value() is None
+    with redis_server(port=free_port):
+        eventually(views.flush)
+        assert views.value() == 3
+        assert strict.give(1) is True

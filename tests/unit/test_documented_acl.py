@@ -1,0 +1,76 @@
+"""The ACL user that SECURITY.md recommends has the rights all operations need."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from cachebridge import Cache
+from cachebridge.commands import warm
+from cachebridge.engine.warming.lists import name_of_host
+from tests.rig import PATIENCE_S, engine_of, eventually, l1_of
+
+SECURITY = Path(__file__).parents[2] / "SECURITY.md"
+
+
+def documented_rule() -> list[str]:
+    (rule,) = re.findall(
+        r"^```\n(ACL SETUSER .*?)^```$", SECURITY.read_text(), re.MULTILINE | re.DOTALL
+    )
+    return rule.split()
+
+
+@pytest.mark.parametrize("keys", ["~*", "~shop:* ~cachebridge:*"])
+def test_the_documented_user_can_do_everything(redis_server_factory, keys):
+    """No operation, and nothing the listener does, is denied to that user."""
+    server = redis_server_factory()
+    rule = " ".join(documented_rule())
+    assert " ~* " in rule
+    with redis.Redis.from_url(server.url) as admin:
+        admin.execute_command(*rule.replace("~*", keys).split())
+        url = server.url.replace("redis://", "redis://shop:password@")
+        cache = Cache(url, KEY_PREFIX="shop:", L1_WARM=True)
+        use_every_operation(cache)
+        deadline = time.monotonic() + PATIENCE_S
+        while not cache.health().l1_trusted:
+            assert time.monotonic() < deadline, cache.health()
+            cache.get("counter")
+        cache.set("counter", 1)
+        cache.warm(pattern="*")
+        eventually(lambda: cache.warm(["counter"]) or len(l1_of(cache)))
+        assert warm(cache, ["counter"], None)[0] == 0
+        eventually(lambda: engine_of(cache).warm_up._work.todo is not None)
+
+        def is_published():
+            cache.get("counter")  # what L1 does not hold is not published
+            engine_of(cache).warm_up.publish_last()
+            return admin.exists(f"cachebridge:warm:{name_of_host()}")
+
+        eventually(is_published)
+        engine_of(cache).stop(patience_s=1.0)
+        assert admin.acl_log() == []
+
+
+def use_every_operation(cache: Cache) -> None:
+    cache.set("counter", 1)
+    cache.set_many({"one": {"field": 1}, "two": 1.5, "three": "3"}, ttl=60)
+    assert cache.get_many(["one", "two"]) == {"one": {"field": 1}, "two": 1.5}
+    assert cache.incr("counter") == 2
+    assert cache.decr("two") == 0.5
+    assert cache.add("new", 1)
+    assert not cache.add("new", 2)
+    assert cache.touch("new", 30)
+    assert cache.touch("new", None)
+    assert cache.has_key("new")
+    assert cache.get_or_load("loaded", lambda: "value") == "value"
+    assert cache.delete("three")
+    assert cache.delete_many(["one", "two"]) == 2
+    cache.l1_off()
+    cache.l1_on()
+    cache.clear()
+    assert cache.get("counter") is None
+    cache.set("counter", 1)

@@ -1,0 +1,133 @@
+"""What is public is what the lists say, and importing it has no effects."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+import subprocess
+import sys
+
+import pytest
+
+import cachebridge
+
+PUBLIC = {
+    "cachebridge": [
+        "ABSENT",
+        "DEFAULT",
+        "Cache",
+        "CacheBridgeError",
+        "ConfigError",
+        "CounterUnavailableError",
+        "DelayHistogram",
+        "EntryNotFoundError",
+        "GroupStats",
+        "Health",
+        "L2Error",
+        "L2UnavailableError",
+        "Loaded",
+        "MissingKeyError",
+        "Stats",
+        "UncacheableError",
+        "UnsupportedOperationError",
+    ],
+    "cachebridge.errors": [
+        "CacheBridgeError",
+        "ConfigError",
+        "CounterUnavailableError",
+        "EntryNotFoundError",
+        "L2Error",
+        "L2UnavailableError",
+        "MissingKeyError",
+        "UncacheableError",
+        "UnsupportedOperationError",
+    ],
+    "cachebridge.local": ["IntCache", "ObjCache"],
+    "cachebridge.stats": ["DelayHistogram", "GroupStats", "Health", "Stats"],
+    "cachebridge.django_backend": ["CacheBridge"],
+    "cachebridge.flask_ext": [
+        "Cache",
+        "CacheBridgeBackend",
+        "CachedResponse",
+        "cache_memoize_hit",
+        "cache_memoize_miss",
+        "cache_view_hit",
+        "cache_view_miss",
+        "function_namespace",
+        "make_template_fragment_key",
+    ],
+    "cachebridge.testing": [
+        "ChaosBus",
+        "ChaosL2",
+        "FakeClock",
+        "FaultProxy",
+        "MemcachedServer",
+        "RedisServer",
+        "SentinelGroup",
+        "ServerNotFoundError",
+        "ServerStartError",
+        "memcached_server",
+        "redis_server",
+        "sentinel_group",
+    ],
+    "cachebridge.testing.contracts.store_contract": ["L2StoreContract"],
+}
+INTERNAL = ["bus", "codec", "core", "engine", "groups", "identity", "l1", "l2"]
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_names(module):
+    """Each public module names exactly these, in order, and has them all."""
+    imported = importlib.import_module(module)
+    assert imported.__all__ == PUBLIC[module]
+    for name in imported.__all__:
+        assert getattr(imported, name) is not None
+
+
+@pytest.mark.parametrize("folder", INTERNAL)
+def test_internal_folders_say_so(folder):
+    """A folder that is not public says it in the first place one looks."""
+    imported = importlib.import_module(f"cachebridge.{folder}")
+    assert "Internal" in imported.__doc__
+    assert not hasattr(imported, "__all__")
+
+
+def test_error_tree():
+    """One base; what users catch as ValueError is one."""
+    for name in PUBLIC["cachebridge.errors"]:
+        assert issubclass(getattr(cachebridge, name), cachebridge.CacheBridgeError)
+    assert issubclass(cachebridge.ConfigError, ValueError)
+    assert issubclass(cachebridge.MissingKeyError, ValueError)
+    assert not issubclass(cachebridge.L2Error, (ValueError, OSError))
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
+
+def test_import_needs_no_framework_and_starts_nothing():
+    """The core package imports no framework, opens no socket and starts no thread."""
+    assert (
+        run(
+            "import sys, threading, cachebridge\n"
+            "frameworks = {'django', 'flask', 'pytest'} & set(sys.modules)\n"
+            "print(sorted(frameworks), threading.active_count())"
+        )
+        == "[] 1"
+    )
+
+
+def test_version():
+    """The version is the distribution's, in the form of PEP 440."""
+    assert cachebridge.__version__.split(".")[0].isdecimal()
+
+
+def test_typed():
+    """Type checkers are told that the package is typed."""
+    package = importlib.resources.files(cachebridge)
+    assert (package / "py.typed").is_file()
