@@ -129,3 +129,15 @@ class Write(Guard):
             and isinstance(error, L2Error)
             and self._rules.outage.takes_entries()
         )
+
+
+class UnheldWrite(Write):
+    """A write of keys whose values never enter L1, which may hold something of them.
+
+    L1 remembers refusals of counters under their keys: every process has to drop them.
+    """
+
+    __slots__ = ()
+
+    def stage(self, key: str, entry: Entry) -> None:
+        """Offer nothing."""

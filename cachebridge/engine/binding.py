@@ -15,7 +15,7 @@ from cachebridge.core.entry import is_expired
 from cachebridge.core.fill import Fill
 from cachebridge.core.keys import COUNTER_PREFIX, fits_message
 from cachebridge.core.loading import LoadTerms
-from cachebridge.core.write import Write
+from cachebridge.core.write import UnheldWrite, Write
 from cachebridge.engine.loading.get_or_load import Loading
 from cachebridge.engine.operations import Operations
 from cachebridge.engine.outage.fallbacks import Fallbacks, ResilientOperations
@@ -49,37 +49,44 @@ class KeyOperations:
     out with ``waiting.run``; a task awaits those of ``for_tasks``.
     """
 
-    __slots__ = ("for_tasks", "for_threads")
+    __slots__ = ("fallbacks", "for_tasks", "for_threads")
 
     def __init__(
         self,
         engine: Engine,
         values: Values,
         options: CacheOptions,
-        fallbacks: Fallbacks,
         *,
         enters_l1: bool,
+        publishes: bool,
         in_background: Callable[[Loader], Loader],
     ) -> None:
-        """``enters_l1``: for the keys that L1 may hold; else for the others.
+        """``enters_l1``: for the keys whose values L1 may hold; else for the others.
 
+        ``publishes``: L1 may hold something under the keys, which a change takes away.
         ``in_background`` wraps a loader that is to run in a thread of ours.
         """
         rules = engine.rules
         degrades = options.on_error == "degrade"
-        how: dict[str, Any] = {"degrades": degrades, "jitter": options.ttl_jitter}
+        how: dict[str, Any] = {
+            "reads_l1": enters_l1,
+            "publishes": publishes,
+            "degrades": degrades,
+            "jitter": options.ttl_jitter,
+        }
         if enters_l1:
             how["fill"] = partial(Fill, rules, serves_outage=degrades)
             how["write"] = partial(Write, rules, serves_outage=degrades)
             how["count_read"] = engine.listening.count_read
         else:
             how["fill"] = partial(Direct, rules)
-            how["write"] = partial(DirectWrite, rules)
+            how["write"] = partial(UnheldWrite if publishes else DirectWrite, rules)
             how["count_read"] = lambda: None
+        self.fallbacks = Fallbacks(engine, values, reads_l1=enters_l1)
         loading: Loading | None = None
         made = []
         for io in (THREADS, TASKS):
-            operations = Operations(engine, values, io, publishes=enters_l1, **how)
+            operations = Operations(engine, values, io, **how)
             loading = Loading(
                 operations,
                 engine,
@@ -89,7 +96,7 @@ class KeyOperations:
             )
             replay = engine.replays[io]
             made.append(
-                ResilientOperations(engine, operations, fallbacks, loading, replay)
+                ResilientOperations(engine, operations, self.fallbacks, loading, replay)
             )
         self.for_threads, self.for_tasks = made
 
@@ -117,22 +124,27 @@ class Binding:
         self.options = options
         self.terms = load_terms(options)
         values = engine.values_for(serializer or options.serializer)
-        fallbacks = Fallbacks(engine, values)
-        self._fallbacks = fallbacks
-        self.coherent, self.direct = (
-            KeyOperations(
-                engine,
-                values,
-                options,
-                fallbacks,
-                enters_l1=enters_l1,
-                in_background=in_background,
-            )
-            for enters_l1 in (True, False)
+        self._kinds = tuple(
+            [
+                KeyOperations(
+                    engine,
+                    values,
+                    options,
+                    enters_l1=enters_l1,
+                    publishes=publishes,
+                    in_background=in_background,
+                )
+                for enters_l1, publishes in (
+                    (True, True),
+                    (False, False),
+                    (False, True),
+                )
+            ]
         )
+        self.coherent, self.direct, self.of_counters = self._kinds
         self.is_clearable = False
         self.own_prefix: str | None = None
-        self._exclude = (*options.l1_exclude, COUNTER_PREFIX)
+        self._exclude = options.l1_exclude
         self._aliases: dict[str, str] = {}
         self.known_full_key: Callable[[str], str | None] = self._aliases.get
         """Returns the full key of a key that ``remember`` was told of."""
@@ -150,7 +162,8 @@ class Binding:
     def can_be_cleared_by(self, pattern: KeyPattern | None) -> None:
         """Say what matches all keys of this cache, for deletes that are pending."""
         self.is_clearable = True
-        self._fallbacks.pattern = pattern
+        for each in self._kinds:
+            each.fallbacks.pattern = pattern
 
     def makes_keys_by(self, prefix: str) -> None:
         """Say that the full form of every key is this prefix and the key."""
@@ -168,10 +181,12 @@ class Binding:
         return load_terms(override_load_options(self.options, overrides))
 
     def operations_for(self, key: str, full_key: str) -> KeyOperations:
-        """Return the operations for a key of the caller, by whether L1 may hold it."""
-        if key.startswith(self._exclude) or not fits_message(full_key):
+        """Return the operations for a key of the caller, by what L1 may hold of it."""
+        if not fits_message(full_key):
             return self.direct
-        return self.coherent
+        if key.startswith(COUNTER_PREFIX):
+            return self.of_counters
+        return self.direct if key.startswith(self._exclude) else self.coherent
 
     # -- several keys, which may need different operations -----------------------------
 
@@ -254,10 +269,7 @@ class Binding:
         self, keys: Iterable[K], locate: Locate[K]
     ) -> list[tuple[KeyOperations, dict[str, K]]]:
         """Sort keys by their operations, by full key: mostly all are in one group."""
-        names: dict[KeyOperations, dict[str, K]] = {
-            self.coherent: {},
-            self.direct: {},
-        }
+        names: dict[KeyOperations, dict[str, K]] = {each: {} for each in self._kinds}
         for key in keys:
             operations, full_key = locate(key)
             names[operations][full_key] = key

@@ -19,6 +19,7 @@ from cachebridge.engine.counting import Counting
 from cachebridge.engine.messages.fences import Decision
 from cachebridge.engine.removals import SCAN_DONE, Removals
 from cachebridge.engine.values import appended, missing, total
+from cachebridge.l1.local_get import NO_LOCAL_READS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,6 +53,7 @@ class Operations(Removals, Counting):
         fill: Callable[[Sequence[str]], Fill | Direct],
         write: Callable[[Sequence[str]], Write | Direct],
         count_read: Callable[[], None],
+        reads_l1: bool = True,
         publishes: bool = True,
         degrades: bool = False,
         jitter: float = 0.0,
@@ -59,8 +61,8 @@ class Operations(Removals, Counting):
         """Make the operations of one kind of keys for one kind of callers.
 
         ``fill`` and ``write`` open the rules' contexts.  ``count_read`` is called for
-        each read that L1 could have answered.  ``publishes`` is False for keys that no
-        L1 holds.
+        each read that L1 could have answered.  ``reads_l1`` is False for keys whose
+        values no L1 holds; so is ``publishes`` if none holds anything under them.
         """
         self.engine = engine
         self.counters = engine.counters
@@ -71,6 +73,7 @@ class Operations(Removals, Counting):
         self.open_fill = fill
         self.open_write = write
         self.count_read = count_read
+        self.local_reads = engine.local_reads if reads_l1 else NO_LOCAL_READS
         self.publishes = publishes
         self.degrades = degrades
         self.jitter = jitter
@@ -84,7 +87,7 @@ class Operations(Removals, Counting):
         """Return the value or ABSENT if L1 may answer, else MISSING."""
         if self.engine.l1.look(key) is None:  # mostly: the adapter has looked, too
             return MISSING
-        entry = self.engine.local_reads.usable_entry(
+        entry = self.local_reads.usable_entry(
             key, in_outage=self.degrades, past_fences=self.is_past_fences
         )
         if entry is None:
@@ -208,7 +211,7 @@ class Operations(Removals, Counting):
 
     async def has_key(self, key: str) -> bool:
         """Return whether the key exists; a usable L1 entry is proof enough."""
-        entry = self.engine.local_reads.usable_entry(
+        entry = self.local_reads.usable_entry(
             key, in_outage=self.degrades, past_fences=self.is_past_fences
         )
         return entry[KIND] is not ABSENT if entry else await self._is_in_l2(key)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ContextDecorator, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from cachebridge.core.entry import EXPIRES, KIND, MISSING, PAYLOAD, Entry, is_expired
@@ -165,6 +165,21 @@ class LocalReads:
     def bypass(self) -> Bypass:
         """Return a context in which reads of this thread or task go to L2."""
         return Bypass(self._rules)
+
+
+class NoLocalReads:
+    """Stands in for ``LocalReads`` for keys whose values L1 does not hold."""
+
+    def usable_entry(self, _key: str, **_how: bool) -> Entry | None:
+        """Return None: a refusal that L1 remembers is no value."""
+        return None
+
+    def entry_past_trust(self, _key: str) -> Entry | None:
+        """Return None, as above."""
+        return None
+
+
+NO_LOCAL_READS: Final = NoLocalReads()
 
 
 class Bypass(Guard, ContextDecorator):

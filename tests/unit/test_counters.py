@@ -183,6 +183,61 @@ def test_a_refusal_is_answered_locally(make, cache):
         assert not is_local(cache, stock.give)
 
 
+def is_held(cache):
+    """Return whether L1 remembers something of the counter."""
+    return engine_of(cache).l1.look(full_key(cache, "stock")) is not None
+
+
+KEY = "cachebridge-counter:stock"
+KEY_WRITES = {
+    "delete": lambda cache: cache.delete(KEY),
+    "delete_many": lambda cache: cache.delete_many([KEY, "other"]),
+    "set": lambda cache: cache.set(KEY, 1),
+    "set_many": lambda cache: cache.set_many({KEY: 1, "other": 2}),
+    "add": lambda cache: cache.delete(KEY) and cache.add(KEY, 1),
+    "incr": lambda cache: cache.incr(KEY),
+    "touch": lambda cache: cache.touch(KEY, 60),
+    "load": lambda cache: cache.delete(KEY) and cache.get_or_load(KEY, lambda: 1),
+}
+"""Changes of a counter's key by the methods of every key."""
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+@pytest.mark.parametrize("change", KEY_WRITES)
+def test_writes_of_its_key_end_a_refusal(redis_url, change):
+    """Of this process and of a peer, as with any key; L1 takes none of the values."""
+    here, peer = (listening(lone_cache(redis_url, key_prefix="p:")) for _ in "12")
+    stock = here.counter("stock")
+    for writer in (here, peer):
+        stock.reset(0)
+        eventually(lambda: is_local(here, stock.take))
+        KEY_WRITES[change](writer)
+        if writer is peer:
+            eventually(lambda: not is_held(here))
+        assert not is_held(here)
+        value = peer.get(KEY)
+        assert here.get(KEY) == value
+        assert stock.take() is (value == 1)
+
+
+def test_reads_of_its_key_go_past_l1(cache):
+    """What L1 remembers of a refusal is no value: takes of peers are not told."""
+    stock = cache.counter("stock")
+    stock.reset(3)
+    eventually(
+        lambda: (
+            stock.take(5) is False
+            and (is_held(cache) or not engine_of(cache).stores.has_bus)
+        )
+    )
+    l2_of(cache).store([(full_key(cache, "stock"), b"2")], None, None)
+    assert cache.get(KEY) == 2
+    assert cache.get_many([KEY]) == {KEY: 2}
+    assert cache.get_or_load(KEY, lambda: 7) == 2
+    l2_of(cache).delete([full_key(cache, "stock")], None)
+    assert cache.has_key(KEY) is False
+
+
 @pytest.mark.only_on_redis(MESSAGES)
 @pytest.mark.parametrize(
     "change", ["give", "reset", "clear", "batch", "flush", "redis"]
@@ -350,13 +405,16 @@ def test_batch_ms_is_checked(cache, batch_ms):
 def test_an_outage(free_port):
     """Take and give fail closed; sums wait, and nothing is sent twice."""
     with redis_server(port=free_port) as server:
-        cache = lone_cache(server.url, breaker_retry=0.05)
+        cache = listening(lone_cache(server.url, breaker_retry=0.05))
         strict = cache.counter("stock")
         strict.reset(3)
+        eventually(lambda: is_local(cache, lambda: strict.take(4)))
         views = cache.batched_counter("views", batch_ms=3_600_000)
         views.add(5)
         assert views.flush() is True
         raising = lone_cache(server.url, on_error="raise").counter("stock")
+    for _ in range(5):  # the breaker opens, and L1 may serve
+        assert cache.get(KEY) is None, "what L1 remembers is no value"
     assert strict.take() is strict.give() is strict.reset(9) is False
     assert strict.value() is None
     for call in (raising.take, raising.give, raising.value, lambda: raising.reset(1)):

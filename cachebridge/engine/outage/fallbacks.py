@@ -23,6 +23,7 @@ from cachebridge.core.keys import KeyPattern
 from cachebridge.engine.messages.fences import fences_end
 from cachebridge.engine.operations import Operations
 from cachebridge.errors import CounterUnavailableError, L2Error, L2UnavailableError
+from cachebridge.l1.local_get import NO_LOCAL_READS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
@@ -43,20 +44,25 @@ R = TypeVar("R")
 
 
 class Fallbacks:
-    """The answers of one cache during an outage.  Thread safe; shared by both sides.
+    """The answers for one kind of keys during an outage.  Thread safe.
 
-    The first argument of each is the error, the others are the operation's own.
+    Shared by both sides.  The first argument of each is the error, the others are the
+    operation's own.
     """
 
-    def __init__(self, engine: OutageHost, values: Values) -> None:
+    def __init__(
+        self, engine: OutageHost, values: Values, *, reads_l1: bool = True
+    ) -> None:
+        """``reads_l1``: L1 may hold values of these keys."""
         self._engine = engine
+        self._local_reads = engine.local_reads if reads_l1 else NO_LOCAL_READS
         self._copies = values.copies
         self.pattern: KeyPattern | None = None
         """Matches all keys of this cache; None where no pattern can."""
 
     def get(self, _exc: L2Error, key: str) -> Any | Missing:
         """Return the value of an entry past its trust, if it may serve."""
-        entry = self._engine.local_reads.entry_past_trust(key)
+        entry = self._local_reads.entry_past_trust(key)
         if entry is None or entry[KIND] is ABSENT:
             return MISSING
         return self._copies.value_of(entry)
@@ -76,7 +82,7 @@ class Fallbacks:
 
     def has_key(self, _exc: L2Error, key: str) -> bool:
         """Return whether such an entry has a value."""
-        entry: Entry | None = self._engine.local_reads.entry_past_trust(key)
+        entry: Entry | None = self._local_reads.entry_past_trust(key)
         return entry is not None and entry[KIND] is not ABSENT
 
     def set(self, exc: L2Error, key: str, *_rest: Any) -> bool:

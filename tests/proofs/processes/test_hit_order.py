@@ -11,7 +11,6 @@ from cachebridge.config import CacheOptions, EngineOptions
 from cachebridge.core.entry import MISSING
 from cachebridge.engine.binding import KeyOperations
 from cachebridge.engine.engine import Engine
-from cachebridge.engine.outage.fallbacks import Fallbacks
 from cachebridge.l1.local_get import make_local_get
 from cachebridge.l2.location import parse_location
 from cachebridge.waiting.run import run
@@ -41,8 +40,8 @@ def stale_engine(clock):
         engine,
         values,
         CacheOptions(),
-        Fallbacks(engine, values),
         enters_l1=True,
+        publishes=True,
         in_background=lambda load: load,
     )
     operations = made.for_threads._operations
