@@ -156,15 +156,15 @@ class GroupMethods:
         terms.check(f"group {name!r}")
         entries = Entries(name, self, terms, function)
         known = _groups.setdefault(self._groups_of(), {}).setdefault(name, WeakSet())
-        for other in tuple(known):
-            if other.origin != entries.origin:
-                is_namesake = other.origin.name == entries.origin.name
-                raise ConfigError(
-                    f"group {name!r}: this cache has a group of that name, whose "
-                    f"values are loaded by {other.origin.name}, not by "
-                    f"{entries.origin.name}"
-                    f"{' of another closure or object' * is_namesake}"
-                )
+        other = next(iter(known), entries)  # all of one name have one origin
+        if other.origin != entries.origin:
+            is_namesake = other.origin.name == entries.origin.name
+            raise ConfigError(
+                f"group {name!r}: this cache has a group of that name, whose "
+                f"values are loaded by {other.origin.name}, not by "
+                f"{entries.origin.name}"
+                f"{' of another closure or object' * is_namesake}"
+            )
         known.add(entries)
         return entries
 
