@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from os import getpid
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import ref
 
+from cachebridge.core.keys import shown_key
 from cachebridge.engine.messages.hosting import only_forks
 from cachebridge.errors import L2Error
 from cachebridge.l2.store import Bounds
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 UNBOUNDED: Final = Bounds()
 MOST_CELLS: Final = 1_000
 """Cells of one thread above which it drops those that were sent."""
+CLOSE_PATIENCE_S: Final = 5.0
+"""How long ``close`` waits for the one sum that the thread is sending."""
 _log = logging.getLogger("cachebridge.engine")
 
 
@@ -77,13 +81,16 @@ class Batches:
 
     def reset(self) -> None:
         """Begin anew in the child of a fork: the parent sends its own sums."""
-        self._lock = threading.Lock()
+        # Reentrant: garbage may be found while it is held, and count.
+        self._lock = threading.RLock()
         self._local = threading.local()
         self._owners: list[tuple[ref[Owner], Cells]] = []
         self._owed: Cells = {}
         """Sums that were claimed, and could not be sent."""
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._awaited: threading.Thread | None = None
+        """The thread that ``close`` waits for: it sends one sum more at most."""
 
     def send_every(self, interval_s: float) -> None:
         """Send all sums at least this often."""
@@ -100,83 +107,110 @@ class Batches:
         if self._host.pid != getpid():
             self._host.notice_fork()
         try:
-            cell = self._local.owner.cells[key]
+            owner = self._local.owner  # held, or a claim might take it for dead
+            owner.cells[key].added += n
         except (AttributeError, KeyError):
-            cell = self._open(key, ttl_ms)
-        cell.added += n
+            self._open(key, n, ttl_ms)
 
-    def _open(self, key: str, ttl_ms: int | None) -> Cell:
-        """Make this thread's cell for a key, and see to it that sums are sent."""
-        owner: Owner | None = getattr(self._local, "owner", None)
-        thread = None
+    def _open(self, key: str, n: int, ttl_ms: int | None) -> None:
+        """Add to a new cell of this thread, once a thread sends the sums.
+
+        Where none is to be had, the next ``add`` comes here again.  In a process that
+        only forks none may be: ``flush`` and ``close`` send.
+        """
+        self._start_thread()
         with self._lock:
+            if self._thread is None and not only_forks():
+                cell = Cell(ttl_ms)
+                cell.added = n
+                _claim_cell(self._owed, key, cell)
+                return
+            owner: Owner | None = getattr(self._local, "owner", None)
             if owner is None:
-                owner = self._local.owner = Owner()
+                owner = Owner()
                 self._owners.append((ref(owner), owner.cells))
-            if len(owner.cells) >= MOST_CELLS:
-                for name, each in list(owner.cells.items()):
+                self._local.owner = owner
+            cells = owner.cells
+            if len(cells) >= MOST_CELLS:
+                for name, each in list(cells.items()):
                     if each.added == each.claimed:
-                        del owner.cells[name]
-            cell = owner.cells[key] = Cell(ttl_ms)
-            is_sending = self._thread is not None and self._thread.is_alive()
-            if not is_sending and not only_forks():
-                # gevent may have patched ``threading`` since the last one was made.
-                self._wake = wake = threading.Event()
-                self._thread = thread = threading.Thread(
-                    target=self._send_now_and_then,
-                    args=(wake,),
-                    name="cachebridge-batches",
-                    daemon=True,
-                )
-        if thread is not None:  # without the lock: it lets other greenlets run
-            thread.start()
-        return cell
+                        del cells[name]
+            cells.setdefault(key, Cell(ttl_ms)).added += n
 
-    def _claim(self, key: str | None) -> Cells:
-        """Return what is to be sent, of one key or of all; it counts as sent now."""
+    def _start_thread(self) -> None:
+        """Start the thread that sends, unless it runs, or none may run here."""
         with self._lock:
-            sums: Cells = {}
-            if key is None:
-                sums, self._owed = self._owed, sums
-            elif key in self._owed:
-                sums[key] = self._owed.pop(key)
+            is_alive = self._thread is not None and self._thread.is_alive()
+            if is_alive or only_forks():
+                return
+            # gevent may have patched ``threading`` since the last one was made.
+            self._wake = wake = threading.Event()
+            self._thread = thread = threading.Thread(
+                target=self._send_now_and_then,
+                args=(wake,),
+                name="cachebridge-batches",
+                daemon=True,
+            )
+        try:  # without the lock: it lets other greenlets run
+            thread.start()
+        except RuntimeError:  # at the limit of threads, or at exit
+            with self._lock:
+                if self._thread is thread:
+                    self._thread = None
+
+    def _claim(self, key: str | None, sums: Cells) -> None:
+        """Move what is to be sent, of one key or of all, into ``sums``."""
+        with self._lock:
+            for name in list(self._owed) if key is None else (key,):
+                if (cell := self._owed.pop(name, None)) is not None:
+                    _claim_cell(sums, name, cell)
             for at in range(len(self._owners) - 1, -1, -1):
                 owner, cells = self._owners[at]
                 is_over = owner() is None
                 for name in list(cells) if key is None else (key,):
                     if (cell := cells.get(name)) is not None:
-                        added = cell.added
-                        _sum_up(sums, name, added - cell.claimed, cell.ttl_ms)
-                        cell.claimed = added
+                        _claim_cell(sums, name, cell)
                 if is_over and key is None:
                     del self._owners[at]
-        return sums
 
-    async def flush(self, io: IO, key: str | None = None) -> None:
-        """Send the sums of one key, or of all.
+    async def flush(self, io: IO, key: str | None = None) -> bool:
+        """Send the sums of one key, or of all; return whether L2 took each.
 
+        It takes none for a key that holds no counter, or one beyond ``COUNTABLE``.
         Raises L2Error if that fails: what was certainly not sent is sent later, and
         what may have arrived is not sent again.
         """
-        sums = self._claim(key)
-        operations = self._operations(io)
+        sums: Cells = {}
+        operations, all_taken = self._operations(io), True
         try:
-            while sums:
+            self._claim(key, sums)
+            while sums and self._awaited is not threading.current_thread():
                 name = next(iter(sums))
                 cell = sums.pop(name)
                 try:
-                    await operations.count(name, cell.added, UNBOUNDED, cell.ttl_ms)
+                    taken = await operations.count(
+                        name, cell.added, UNBOUNDED, cell.ttl_ms
+                    )
                 except L2Error as exc:
                     if exc.is_unsent:
                         sums[name] = cell
                     raise
                 except TypeError:
                     _log.exception("a batched count is lost")
+                    all_taken = False
+                else:
+                    if not taken:
+                        shown = shown_key(name)
+                        _log.error(
+                            "a batched count is lost: %s would pass 2**53", shown
+                        )
+                        all_taken = False
         finally:
             if sums:
                 with self._lock:
                     for name, cell in sums.items():
-                        _sum_up(self._owed, name, cell.added, cell.ttl_ms)
+                        _claim_cell(self._owed, name, cell)
+        return all_taken
 
     def _send_now_and_then(self, wake: threading.Event) -> None:
         """Send all sums, time and again, until the batches were closed."""
@@ -195,20 +229,29 @@ class Batches:
             _log.exception("batched counts could not be sent")
 
     def close(self) -> None:
-        """Send what there is, and end the thread; a later ``add`` starts another."""
+        """Send what there is, and end the thread; a later ``add`` starts another.
+
+        What the thread has begun to send comes first: it gives the rest back.
+        """
         if self._host.pid != getpid():
             return
         with self._lock:
             thread, self._thread = self._thread, None
             self._local = threading.local()
             self._wake.set()
-        if thread is not None:
-            self._try_to_send()
+        if thread is not None and thread is not threading.current_thread():
+            self._awaited = thread
+            with suppress(RuntimeError):  # it has not begun
+                thread.join(CLOSE_PATIENCE_S)
+        self._try_to_send()
 
 
-def _sum_up(sums: Cells, name: str, n: int, ttl_ms: int | None) -> None:
+def _claim_cell(sums: Cells, name: str, cell: Cell) -> None:
+    """Move to ``sums`` what was added to the cell and is not claimed yet."""
+    n = cell.added - cell.claimed
     if n:
-        cell = sums.get(name)
-        if cell is None:
-            cell = sums[name] = Cell(ttl_ms)
-        cell.added += n
+        total = sums.get(name)
+        if total is None:
+            total = sums[name] = Cell(cell.ttl_ms)
+        total.added += n  # from here no call, so no interruption, until both are done
+        cell.claimed += n

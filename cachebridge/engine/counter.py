@@ -180,12 +180,11 @@ class BatchedCounter:
 
     async def _flush(self, io: IO) -> bool:
         try:
-            await self._batches.flush(io, self._key)
+            return await self._batches.flush(io, self._key)
         except L2Error:
             if not self._degrades:
                 raise
             return False
-        return True
 
 
 def require_positive(n: int) -> int:

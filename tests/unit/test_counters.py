@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import redis
 
-from cachebridge import ConfigError, L2Error
+from cachebridge import Cache, ConfigError, L2Error
 from cachebridge.engine import counter as counters
 from cachebridge.testing import redis_server
 from tests.rig import (
+    PATIENT,
     engine_of,
     eventually,
     l2_of,
@@ -23,6 +26,7 @@ from tests.rig import (
 )
 from tests.sides import SIDES, on_loop, on_side
 from tests.stores import MESSAGES, PEEKS
+from tests.strikes import strike_everywhere
 
 __all__ = ["stopped_engines"]
 
@@ -342,7 +346,7 @@ def test_batches_are_summed(cache):
     assert views.flush() is True
     assert views.value() == 2007
     assert 0 < l2_of(cache).get(full_key(cache, "views"))[1] <= 60_000
-    engine_of(cache).batches._claim(None)
+    engine_of(cache).batches._claim(None, {})
     assert len(engine_of(cache).batches._owners) == 1
 
 
@@ -378,6 +382,104 @@ def test_a_closed_cache_has_sent_its_batches(place):
     cache.close()
     again = lone_cache(place.location, **place.options)
     assert again.batched_counter("views").value() == 4
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+def test_the_end_waits_for_what_is_being_sent(redis_url):
+    """A close in the middle of a sending loses nothing: what was claimed arrives."""
+    names = [f"page {number}" for number in range(500)]
+    pid = os.fork()
+    if pid == 0:
+        try:
+            cache = Cache(redis_url, **PATIENT)
+            for name in names:
+                cache.batched_counter(name, batch_ms=3_600_000).add()
+            cache.batched_counter("often", batch_ms=1)
+            ((_, cells),) = engine_of(cache).batches._owners
+            eventually(lambda: all(cell.claimed for cell in cells.values()))
+            cache.close()
+            os._exit(0)
+        finally:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    keys = list(map(counters.counter_key, names))
+    assert lone_cache(redis_url).get_many(keys) == dict.fromkeys(keys, 1)
+
+
+def refuse_threads(patch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    patch.setattr(threading.Thread, "start", refuse)
+
+
+def only_fork(patch):
+    uwsgi = SimpleNamespace(worker_id=int, mule_id=int, masterpid=os.getpid)
+    patch.setitem(sys.modules, "uwsgi", uwsgi)
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+@pytest.mark.parametrize("forbid", [refuse_threads, only_fork])
+def test_without_a_thread_the_end_sends(redis_url, monkeypatch, forbid):
+    """At the limit of threads, and in a master of uWSGI, an add counts all the same."""
+    cache = lone_cache(redis_url)
+    views = cache.batched_counter("views", batch_ms=20)
+    with monkeypatch.context() as patch:
+        forbid(patch)
+        for _ in range(3):
+            views.add()
+        cache.close()
+    assert lone_cache(redis_url).batched_counter("views").value() == 3
+
+
+def test_a_thread_comes_when_it_can(redis_url, monkeypatch):
+    """The first ``add`` after a thread was refused starts it; nothing is lost."""
+    views = lone_cache(redis_url).batched_counter("views", batch_ms=20)
+    with monkeypatch.context() as patch:
+        refuse_threads(patch)
+        views.add()
+        views.add()
+    views.add()
+    eventually(lambda: views.value() == 3)
+
+
+def test_a_sum_that_cannot_be_added(cache, caplog):
+    """It is lost, and the log and ``flush`` say so."""
+    views = cache.batched_counter("views", batch_ms=3_600_000)
+    for _ in range(2):
+        views.add(2**53 - 1)
+    assert views.flush() is False
+    assert "would pass 2**53" in caplog.text
+    cache.set("cachebridge-counter:views", "text")
+    views.add()
+    assert views.flush() is False
+    assert "is no counter" in caplog.text
+
+
+@pytest.mark.proof
+def test_a_strike_in_a_batch():
+    """Nothing is counted twice, and what is added afterwards is sent."""
+    cache = lone_cache("memory://struck")
+    batches, added = engine_of(cache).batches, 0
+
+    def call():
+        nonlocal added
+        added += 2
+        views = cache.batched_counter(f"views {added}", batch_ms=3_600_000)
+        views.add()
+        views.flush()
+        views.add()
+
+    def check(_number):
+        before = added
+        views = cache.batched_counter(f"views {before}")
+        views.add()
+        assert views.flush() is True
+        assert 1 <= views.value() <= 3
+        assert batches._thread.is_alive()
+        batches.close()  # the next call starts another
+
+    assert strike_everywhere(call, check, within="cachebridge") > 50
 
 
 async def flush_and_read(views):
