@@ -85,7 +85,9 @@ class Cache(Subscripts, AdminMethods, MemoizeMethods):
     # -- the end -----------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the use of this object; every later call but ``close`` raises.
+        """End the use of this object, and of its counters.
+
+        Every later call but ``close`` raises RuntimeError.
 
         With the last cache on a server its listener ends, L1 is dropped, and idle
         connections are closed; other caches go on.  Not needed at the end of a
@@ -97,6 +99,7 @@ class Cache(Subscripts, AdminMethods, MemoizeMethods):
         if isinstance(binding, _Closed):
             return
         self._binding = closed = _Closed()  # type: ignore[assignment] # raises always
+        binding.close(closed)
         self._local_get = closed.refuse
         self._locate = closed.refuse  # type: ignore[method-assign,assignment]
         if binding.engine.listening.unregister_adapter(self):

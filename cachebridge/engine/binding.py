@@ -142,6 +142,8 @@ class Binding:
             ]
         )
         self.coherent, self.direct, self.of_counters = self._kinds
+        self.counting, self.batches = self.coherent, engine.batches
+        """What counters use, until ``close``."""
         self.is_clearable = False
         self.own_prefix: str | None = None
         self._exclude = options.l1_exclude
@@ -158,6 +160,10 @@ class Binding:
         }
         self.local_get = make_local_get(self._aliases, engine.l1, **shared)
         self.local_get_many = make_local_get_many(self._aliases, engine.l1, **shared)
+
+    def close(self, closed: Any) -> None:
+        """Let counters use ``closed`` instead, which raises whatever is asked of it."""
+        self.counting = self.batches = closed
 
     def can_be_cleared_by(self, pattern: KeyPattern | None) -> None:
         """Say what matches all keys of this cache, for deletes that are pending."""

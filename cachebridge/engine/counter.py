@@ -12,8 +12,7 @@ from cachebridge.waiting.io import TASKS, THREADS
 from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
-    from cachebridge.engine.batches import Batches
-    from cachebridge.engine.binding import Binding, KeyOperations
+    from cachebridge.engine.binding import Binding
     from cachebridge.waiting.io import IO
 
 MOST: Final = COUNTABLE[-1]
@@ -34,22 +33,22 @@ class Counter:
 
     Thread safe.  The methods that begin with ``a`` are the same for tasks.  All raise
     TypeError if the key holds something else, and if ``n`` is no int; ValueError for an
-    ``n`` below 1.
+    ``n`` below 1; RuntimeError once the cache was closed.
     """
 
-    __slots__ = ("_bounds", "_key", "_operations", "_ttl_ms", "name")
+    __slots__ = ("_binding", "_bounds", "_key", "_ttl_ms", "name")
 
     def __init__(
         self,
         name: str,
-        operations: KeyOperations,
+        binding: Binding,
         key: str,
         bounds: Bounds,
         ttl_ms: int | None,
     ) -> None:
         """Made by ``cache.counter``; ``key`` is the full key."""
         self.name = name
-        self._operations = operations
+        self._binding = binding
         self._key = key
         self._bounds = bounds
         self._ttl_ms = ttl_ms
@@ -57,34 +56,34 @@ class Counter:
     def take(self, n: int = 1) -> bool:
         """Subtract ``n``; return False if that passes the floor, changing nothing."""
         delta = -require_positive(n)
-        operations = self._operations.for_threads
+        operations = self._binding.counting.for_threads
         return run(operations.count(self._key, delta, self._bounds, self._ttl_ms))
 
     async def atake(self, n: int = 1) -> bool:
         """See ``take``."""
         delta = -require_positive(n)
-        operations = self._operations.for_tasks
+        operations = self._binding.counting.for_tasks
         return await operations.count(self._key, delta, self._bounds, self._ttl_ms)
 
     def give(self, n: int = 1) -> bool:
         """Add ``n``; return False if that passes the ceiling, changing nothing."""
         delta = require_positive(n)
-        operations = self._operations.for_threads
+        operations = self._binding.counting.for_threads
         return run(operations.count(self._key, delta, self._bounds, self._ttl_ms))
 
     async def agive(self, n: int = 1) -> bool:
         """See ``give``."""
         delta = require_positive(n)
-        operations = self._operations.for_tasks
+        operations = self._binding.counting.for_tasks
         return await operations.count(self._key, delta, self._bounds, self._ttl_ms)
 
     def value(self) -> int | None:
         """Return the value, from the shared store; None while that is away."""
-        return run(self._operations.for_threads.counted(self._key))
+        return run(self._binding.counting.for_threads.counted(self._key))
 
     async def avalue(self) -> int | None:
         """See ``value``."""
-        return await self._operations.for_tasks.counted(self._key)
+        return await self._binding.counting.for_tasks.counted(self._key)
 
     def reset(self, n: int) -> bool:
         """Set the value to ``n``, and begin its TTL anew; return whether it was set.
@@ -92,13 +91,13 @@ class Counter:
         Raises ValueError if ``n`` is not within the bounds.
         """
         self._require_within(n)
-        operations = self._operations.for_threads
+        operations = self._binding.counting.for_threads
         return run(operations.set_count(self._key, n, self._ttl_ms))
 
     async def areset(self, n: int) -> bool:
         """See ``reset``."""
         self._require_within(n)
-        operations = self._operations.for_tasks
+        operations = self._binding.counting.for_tasks
         return await operations.set_count(self._key, n, self._ttl_ms)
 
     def _require_within(self, n: int) -> None:
@@ -121,51 +120,33 @@ class BatchedCounter:
     the sums wait; what may have arrived when it went away is not sent again.
 
     Thread safe.  The methods that begin with ``a`` are the same for tasks; ``add``
-    serves both.
+    serves both.  All raise RuntimeError once the cache was closed.
     """
 
-    __slots__ = (
-        "_add",
-        "_batches",
-        "_degrades",
-        "_key",
-        "_operations",
-        "_ttl_ms",
-        "name",
-    )
+    __slots__ = ("_binding", "_key", "_ttl_ms", "name")
 
     def __init__(
-        self,
-        name: str,
-        operations: KeyOperations,
-        key: str,
-        ttl_ms: int | None,
-        batches: Batches,
-        *,
-        degrades: bool,
+        self, name: str, binding: Binding, key: str, ttl_ms: int | None
     ) -> None:
         """Made by ``cache.batched_counter``; ``key`` is the full key."""
         self.name = name
-        self._operations = operations
+        self._binding = binding
         self._key = key
-        self._batches = batches
-        self._add = batches.add
         self._ttl_ms = ttl_ms
-        self._degrades = degrades
 
     def add(self, n: int = 1) -> None:
         """Add ``n``, at least 1, to what will be sent."""
         if type(n) is not int or not 1 <= n <= MOST:
             require_positive(n)
-        self._add(self._key, n, self._ttl_ms)
+        self._binding.batches.add(self._key, n, self._ttl_ms)
 
     def value(self) -> int | None:
         """Return what the shared store has by now; None while that is away."""
-        return run(self._operations.for_threads.counted(self._key))
+        return run(self._binding.counting.for_threads.counted(self._key))
 
     async def avalue(self) -> int | None:
         """See ``value``."""
-        return await self._operations.for_tasks.counted(self._key)
+        return await self._binding.counting.for_tasks.counted(self._key)
 
     def flush(self) -> bool:
         """Send this counter's sums of all threads now; return whether that was done.
@@ -180,9 +161,9 @@ class BatchedCounter:
 
     async def _flush(self, io: IO) -> bool:
         try:
-            return await self._batches.flush(io, self._key)
+            return await self._binding.batches.flush(io, self._key)
         except L2Error:
-            if not self._degrades:
+            if self._binding.options.on_error != "degrade":
                 raise
             return False
 
@@ -237,9 +218,7 @@ def make_counter(
     if floor is not None and ceiling is not None and floor > ceiling:
         raise ConfigError(f"floor ({floor}) must not be above ceiling ({ceiling})")
     bounds = Bounds(floor, ceiling)
-    return Counter(
-        name, binding.coherent, _short(full_key), bounds, counter_ttl_ms(ttl)
-    )
+    return Counter(name, binding, _short(full_key), bounds, counter_ttl_ms(ttl))
 
 
 def make_batched_counter(
@@ -250,12 +229,8 @@ def make_batched_counter(
         valid = f"milliseconds from 1 to {MOST_BATCH_MS:,}"
         raise ConfigError(f"batch_ms must be {valid}, not {batch_ms!r}")
     key, ttl_ms = _short(full_key), counter_ttl_ms(ttl)
-    batches = binding.engine.batches
-    batches.send_every(batch_ms / 1000)
-    degrades = binding.options.on_error == "degrade"
-    return BatchedCounter(
-        name, binding.coherent, key, ttl_ms, batches, degrades=degrades
-    )
+    binding.batches.send_every(batch_ms / 1000)
+    return BatchedCounter(name, binding, key, ttl_ms)
 
 
 def _short(full_key: str) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -480,6 +481,36 @@ def test_a_strike_in_a_batch():
         batches.close()  # the next call starts another
 
     assert strike_everywhere(call, check, within="cachebridge") > 50
+
+
+def test_counters_of_a_closed_cache(place):
+    """They raise, as the cache does, and start nothing again; other caches go on."""
+    cache = lone_cache(place.location, **place.options)
+    engine = engine_of(cache)
+    stock, views = cache.counter("stock", ceiling=9), cache.batched_counter("views")
+    stock.give()
+    views.add()
+    cache.close()
+    asked = engine.counters.messages_sent
+    calls = (
+        stock.take,
+        stock.give,
+        stock.value,
+        partial(stock.reset, 1),
+        views.add,
+        views.value,
+        views.flush,
+    )
+    for call in calls:
+        with pytest.raises(RuntimeError, match="the cache was closed"):
+            call()
+    awaited = (stock.atake, stock.agive, stock.avalue, views.avalue, views.aflush)
+    for method in (*awaited, partial(stock.areset, 1)):
+        with pytest.raises(RuntimeError, match="the cache was closed"):
+            on_loop(method)
+    assert engine.batches._thread is None
+    assert engine.counters.messages_sent == asked
+    assert lone_cache(place.location, **place.options).counter("stock").value() == 1
 
 
 async def flush_and_read(views):
