@@ -14,7 +14,7 @@ PARALLEL := -n $(PROCESSES) --dist loadfile
 SECONDS ?= 300
 SEED ?=
 
-.PHONY: help install check fix test proof soak demo serve bench traces docs dist clean
+.PHONY: help install check fix test coverage proof soak demo serve bench traces docs dist clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -37,10 +37,12 @@ fix: $(READY) ## format, and repair what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(READY) ## what every change must pass, with coverage; ARGS="-k name"
+test: $(READY) ## what every change must pass; ARGS="-k name"
 	@tools/ensure_servers.sh $(VENV) redis-server memcached valkey-server
-	$(BIN)/python -m pytest $(PARALLEL) -m "not proof" \
-		--cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not proof" $(ARGS)
+
+coverage: override ARGS += --cov --cov-report=term:skip-covered
+coverage: test ## the same, and which lines it did not reach
 
 proof: $(READY) ## what takes longer: schedules, faults, suites; ARGS="-k name"
 	@tools/ensure_servers.sh $(VENV) redis-server memcached
