@@ -5,26 +5,18 @@ Every coroutine takes the ``IO`` of its caller.
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import iscoroutinefunction
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
-from weakref import WeakSet
 
 from cachebridge.config import CacheOptions, LoadOverrides, override_load_options
 from cachebridge.core.entry import ABSENT, MISSING
 from cachebridge.core.keys import named
 from cachebridge.core.loading import unwrap_loaded
 from cachebridge.core.ttl import DEFAULT, Ttl, to_milliseconds
-from cachebridge.errors import UncacheableError
 from cachebridge.groups.keys import key_of
 from cachebridge.groups.together import batch_loader, load_together
-from cachebridge.identity.naming import variant_and_objects_of
-from cachebridge.identity.values import text_of
-from cachebridge.stats import GroupStats
 from cachebridge.waiting.io import THREADS, call
 
 if TYPE_CHECKING:
@@ -32,6 +24,7 @@ if TYPE_CHECKING:
 
     from cachebridge.engine.binding import Binding, KeyOperations, Locate
     from cachebridge.engine.outage.fallbacks import ResilientOperations
+    from cachebridge.groups.tally import Tally
     from cachebridge.waiting.io import IO
 
 LoadMany: TypeAlias = "Callable[[list[str]], Awaitable[Mapping[str, Any]]]"
@@ -81,33 +74,15 @@ class Terms:
         override_load_options(CacheOptions(), self.overrides)
 
 
-_alive: Final[WeakSet[Entries]] = WeakSet()
-
-
 class Entries:
-    """The values of one group.  Thread safe.
+    """The values of one group.  Thread safe."""
 
-    Its counters are plain attributes, as those of the engine (``cachebridge.stats``).
-    """
-
-    def __init__(
-        self, name: str, host: GroupHost, terms: Terms, function: Callable[..., Any]
-    ) -> None:
-        self.name = name
-        self.origin = origin_of(function)
+    def __init__(self, host: GroupHost, terms: Terms, tally: Tally) -> None:
+        self.name = tally.name
+        self.tally = tally
         self._terms = terms
         self._find_locally = host._find_locally  # noqa: SLF001 its interface
         self._place = host._place  # noqa: SLF001 the same
-        self.reset()
-        _alive.add(self)
-
-    def reset(self) -> None:
-        """Set all counters to zero, as in a forked child."""
-        self.hits = self.loads = self.failures = 0
-
-    def stats(self) -> GroupStats:
-        """Return a snapshot of the counters."""
-        return stats_of(self.name, (self,))
 
     def key(self, text: str) -> str:
         """Return the key of an argument with this text."""
@@ -118,7 +93,7 @@ class Entries:
         value = self._find_locally(key)
         if value is MISSING:
             return value
-        self.hits += 1
+        self.tally.hits += 1
         return self._shown(value)
 
     # -- one key -----------------------------------------------------------------------
@@ -132,7 +107,7 @@ class Entries:
             return self._shown(unwrap_loaded(await call(io, loader)))
         operations, full_key = self._at(place, io, key)
         value = await operations.get_or_load(full_key, loader, *self._how(place))
-        self.hits += not runs
+        self.tally.hits += not runs
         return self._shown(value)
 
     async def renew(self, io: IO, key: str, load: Callable[[], Any]) -> Any:
@@ -174,7 +149,7 @@ class Entries:
         found: dict[str, Any] = {}
         if place is not None:
             found = await place.binding.get_many(io, keys, place.locate)
-            self.hits += len(found)
+            self.tally.hits += len(found)
         missing = sorted(key for key in keys if key not in found)
         if load_many is None:
             found.update({key: await self.find(io, key, load(key)) for key in missing})
@@ -211,7 +186,7 @@ class Entries:
 
         starts = {key: partial(start, key) for key in batch}
         found = await load_together(starts, load_and_count)
-        self.hits += len(batch) - len(loaded)
+        self.tally.hits += len(batch) - len(loaded)
         return found
 
     async def _load_counted(
@@ -219,11 +194,11 @@ class Entries:
         keys: list[str],
         load_many: LoadMany,
     ) -> Mapping[str, Any]:
-        self.loads += len(keys)
+        self.tally.loads += len(keys)
         try:
             return await load_many(keys)
         except BaseException:
-            self.failures += len(keys)
+            self.tally.failures += len(keys)
             raise
 
     # -- how ---------------------------------------------------------------------------
@@ -235,21 +210,21 @@ class Entries:
         """
 
         async def load_in_task() -> Any:
-            self.loads += 1
+            self.tally.loads += 1
             runs.append(load)
             try:
                 return await load()
             except BaseException:
-                self.failures += 1
+                self.tally.failures += 1
                 raise
 
         def load_here() -> Any:
-            self.loads += 1
+            self.tally.loads += 1
             runs.append(load)
             try:
                 return load()
             except BaseException:
-                self.failures += 1
+                self.tally.failures += 1
                 raise
 
         return load_in_task if iscoroutinefunction(load) else load_here
@@ -273,36 +248,6 @@ class Entries:
         return value
 
 
-def stats_of(name: str, made: Sequence[Entries]) -> GroupStats:
-    """Return the sums of the counters of those with one name."""
-    return GroupStats(
-        name,
-        sum(each.hits for each in made),
-        sum(each.loads for each in made),
-        sum(each.failures for each in made),
-    )
-
-
-class Origin(NamedTuple):
-    """What tells the function of a group from others, also if it is imported anew."""
-
-    name: str
-    rest: tuple[str, ...]
-    """What tells it from others of that name: closure, code of a lambda, object."""
-
-
-def origin_of(function: Any) -> Origin:
-    """Return what tells a function from others."""
-    qualified = getattr(function, "__qualname__", None)
-    name = f"{function.__module__}.{qualified}" if qualified else repr(function)
-    if isinstance(function, FunctionType):
-        variant, objects = variant_and_objects_of(function)
-        return Origin(name, (variant, *objects))
-    with suppress(UncacheableError):
-        return Origin(name, (text_of(function),))
-    return Origin(name, (repr(function),))
-
-
 def awaits(function: Callable[..., Any]) -> bool:
     """Return whether a function of the application has to be awaited."""
     called = getattr(function, "__call__", None)  # noqa: B004 of its class
@@ -316,11 +261,3 @@ def require_plain(io: IO, function: Callable[..., Any], wanted_by: str) -> None:
             f"{wanted_by}: the function that loads is a coroutine function, so await "
             "the method whose name begins with an a"
         )
-
-
-def _after_fork_in_child() -> None:
-    for entries in tuple(_alive):
-        entries.reset()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -60,7 +60,7 @@ class Group(Subscripts, Generic[A, V]):
 
     def stats(self) -> GroupStats:
         """Return the counters of this group in this process."""
-        return self._entries.stats()
+        return self._entries.tally.stats()
 
     # -- reading -----------------------------------------------------------------------
 

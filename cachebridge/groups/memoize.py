@@ -120,7 +120,7 @@ class Memoized(Generic[P, R]):
 
     def stats(self) -> GroupStats:
         """Return the counters of this function in this process."""
-        return self._entries.stats()
+        return self._entries.tally.stats()
 
     # -- keys --------------------------------------------------------------------------
 

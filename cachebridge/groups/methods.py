@@ -14,11 +14,9 @@ from typing import (
     Unpack,
     overload,
 )
-from weakref import WeakKeyDictionary, WeakSet
 
 from cachebridge.config import LoadOverrides
 from cachebridge.core.ttl import DEFAULT, Ttl
-from cachebridge.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping
@@ -32,9 +30,6 @@ A = TypeVar("A")
 V = TypeVar("V")
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_groups: WeakKeyDictionary[object, dict[str, WeakSet[Entries]]] = WeakKeyDictionary()
-"""The groups in use by name: more than one if an application makes a group anew."""
 
 
 class GroupOptions(TypedDict, total=False):
@@ -140,33 +135,20 @@ class GroupMethods:
 
         They are those of this process; groups that nothing refers to are gone.
         """
-        from cachebridge.groups.entries import stats_of  # noqa: PLC0415 see above
+        from cachebridge.groups.tally import stats_of_groups  # noqa: PLC0415 see above
 
-        found = _groups.get(self._groups_of(), {})
-        alive = [(name, tuple(found[name])) for name in sorted(found)]
-        return tuple(stats_of(name, made) for name, made in alive if made)
+        return stats_of_groups(self._groups_of())
 
     def _entries(
         self, name: str, function: Any, ttl: Ttl, views: bool, overrides: LoadOverrides
     ) -> Entries:
         """Make the entries of a group, and list it."""
         from cachebridge.groups.entries import Entries, Terms  # noqa: PLC0415 see above
+        from cachebridge.groups.tally import tally_of  # noqa: PLC0415 see above
 
         terms = Terms(ttl, views, overrides)
         terms.check(f"group {name!r}")
-        entries = Entries(name, self, terms, function)
-        known = _groups.setdefault(self._groups_of(), {}).setdefault(name, WeakSet())
-        other = next(iter(known), entries)  # all of one name have one origin
-        if other.origin != entries.origin:
-            is_namesake = other.origin.name == entries.origin.name
-            raise ConfigError(
-                f"group {name!r}: this cache has a group of that name, whose "
-                f"values are loaded by {other.origin.name}, not by "
-                f"{entries.origin.name}"
-                f"{' of another closure or object' * is_namesake}"
-            )
-        known.add(entries)
-        return entries
+        return Entries(self, terms, tally_of(self._groups_of(), name, function))
 
 
 class MemoizeMethods(GroupMethods):
