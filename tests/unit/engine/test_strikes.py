@@ -67,9 +67,8 @@ def bypass(cache):
         return cache.get("key")
 
 
-def load_batch(cache):
-    group = cache.group("struck", load_many=lambda args: dict.fromkeys(args, "loaded"))
-    return group.get_many([1, 2])
+def make_group(cache):
+    return cache.group("struck", load_many=lambda args: dict.fromkeys(args, "loaded"))
 
 
 CALLS = {
@@ -91,7 +90,8 @@ CALLS = {
     "get_or_load": load,
     "a load that fails": load_in_vain,
     "nested loads": load_nested,
-    "load of a batch": load_batch,
+    "group": make_group,
+    "load of a batch": lambda cache: cache.struck.get_many([1, 2]),
     "clear": lambda cache: cache.clear(),
     "bypass_l1": bypass,
 }
@@ -108,11 +108,15 @@ def open_cache(request, redis_url):
     """Return a cache over the store that the fixture's parameter names."""
     options = STORES[request.param]
     if request.param != "memcached":
-        return listening(lone_cache(redis_url, key_prefix="struck:", **options))
+        cache = listening(lone_cache(redis_url, key_prefix="struck:", **options))
+        cache.struck = make_group(cache)
+        return cache
     server = request.getfixturevalue("shared_memcached")
     prefix = f"struck-{next(_numbers)}-{os.getpid()}:"
     options = {"key_prefix": prefix, "bus_location": redis_url, **options}
-    return listening(lone_cache(server.url, **options))
+    cache = listening(lone_cache(server.url, **options))
+    cache.struck = make_group(cache)
+    return cache
 
 
 def assert_nothing_left(cache):
