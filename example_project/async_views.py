@@ -10,18 +10,19 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from django import forms
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.urls import path
 from django.utils import timezone
-from django.utils.crypto import constant_time_compare
 from django.utils.decorators import async_only_middleware
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
+from example_project.sale.awaited import sale
+from example_project.sale.selling import is_user
 from example_project.shop import cached, statistics
 from example_project.shop.models import Product
+from example_project.shop.staff import is_staff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,9 +46,7 @@ async def product(_request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 async def price(request: HttpRequest, pk: int) -> HttpResponse:
     """Change a price; every worker of either kind shows it."""
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    token = settings.SHOP_STAFF_TOKEN
-    if not token or not constant_time_compare(given, token):
+    if not is_staff(request):
         return HttpResponse("the staff token is missing or wrong\n", status=403)
     try:
         new_price = _PRICE.clean(request.POST.get("price"))
@@ -62,11 +61,23 @@ async def price(request: HttpRequest, pk: int) -> HttpResponse:
     return JsonResponse({"id": pk, "price": new_price})
 
 
+@csrf_exempt
+@require_POST
+async def orders(request: HttpRequest, number: int) -> HttpResponse:
+    """Sell a unit to the user that the staff names; see ``sale.views.orders``."""
+    if not is_staff(request):
+        return HttpResponse("the staff token is missing or wrong\n", status=403)
+    user = request.POST.get("user", "")
+    if not is_user(user):
+        return HttpResponseBadRequest("user: 1 to 40 letters, digits, . _ -\n")
+    return JsonResponse((await sale.buy(number, user))._asdict())
+
+
 @require_safe
 async def stats(_request: HttpRequest) -> HttpResponse:
     """Return what this worker's cache did so far, as JSON."""
     found = statistics.lookups()
-    return JsonResponse({"pid": os.getpid(), "lookups": found and str(found)})
+    return JsonResponse({**statistics.report(), "lookups": found and str(found)})
 
 
 @async_only_middleware
@@ -86,5 +97,6 @@ def say_who(
 urlpatterns = [
     path("products/<int:pk>/", product, name="product"),
     path("products/<int:pk>/price/", price, name="price"),
+    path("sale/<int:number>/orders/", orders, name="sale-orders"),
     path("stats/", stats, name="stats"),
 ]

@@ -13,7 +13,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from example_project.stack import Service
 
 __all__ = [
+    "FAILURES",
     "Answer",
     "Connection",
     "Load",
@@ -39,6 +40,10 @@ _WHO: Final = "/stats/?format=json"
 
 class UnexpectedAnswerError(RuntimeError):
     """The shop answered with another status than 200."""
+
+
+FAILURES: Final = (UnexpectedAnswerError, HTTPException, OSError)
+"""What a request raises that is not answered with 200."""
 
 
 @dataclass(frozen=True, slots=True)

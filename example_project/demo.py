@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from contextlib import ExitStack
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Final
 
 import django
@@ -26,8 +25,7 @@ from cachebridge.testing import (
     memcached_server,
     redis_server,
 )
-from example_project import awaited, scenes, stack, together
-from example_project.client import UnexpectedAnswerError
+from example_project import awaited, client, scenes, sell, stack, together
 from example_project.outage import KEEPS_DATA, outage
 from example_project.stack import ServiceError
 
@@ -44,11 +42,12 @@ BACKENDS: Final = {OURS: stack.CACHEBRIDGE, THEIRS: stack.REDIS_CACHE}
 WORKERS: Final = 2
 THREADS: Final = 8
 CROWD: Final = 64
+STOCK: Final = 1_000
 DEADLINE_MS: Final = 1500
 """SOCKET_CONNECT_TIMEOUT + SOCKET_TIMEOUT: the longest wait for Redis."""
 FAILURES: Final = (
     *(ServerNotFoundError, ServerStartError, ServiceError),
-    *(UnexpectedAnswerError, HTTPException, OSError),
+    *client.FAILURES,
 )
 
 
@@ -89,6 +88,7 @@ def run() -> list[str]:
         broken += together.play(stage, shops[OURS], redis.url, number=5)
         broken += awaited.play(stage, shops[OURS], redis.url, number=6)
         broken += over_memcached(stage, redis.url)
+        broken += sell.play(stage, shops[OURS], redis.url, title="8. ", stock=STOCK)
     with ExitStack() as stage:
         redis = stage.enter_context(redis_server(args=KEEPS_DATA))
         (shop,) = open_shops(
@@ -244,7 +244,7 @@ def show_cold_key(results: Mapping[str, ColdKey]) -> list[str]:
 
 def show_outage(seen: Outage) -> list[str]:
     """Print how the shop did without Redis. Promises: no failure, nothing stale."""
-    print("8. Redis is killed (-9) under load, and comes back with its old data")
+    print("9. Redis is killed (-9) under load, and comes back with its old data")
     row("", "before", "without", "after")
     phases = (seen.before, seen.during, seen.after)
     row("requests/s", *(f"{phase.rate:,.0f}" for phase in phases))

@@ -3,7 +3,7 @@
 ``CACHE_KEY_PREFIX = ":1:"`` gives its keys the form of Django's (VERSION 1, no
 KEY_PREFIX): what the one puts into the cache the other finds, and what the one changes
 leaves the other's memory within milliseconds.  The two share the cache and the
-database, and no code.
+database, and no code but the rules of the sale.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, abort, jsonify, request
 
 from cachebridge.flask_ext import Cache
+from example_project.sale.flask_api import make_orders
 
 __all__ = ["create_app"]
 
@@ -38,6 +39,8 @@ _PRODUCT = """
 """
 
 cache = Cache()
+counters = Cache()
+"""The same cache for the sale: while Redis is away its counters raise."""
 prices = Blueprint("prices", __name__)
 
 
@@ -49,8 +52,11 @@ def create_app() -> Flask:
         CACHE_REDIS_URL=environ.get("SHOP_REDIS_URL", "redis://127.0.0.1:6379/0"),
         CACHE_KEY_PREFIX=":1:",
     )
-    cache.init_app(app)
+    warm = {"L1_WARM": True}
+    cache.init_app(app, {"CACHE_BRIDGE": warm})
+    counters.init_app(app, {"CACHE_BRIDGE": warm | {"ON_ERROR": "raise"}})
     app.register_blueprint(prices)
+    app.register_blueprint(make_orders(cache, counters, _connect, _require_staff))
     return app
 
 
@@ -79,10 +85,7 @@ def cheapest(slug: str) -> Response:
 @prices.post("/products/<int:pk>/price/")
 def change_price(pk: int) -> Response:
     """Change a price; the shop shows it as soon as it is committed."""
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    token = environ.get("SHOP_STAFF_TOKEN", "")
-    if not token or not hmac.compare_digest(given, token):
-        abort(403)
+    _require_staff()
     try:
         price = Decimal(request.form["price"]).quantize(_CENT)
     except InvalidOperation:
@@ -111,7 +114,7 @@ def stats() -> Response:
     return jsonify(pid=os.getpid(), cpu_s=time.process_time(), stats=counted)
 
 
-@prices.after_request
+@prices.after_app_request
 def name_worker(response: Response) -> Response:
     response.headers["X-Worker-Pid"] = str(os.getpid())
     return response
@@ -146,6 +149,13 @@ def _load_product(pk: int) -> dict[str, Any]:
         tzinfo=UTC
     )
     return found | {"loaded_at": time.time()}
+
+
+def _require_staff() -> None:
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    token = environ.get("SHOP_STAFF_TOKEN", "")
+    if not token or not hmac.compare_digest(given, token):
+        abort(403)
 
 
 def _new_version() -> str:

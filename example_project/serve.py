@@ -1,7 +1,7 @@
 """Leave the shop running: ``python -m example_project.serve``, Ctrl-C ends it.
 
 The same set-up as the demo's: a private Redis, two gunicorn workers of the shop, two of
-the Flask service beside it.
+the Flask service beside it. A flash sale is open.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ def main() -> int:
             together.price_service(redis.url) as service,
         ):
             print(f"The shop has {stack.prepare_database()}.")
+            has_sale = backend == stack.CACHEBRIDGE
+            if has_sale:
+                stack.manage("sale", "open", SHOP_REDIS_URL=redis.url)
             shop.await_ready()
             service.await_ready()
             print(
                 f"{shop.url}        the shop, {shop.workers} workers\n"
-                f"{shop.url}stats/  what {backend} did in a worker\n"
+                + f"{shop.url}sale/   a flash sale\n" * has_sale
+                + f"{shop.url}stats/  what {backend} did in a worker\n"
                 f"{service.url}products/1/  a price, from the Flask service beside it\n"
                 f"{redis.url}     the Redis of both\n\n"
                 "Change a price (the same token works in the form on each product):\n"

@@ -31,6 +31,7 @@ __all__ = [
     "Service",
     "ServiceError",
     "gunicorn",
+    "manage",
     "prepare_database",
     "redis_database",
     "shop",
@@ -174,8 +175,8 @@ def shop(
 
 def prepare_database() -> str:
     """Create and fill the shop's database where that is still to be done."""
-    _manage("migrate", "--verbosity", "0")
-    return _manage("load_products")
+    manage("migrate", "--verbosity", "0")
+    return manage("load_products")
 
 
 def redis_database(url: str, number: int) -> str:
@@ -198,11 +199,19 @@ def stop_on_signals() -> None:
     signal.signal(signal.SIGHUP, leave)
 
 
-def _manage(*arguments: str) -> str:
+def manage(*arguments: str, **environment: str) -> str:
+    """Run a command of ``manage.py``; return what it prints.
+
+    Raises ServiceError if it fails.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "example_project.manage", *arguments],
         cwd=_ROOT,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "example_project.settings"},
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "example_project.settings",
+            **environment,
+        },
         check=False,
         capture_output=True,
         text=True,

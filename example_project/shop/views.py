@@ -12,14 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from django import forms
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Avg, Count
 from django.http import Http404, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import cache_page, never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
@@ -28,6 +26,7 @@ from example_project.shop import cached, statistics
 from example_project.shop.cart import MOST, Cart
 from example_project.shop.models import Category, Product, Review
 from example_project.shop.served_by import MADE_AT
+from example_project.shop.staff import is_staff
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -105,7 +104,7 @@ def price(request: HttpRequest, pk: int) -> HttpResponse:
     Not protected by CSRF's cookie but by the staff token, which no browser sends by
     itself: in the form, or as ``Authorization: Bearer ...``.
     """
-    if not _is_staff(request):
+    if not is_staff(request):
         return HttpResponse("the staff token is missing or wrong\n", status=403)
     try:
         new_price = _PRICE.clean(request.POST.get("price"))
@@ -177,14 +176,6 @@ def _related(slug: str, pk: int) -> object:
     """Find a few other products of the category, the next ones in its order."""
     others = Product.objects.select_related("category").filter(category__slug=slug)
     return others.filter(pk__gt=pk).order_by("pk")[:_RELATED]
-
-
-def _is_staff(request: HttpRequest) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Bearer":
-        given = request.POST.get("token", "")
-    token = settings.SHOP_STAFF_TOKEN
-    return bool(token) and constant_time_compare(given, token)
 
 
 def _made_now(response: HttpResponse) -> HttpResponse:

@@ -1,0 +1,1 @@
+"""A flash sale: a Django app, and the rules that other services share with it."""
