@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from example_project import stack, together
 
 if TYPE_CHECKING:
-    from contextlib import ExitStack
-
     from example_project.stack import Service
 
 __all__ = ["NAMES", "async_service", "play"]
@@ -44,12 +42,7 @@ def _uvicorn(listener: int) -> list[str]:
     ]
 
 
-def play(stage: ExitStack, shop: Service, redis_url: str, *, number: int) -> list[str]:
-    """Start the service beside the shop, watch both directions, print the delays.
-
-    Returns the promises that did not hold.
-    """
-    service = stage.enter_context(async_service(redis_url))
-    service.await_ready("/stats/")
+def play(shop: Service, service: Service, *, number: int) -> list[str]:
+    """Print the delays in both directions; return the promises that did not hold."""
     seen = together.watch(shop, service, NAMES)
     return together.report(number, "Plain and asynchronous views", seen)

@@ -25,7 +25,7 @@ from cachebridge.testing import (
     memcached_server,
     redis_server,
 )
-from example_project import awaited, client, scenes, sell, stack, together
+from example_project import awaited, buyers, client, scenes, sell, stack, together
 from example_project.outage import KEEPS_DATA, outage
 from example_project.stack import ServiceError
 
@@ -85,10 +85,17 @@ def run() -> list[str]:
         crowded = open_shops(stage, redis.url, "-crowd", workers=1, threads=CROWD)
         colds = {name: scenes.cold_key(shop) for name, shop in crowded.items()}
         broken += show_cold_key(colds)
-        broken += together.play(stage, shops[OURS], redis.url, number=5)
-        broken += awaited.play(stage, shops[OURS], redis.url, number=6)
+        services = {
+            buyers.DJANGO: shops[OURS],
+            buyers.FLASK: stage.enter_context(together.price_service(redis.url)),
+            buyers.TASKS: stage.enter_context(awaited.async_service(redis.url)),
+        }
+        for service in services.values():
+            service.await_ready("/stats/")
+        broken += together.play(shops[OURS], services[buyers.FLASK], number=5)
+        broken += awaited.play(shops[OURS], services[buyers.TASKS], number=6)
         broken += over_memcached(stage, redis.url)
-        broken += sell.play(stage, shops[OURS], redis.url, title="8. ", stock=STOCK)
+        broken += sell.play(services, redis.url, stock=STOCK, title="8. ")
     with ExitStack() as stage:
         redis = stage.enter_context(redis_server(args=KEEPS_DATA))
         (shop,) = open_shops(

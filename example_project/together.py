@@ -18,7 +18,6 @@ from example_project.client import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from contextlib import ExitStack
 
     from example_project.client import Connection
     from example_project.stack import Service
@@ -71,13 +70,8 @@ def price_service(redis_url: str, *, workers: int = 2, threads: int = 8) -> Serv
     )
 
 
-def play(stage: ExitStack, shop: Service, redis_url: str, *, number: int) -> list[str]:
-    """Start the service beside the shop, watch both directions, print the delays.
-
-    Returns the promises that did not hold.
-    """
-    service = stage.enter_context(price_service(redis_url))
-    service.await_ready()
+def play(shop: Service, service: Service, *, number: int) -> list[str]:
+    """Print the delays in both directions; return the promises that did not hold."""
     title = "Django and Flask over one cache"
     return report(number, title, watch(shop, service))
 

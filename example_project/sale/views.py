@@ -176,14 +176,16 @@ def _figures(number: int, buyer: str) -> dict[str, Any]:
     terms = _terms(number)
     listed = sale.lists(terms)
     totals = live.totals(number)
-    left = totals["left"]
+    left, state = totals["left"], sale.state(terms)
+    if state == "open" and left == 0:
+        state = "sold-out"  # though no buyer was refused yet
     shares = {share.name: share.percent for share in statistics.shares()}
     return {
         **totals,
         "delivered": terms["delivered"],
         "sold": None if left is None else terms["delivered"] - left,
         "mine": live.mine(terms, buyer),
-        "state": sale.state(terms),
+        "state": state,
         "denied": len(listed.denied),
         "allowed": len(listed.allowed),
         "worker": os.getpid(),

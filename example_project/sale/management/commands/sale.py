@@ -26,6 +26,7 @@ class Command(BaseCommand):
         opens.add_argument("--stock", type=int, default=500)
         opens.add_argument("--per-user", type=int, default=2)
         opens.add_argument("--invited-only", action="store_true")
+        opens.add_argument("--deny", nargs="*", default=[], metavar="USER")
         for name, text in (
             ("deny", "refuse these users"),
             ("allow", "invite these users"),
@@ -43,6 +44,8 @@ class Command(BaseCommand):
         if does == "open":
             names = ("product", "price", "stock", "per_user", "invited_only")
             number = records.open_sale(sale, **{name: options[name] for name in names})
+            if options["deny"]:
+                self._change_lists(number, "deny", options["deny"])
             self.stdout.write(str(number))
             return
         newest = records.newest.refresh()
@@ -56,9 +59,11 @@ class Command(BaseCommand):
                 left = records.recount(sale, newest)
                 self.stdout.write(f"sale {newest}: {left} left")
             case _:
-                users = set(options["users"])
-                if wrong := [user for user in users if not is_user(user)]:
-                    raise CommandError(f"no names of users: {', '.join(wrong)}")
-                kind = "" if does == "unlist" else does
-                records.change_lists(sale, newest, kind, users, "manage.py")
-                self.stdout.write(f"sale {newest}: {len(users)} users, {does}")
+                self._change_lists(newest, does, options["users"])
+                self.stdout.write(f"sale {newest}: {does} {len(options['users'])}")
+
+    def _change_lists(self, number: int, does: str, users: list[str]) -> None:
+        if wrong := [user for user in users if not is_user(user)]:
+            raise CommandError(f"no names of users: {', '.join(wrong)}")
+        kind = "" if does == "unlist" else does
+        records.change_lists(sale, number, kind, set(users), "manage.py")
