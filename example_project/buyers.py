@@ -242,11 +242,15 @@ def _phase(title: str, buyers: _Buyers, begin: _Mark, end: _Mark) -> Phase:
 
 def _await_sold_out(asker: Connection, buyers: _Buyers) -> None:
     deadline = time.monotonic() + _PATIENCE_S
-    path = f"/sale/{buyers.number}/figures/"
-    while asker.get(path).json()["state"] == "open" and not buyers.failed:
+    path = f"/sale/{buyers.number}/audit/"
+    while not _is_over(asker.get(path).json()) and not buyers.failed:
         if time.monotonic() > deadline:
             return
         time.sleep(0.1)
+
+
+def _is_over(audit: Mapping[str, int]) -> bool:
+    return audit["left"] == 0 and audit["recorded"] >= audit["delivered"]
 
 
 def _watch_deny_list(askers: Sequence[Connection], number: int) -> float | None:

@@ -104,7 +104,7 @@ def lists(request: HttpRequest, number: int) -> HttpResponse:
             ("Deny", sorted(listed.denied)[:_MOST_SHOWN], "denied"),
             ("Allow", sorted(listed.allowed)[:_MOST_SHOWN], "allowed"),
         ],
-        "log": reversed(records.log_of(number).splitlines()[-_MOST_SHOWN:]),
+        "log": records.log_of(number).splitlines()[: -_MOST_SHOWN - 1 : -1],
         "kinds": [*Listed.Kind.values, ""],
     }
     return _page(request, number, "lists", extra)
