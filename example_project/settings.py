@@ -105,5 +105,6 @@ LOGGING = {
 }
 
 USE_TZ = True
+TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-gb"
 STATIC_URL = "/static/"
