@@ -28,6 +28,9 @@ DEFAULT_EXCLUDE: Final = (
 """Prefixes of keys whose values are read, changed and written back as a whole: sessions
 (also of Flask-Session), and throttles of Django REST framework and django-ratelimit."""
 
+POLICY_NAMES: Final = ("s3fifo", "lru", "fifo")
+"""Which entries leave L1 when it is full: ``l1/eviction.py`` has the classes."""
+
 MEBIBYTE: Final = 1024 * 1024
 
 Check = Callable[[str, Any], T]
@@ -39,7 +42,8 @@ def _option(default: T, check: Check[T], *, is_shown: bool = True) -> T:
     return field(default=default, repr=is_shown, metadata={"check": check})
 
 
-def _or_none(check: Check[T]) -> Check[T | None]:
+def or_none(check: Check[T]) -> Check[T | None]:
+    """Make the check of an option that may also be None."""
     return lambda name, value: None if value is None else check(name, value)
 
 
@@ -64,20 +68,23 @@ def _number(wanted: str, is_valid: Callable[[float], bool]) -> Check[float]:
     return check
 
 
-_seconds = _number("of seconds > 0", lambda value: 0 < value < inf)
+seconds = _number("of seconds > 0", lambda value: 0 < value < inf)
 _seconds_or_zero = _number("of seconds >= 0", lambda value: 0 <= value < inf)
 _share = _number(">= 0 and < 1", lambda value: 0 <= value < 1)
 _ratio = _number("> 0 and <= 1", lambda value: 0 < value <= 1)
 _factor = _number(">= 0", lambda value: 0 <= value < inf)
-_timeout: Check[Any] = _or_none(_number("of seconds or None", isfinite))
+_timeout: Check[Any] = or_none(_number("of seconds or None", isfinite))
 
 
-def _choice(*valid: str) -> Check[str]:
+def choice(*valid: str) -> Check[str]:
+    """Make the check of an option that is one of these names."""
+
     def check(name: str, value: Any) -> str:
         if value in valid:
             return str(value)
         names = " or ".join(map(repr, valid))
-        raise ConfigError(f"{name} must be {names}, not {value!r}.")
+        hint = did_you_mean(value, valid)
+        raise ConfigError(f"{name} must be {names}, not {value!r}.{hint}")
 
     return check
 
@@ -156,22 +163,22 @@ class EngineOptions:
     l1_max_entries: int = _option(10_000, integer(0))
     l1_max_bytes: int = _option(64 * MEBIBYTE, integer(1))
     l1_max_entry_bytes: int = _option(MEBIBYTE, integer(1))
-    l1_eviction: str = _option("s3fifo", _choice("s3fifo", "lru", "fifo"))
-    l1_ttl: float = _option(60.0, _seconds)
+    l1_eviction: str = _option("s3fifo", choice(*POLICY_NAMES))
+    l1_ttl: float = _option(60.0, seconds)
     l1_sweep: float = _option(5.0, _seconds_or_zero)
     l1_ttl_ratio: float = _option(0.5, _ratio)
     l1_warm: bool = _option(False, boolean)
-    bus: str = _option("pubsub", _choice("pubsub", "none"))
+    bus: str = _option("pubsub", choice("pubsub", "none"))
     bus_location: str | None = _option(None, _text_or_none, is_shown=False)
-    bus_trust: float = _option(2.0, _seconds)
-    bus_heartbeat: float = _option(0.5, _seconds)
-    socket_timeout: float = _option(1.0, _seconds)
-    socket_connect_timeout: float = _option(0.5, _seconds)
-    max_connections: int | None = _option(None, _or_none(integer(1)))
+    bus_trust: float = _option(2.0, seconds)
+    bus_heartbeat: float = _option(0.5, seconds)
+    socket_timeout: float = _option(1.0, seconds)
+    socket_connect_timeout: float = _option(0.5, seconds)
+    max_connections: int | None = _option(None, or_none(integer(1)))
     breaker_failures: int = _option(3, integer(0))
-    breaker_retry: float = _option(1.0, _seconds)
+    breaker_retry: float = _option(1.0, seconds)
     outage_ttl: float = _option(30.0, _seconds_or_zero)
-    max_loads: int | None = _option(None, _or_none(integer(1)))
+    max_loads: int | None = _option(None, or_none(integer(1)))
     client_kwargs: Mapping[str, Any] = field(
         default_factory=dict, repr=False, metadata={"check": mapping}
     )
@@ -197,10 +204,10 @@ class CacheOptions:
 
     timeout: float | None = _option(300.0, _timeout)
     key_prefix: str = _option("", _text)
-    serializer: str = _option("pickle", _choice("pickle", "json"))
+    serializer: str = _option("pickle", choice("pickle", "json"))
     l1_exclude: tuple[str, ...] = _option(DEFAULT_EXCLUDE, _prefixes)
     clear_flushes_db: bool = _option(False, boolean)
-    on_error: str = _option("degrade", _choice("degrade", "raise"))
+    on_error: str = _option("degrade", choice("degrade", "raise"))
     lease_ttl: float = _option(5.0, _seconds_or_zero)
     stale_ttl: float = _option(0.0, _seconds_or_zero)
     stale_if_error: float = _option(0.0, _seconds_or_zero)

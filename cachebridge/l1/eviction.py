@@ -9,6 +9,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from cachebridge.config import POLICY_NAMES
 from cachebridge.core.entry import ABSENT, BLOCKS, KIND
 from cachebridge.l1.store import EVICTION_SHARE, L1Store
 
@@ -92,8 +93,9 @@ class S3Fifo(L1Store):
             if key in marks:
                 self._main[key] = None
                 marks.discard(key)
-            elif (entry := entries.pop(key, None)) is not None:
-                self._blocks -= entry[BLOCKS]
+            elif key in entries:
+                self._blocks -= entries[key][BLOCKS]
+                del entries[key]
                 evicted.append(key)
                 self._ghosts.add(hash(key))
             del small[key]
@@ -106,8 +108,9 @@ class S3Fifo(L1Store):
             if key in marks:
                 main[key] = None
                 marks.discard(key)
-            elif (entry := entries.pop(key, None)) is not None:
-                self._blocks -= entry[BLOCKS]
+            elif key in entries:
+                self._blocks -= entries[key][BLOCKS]
+                del entries[key]
                 evicted.append(key)
                 hit += 1
         self._counters.evicted_hit += hit
@@ -159,7 +162,8 @@ class Fifo(L1Store):
         while len(entries) > self.max_entries or self._blocks > self._max_blocks:
             oldest = list(islice(entries, max(1, len(entries) // EVICTION_SHARE)))
             for key in oldest:
-                self._blocks -= entries.pop(key)[BLOCKS]
+                self._blocks -= entries[key][BLOCKS]
+                del entries[key]
             evicted += oldest
         self._counters.evictions += len(evicted)
         return evicted
@@ -199,8 +203,9 @@ class Lru(Fifo):
         noted, entries = self._noted, self._entries
         for _ in range(len(noted)):
             key = noted.popleft()
-            entry = entries.pop(key, None)
-            if entry is not None:
+            if key in entries:
+                entry = entries[key]
+                del entries[key]
                 entries[key] = entry
 
     def _queues(self) -> Iterable[dict[str, Entry]]:
@@ -208,5 +213,7 @@ class Lru(Fifo):
         return super()._queues()
 
 
-POLICIES: Final[dict[str, type[L1Store]]] = {"s3fifo": S3Fifo, "lru": Lru, "fifo": Fifo}
+POLICIES: Final[dict[str, type[L1Store]]] = dict(
+    zip(POLICY_NAMES, (S3Fifo, Lru, Fifo), strict=True)
+)
 """By the value of L1_EVICTION."""

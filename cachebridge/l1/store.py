@@ -35,7 +35,8 @@ class L1Store(ABC):
 
     A policy keeps every key of an entry in one of its queues.  An exception may strike
     between two steps, so a queue may also have a key without an entry, never the other
-    way round.
+    way round.  Entries and the count of their blocks change together: no call stands
+    between the two, and so no place where an exception may strike.
     """
 
     note: Callable[[str], object]
@@ -117,9 +118,10 @@ class L1Store(ABC):
 
     def pop(self, key: str) -> None:
         """Remove the entry if there is one."""
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._blocks -= entry[BLOCKS]
+        entries = self._entries
+        if key in entries:
+            self._blocks -= entries[key][BLOCKS]
+            del entries[key]
             self._unplace(key)
             if self._negative:
                 self._negative.pop(key, None)
@@ -129,11 +131,11 @@ class L1Store(ABC):
         entries = self._entries
         for queue in self._queues():
             for key in list(islice(reversed(queue), limit)):
-                entry = entries.pop(key, None)
-                queue.pop(key, None)
-                if entry is not None:
-                    self._blocks -= entry[BLOCKS]
+                if key in entries:
+                    self._blocks -= entries[key][BLOCKS]
+                    del entries[key]
                     limit -= 1
+                queue.pop(key, None)
         if not entries:
             self._forget_all()
             self._negative.clear()
