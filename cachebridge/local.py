@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from weakref import WeakSet, ref
 
-from cachebridge.config import did_you_mean
+from cachebridge.config import choice, integer, or_none, seconds
 from cachebridge.core.entry import make_entry
 from cachebridge.engine.janitor import JANITOR
 from cachebridge.errors import ConfigError
@@ -27,6 +27,7 @@ from cachebridge.subscripts import Subscripts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from contextlib import AbstractContextManager
 
 __all__ = ["IntCache", "ObjCache"]
 
@@ -51,34 +52,20 @@ class IntCache(Subscripts):
     add: Callable[..., int]
     """``add(key, delta=1)``: add, and return the sum; a missing integer is 0.
 
-    Raises TypeError if ``delta`` is no number.
+    Raises TypeError if ``delta`` is no int.
     """
 
     def __init__(self) -> None:
         self._values: dict[Hashable, int] = {}
         self.get = self._values.get
-        self._begin()
+        self._lock = threading.RLock()
+        """Reentrant: to find a key may run its ``__eq__``, which may use the cache."""
+        self.add = _make_add(self._values, self._lock)
         _alive.add(self)
-
-    def _begin(self) -> None:
-        """Make a new lock; one that was held during a fork is never released."""
-        values = self._values
-        self._lock = lock = threading.Lock()
-
-        def add(key: Hashable, delta: int = 1) -> int:
-            with lock:
-                try:  # no call in here, at which the thread might have to pause
-                    total = values[key] = values[key] + delta
-                except KeyError:
-                    total = values[key] = 0 + delta
-            return total
-
-        self.add = add
 
     def set(self, key: Hashable, value: int) -> None:
         """Set an integer.  Raises TypeError for anything else."""
-        if not isinstance(value, int):
-            raise TypeError(f"value must be an int, not {type(value).__name__}")
+        value = _plain_int("value", value)
         with self._lock:
             self._values[key] = value
 
@@ -95,6 +82,31 @@ class IntCache(Subscripts):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+def _make_add(
+    values: dict[Hashable, int], lock: AbstractContextManager[bool]
+) -> Callable[..., int]:
+    one = 1
+
+    def add(key: Hashable, delta: int = 1) -> int:
+        if delta is not one and type(delta) is not int:  # the first is cheaper, and 1
+            delta = _plain_int("delta", delta)
+        with lock:
+            try:  # no call in here, at which the thread might have to pause
+                total = values[key] = values[key] + delta
+            except KeyError:
+                total = values[key] = 0 + delta
+        return total
+
+    return add
+
+
+def _plain_int(name: str, value: object) -> int:
+    """Return the int without its subclass, whose sums might run any code."""
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    return int.__pos__(value)
 
 
 class ObjCache(Subscripts):
@@ -124,40 +136,35 @@ class ObjCache(Subscripts):
         policy: str = "s3fifo",
         on_evicted: OnEvicted | None = None,
     ) -> None:
-        _require_bound("max_entries", max_entries)
-        _require_bound("max_bytes", max_bytes)
-        if ttl is not None and not (_is_number(ttl) and ttl > 0):
-            raise ConfigError(f"ttl must be seconds above 0, or None, not {ttl!r}")
-        if policy not in POLICIES:
-            valid = ", ".join(map(repr, POLICIES))
-            raise ConfigError(
-                f"policy must be one of {valid}, not {policy!r}"
-                f"{did_you_mean(policy, POLICIES)}"
-            )
+        bound = or_none(integer(1))
+        max_entries = bound("max_entries", max_entries)
+        self._max_bytes = max_bytes = bound("max_bytes", max_bytes)
+        self._ttl = or_none(seconds)("ttl", ttl)
+        make_order = POLICIES[choice(*POLICIES)("policy", policy)]
         if on_evicted is not None and not callable(on_evicted):
             raise ConfigError(f"on_evicted must be callable, not {on_evicted!r}")
-        self._max_bytes = max_bytes
-        self._ttl = ttl
         self._on_evicted = on_evicted
         self._clock = time.monotonic
         self._held: dict[Any, tuple[Any, float]] = {}
         """Values with the end of their time, the oldest first."""
-        self._order = POLICIES[policy](
+        self._order = make_order(
             max_entries=sys.maxsize if max_entries is None else max_entries,
             max_bytes=sys.maxsize if max_bytes is None else max_bytes,
             counters=Counters(),
         )
-        """Knows which keys leave; it holds no values."""
+        """Knows which keys leave; it holds no values.
+
+        An exception may strike between a step there and one here.  A key without a
+        value leaves as others do; ``_drop_strays`` removes what this does not know.
+        """
         self._note = self._order.note
         self._sweeping = Sweeping(self)
+        self._watched_in = 0
+        """The process whose janitor visits the cache; 0 if none does."""
         self._sets = 0
-        self._begin()
+        self._lock = threading.RLock()
+        """Reentrant: the keys' ``__eq__`` and ``__del__`` may use the cache."""
         _alive.add(self)
-
-    def _begin(self) -> None:
-        """Take a new lock; a lock that was held during a fork is never released."""
-        self._lock = threading.Lock()
-        self._is_watched = False
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         """Return the value, or ``default``.  A hit takes no lock."""
@@ -189,14 +196,17 @@ class ObjCache(Subscripts):
             if self._max_bytes is not None and size > self._max_bytes:
                 left.append((key, value, "evicted"))
             else:
-                self._held[key] = (value, expires)
                 entry = make_entry(inf, None, None, size)
-                for evicted in self._order.put(key, entry):  # type: ignore[arg-type]
-                    self._leave(evicted, "evicted", left)
+                evicted = self._order.put(key, entry)  # type: ignore[arg-type]
+                self._held[key] = (value, expires)
+                for each in evicted:
+                    self._leave(each, "evicted", left)
+                if len(self._held) > len(self._order):
+                    self._drop_strays(left)
         self._tell(left)
-        if expires != inf and not self._is_watched:
-            self._is_watched = True
-            JANITOR.watch(self._sweeping, SWEEP_S)
+        if expires != inf and self._watched_in != (pid := os.getpid()):
+            is_watched = JANITOR.watch(self._sweeping, SWEEP_S)
+            self._watched_in = pid if is_watched else 0
 
     def delete(self, key: Hashable) -> bool:
         """Delete the key; return whether it existed."""
@@ -231,6 +241,12 @@ class ObjCache(Subscripts):
             if now < expires:
                 break
             self._leave(key, "expired", left)
+
+    def _drop_strays(self, left: list[tuple[Any, Any, Reason]]) -> None:
+        """Let values go that the policy does not know: an earlier call was struck."""
+        for key in list(self._held):
+            if self._order.look(key) is None:
+                self._leave(key, "evicted", left)
 
     def _leave(
         self, key: Any, reason: Reason, left: list[tuple[Any, Any, Reason]]
@@ -280,18 +296,10 @@ class Sweeping:
         return 0 if cache is None else cache._sweep_some(limit)  # noqa: SLF001 of this module
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _require_bound(name: str, value: object) -> None:
-    if value is not None and (type(value) is not int or value < 1):
-        raise ConfigError(f"{name} must be an int of at least 1, or None: {value!r}")
-
-
 def _after_fork_in_child() -> None:
+    """Free the locks that threads of the parent held; saved methods have the same."""
     for cache in tuple(_alive):
-        cache._begin()  # noqa: SLF001 of this module
+        cache._lock._at_fork_reinit()  # type: ignore[attr-defined] # noqa: SLF001 as threading's own
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

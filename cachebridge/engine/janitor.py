@@ -46,7 +46,8 @@ class Janitor:
     def reset(self) -> None:
         """Begin anew, without owners, as in the child of a fork."""
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        # Reentrant: garbage may be found while it is held, and fill a cache.
+        self._lock = threading.RLock()
         self._due: WeakKeyDictionary[Swept, tuple[float, float]] = WeakKeyDictionary()
         """When the next round of an owner is due, and the time between two."""
         self._bell = threading.Lock()
@@ -59,13 +60,14 @@ class Janitor:
                 if self._pid != os.getpid():
                     self.reset()
 
-    def watch(self, owner: Swept, within_s: float) -> None:
+    def watch(self, owner: Swept, within_s: float) -> bool:
         """Let the owner's expired entries go within so many seconds; 0 is never.
 
-        Does nothing where a thread could do harm, or could not run.
+        Returns whether it is visited: not where a thread could do harm, or could not
+        run, nor where none is to be had at this moment.
         """
         if not within_s or only_forks() or freezes_threads():
-            return
+            return False
         self._notice_fork()
         every_s = within_s / ROUNDS
         with self._lock:
@@ -74,7 +76,7 @@ class Janitor:
             self._due[owner] = (time.monotonic() + every_s, every_s)
             if self.thread is not None and self.thread.is_alive():
                 self._ring()
-                return
+                return True
             # gevent may have patched ``threading`` since the last one was made.
             self._bell = threading.Lock()
             thread = self.thread = threading.Thread(
@@ -83,8 +85,12 @@ class Janitor:
         try:  # without the lock: starting a thread lets other greenlets run
             thread.start()
         except RuntimeError:  # the interpreter ends, or is at its limit
-            self.thread = None
-            self.forget(owner)
+            with self._lock:
+                if self.thread is thread:
+                    self.thread = None
+                self._due.pop(owner, None)
+            return False
+        return True
 
     def _ring(self) -> None:
         """Let the thread look whether a round is due, or whether it is to end."""

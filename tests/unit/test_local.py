@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from functools import partial
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -14,9 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cachebridge import ConfigError, EntryNotFoundError
+from cachebridge.engine.janitor import JANITOR
 from cachebridge.l1.eviction import POLICIES
 from cachebridge.local import IntCache, ObjCache
-from tests.rig import FakeClock
+from tests.rig import PATIENCE_S, FakeClock
 from tests.strikes import strike_everywhere
 
 KEYS = st.sampled_from("abcdef")
@@ -55,12 +61,35 @@ def test_add_returns_the_sum():
     assert counts.add("k") == 1
     assert counts.add("k", 4) == 5
     assert counts.add("k", -7) == -2
-    with pytest.raises(TypeError):
-        counts.add("k", "1")
-    with pytest.raises(TypeError, match="value must be an int, not str"):
-        counts.set("k", "1")
+    for wrong in ("1", 1.5, None, Fraction(1)):
+        for key in ("k", "new"):
+            with pytest.raises(TypeError, match=r"delta must be an int, not \w+"):
+                counts.add(key, wrong)
+        with pytest.raises(TypeError, match=r"value must be an int, not \w+"):
+            counts.set("k", wrong)
+    assert "new" not in counts
     assert counts["k"] == -2
     assert counts.add("k") == -1
+    assert counts.add("k", 10**30) == 10**30 - 1
+
+
+class Odd(int):
+    """An int whose sums run code of the application."""
+
+    def __add__(self, other):
+        raise AssertionError("under the lock of the cache")
+
+    __radd__ = __add__
+
+
+def test_an_int_of_a_subclass_is_an_int():
+    """It is kept as a plain one."""
+    counts = IntCache()
+    assert counts.add("k", Odd(2)) == 2
+    counts.set("k", Odd(5))
+    assert counts.add("k", Odd(2)) == 7
+    assert counts.add("k", True) == 8
+    assert type(counts["k"]) is int
 
 
 def test_add_loses_nothing():
@@ -251,14 +280,29 @@ def test_a_child_can_go_on(make):
     """A lock that a thread of the parent held at a fork is free in the child."""
     cache = make()
     cache.set("k", 1)
-    with cache._lock:  # as a thread in the middle of a call has it
-        pid = os.fork()
-        if pid == 0:
-            try:
-                cache.set("k", cache.get("k") + 1)
-                os._exit(cache.get("k"))
-            finally:
-                os._exit(99)
+    delete, add = cache.delete, getattr(cache, "add", cache.set)
+    held, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with cache._lock:  # as a thread in the middle of a call has it
+            held.set()
+            leave.wait(PATIENCE_S)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(PATIENCE_S)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(int(PATIENCE_S))
+            add("other", 1)
+            assert delete("other") is True
+            cache.set("k", cache.get("k") + 1)
+            os._exit(cache.get("k"))
+        finally:
+            os._exit(99)
+    leave.set()
+    holder.join()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
     assert cache.get("k") == 1
 
@@ -266,13 +310,13 @@ def test_a_child_can_go_on(make):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"max_entries": 0}, "max_entries must be an int of at least 1"),
-        ({"max_entries": 1.5}, "max_entries must be an int"),
-        ({"max_bytes": -1}, "max_bytes must be an int"),
-        ({"ttl": 0}, "ttl must be seconds above 0"),
-        ({"ttl": "60"}, "ttl must be seconds"),
-        ({"ttl": float("nan")}, "ttl must be seconds"),
-        ({"policy": "LRU"}, "policy must be one of .*Did you mean 'lru'"),
+        ({"max_entries": 0}, "max_entries must be an integer >= 1, not 0"),
+        ({"max_entries": 1.5}, "max_entries must be an integer"),
+        ({"max_bytes": -1}, "max_bytes must be an integer"),
+        ({"ttl": 0}, "ttl must be a number of seconds > 0"),
+        ({"ttl": "60"}, "ttl must be a number of seconds"),
+        ({"ttl": float("nan")}, "ttl must be a number of seconds"),
+        ({"policy": "LRU"}, "policy must be 's3fifo' or 'lru' .*Did you mean 'lru'"),
         ({"on_evicted": 1}, "on_evicted must be callable"),
     ],
 )
@@ -298,8 +342,135 @@ def test_a_strike_leaves_no_lock_behind(name):
     ints, objects = IntCache(), ObjCache(max_entries=2)
 
     def check(_number):
-        assert not ints._lock.locked()
-        assert not objects._lock.locked()
-        objects.set("k", 0)
+        with ThreadPoolExecutor(1) as pool:  # a thread that does not have the lock
+            assert pool.submit(ints.add, "k").result(PATIENCE_S)
+            pool.submit(objects.set, "k", 0).result(PATIENCE_S)
 
     assert strike_everywhere(lambda: STRUCK[name](ints, objects), check) > 1
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("bound", [{"max_entries": 3}, {"max_bytes": 3 * 512}])
+def test_a_strike_leaves_nothing_unbounded(policy, bound):
+    """However often sets and deletes are struck, values are bounded and can be read."""
+    cache, numbers = ObjCache(ttl=60, policy=policy, **bound), count()
+    for number in range(3):
+        cache.set(f"{number:6}", number)
+    assert len(cache) == 3
+
+    def call():
+        number = next(numbers)
+        cache.set(f"{number:6}", number)
+        cache.delete(f"{number - 1:6}")
+        cache.set(f"{number + 1000:6}", number)
+
+    def check(number):
+        cache.set(f"{number + 2000:6}", number)
+        assert len(cache) <= 3
+        assert cache.get(f"{number + 2000:6}") == number
+
+    assert strike_everywhere(call, check, within="cachebridge") > 50
+
+
+class Key:
+    """A key that uses the cache when it is compared, and when it goes."""
+
+    def __init__(self, use):
+        self.use = use
+
+    def __hash__(self):
+        return 1
+
+    def __eq__(self, other):
+        self.use()
+        return isinstance(other, Key)
+
+    def __del__(self):
+        self.use()
+
+
+def use_ints():
+    cache = IntCache()
+    cache.set(Key(partial(cache.add, "used")), 1)
+    other = Key(partial(cache.add, "used"))
+    assert cache.add(other) == 2
+    cache.set(other, 5)
+    assert cache.delete(other) is True
+    return cache.get("used")
+
+
+def use_objects():
+    cache, used = ObjCache(max_entries=4), []
+
+    def use():
+        used.append(1)
+        cache.set("used", used)
+
+    other = Key(use)
+    cache.set(Key(use), Value(use))
+    cache.set(other, Value(use))
+    assert cache.get(other) is not None
+    assert cache.delete(other) is True
+    for number in range(10):
+        cache.set(number, Value(use))
+    return cache.get("used")
+
+
+class Value:
+    """A value that uses the cache when it goes."""
+
+    def __init__(self, use):
+        self.use = use
+
+    def __del__(self):
+        self.use()
+
+
+@pytest.mark.parametrize("use", [use_ints, use_objects])
+def test_keys_and_values_may_use_the_cache(use):
+    """Their methods run inside of a call: it waits for nothing that is its own."""
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(use()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert answers[0], "it has used the cache"
+
+
+def refuse_threads(patch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    patch.setattr(threading.Thread, "start", refuse)
+
+
+def only_fork(patch):
+    uwsgi = SimpleNamespace(worker_id=int, mule_id=int, masterpid=os.getpid)
+    patch.setitem(sys.modules, "uwsgi", uwsgi)
+
+
+@pytest.mark.parametrize("forbid", [refuse_threads, only_fork])
+def test_the_janitor_is_asked_again(monkeypatch, forbid):
+    """Once a thread was refused, a later set asks for it."""
+    JANITOR.reset()
+    cache = ObjCache(ttl=60)
+    with monkeypatch.context() as patch:
+        forbid(patch)
+        cache.set("k", 1)
+        assert cache._sweeping not in JANITOR._due
+    cache.set("k", 1)
+    assert cache._sweeping in JANITOR._due
+    assert JANITOR.thread.is_alive()
+
+
+def test_the_janitor_of_a_fork_without_hooks(monkeypatch):
+    """A process that was forked in C finds out by its number."""
+    cache = ObjCache(ttl=60)
+    cache.set("k", 1)
+    child = os.getpid() + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: child)
+        cache.set("k", 1)
+        assert JANITOR._pid == child
+        assert list(JANITOR._due) == [cache._sweeping]
+    JANITOR.reset()

@@ -88,7 +88,7 @@ class Listening:
         is_wanted: bool,
         clock: Callable[[], float],
         stop_engine: Callable[[], None],
-        on_start: Callable[[], None],
+        on_start: Callable[[], object],
     ) -> None:
         """``is_wanted`` is False if there is no L1 to keep coherent."""
         self._make_bus = make_bus
