@@ -2,9 +2,14 @@
 
 ``Cache`` is the framework-free cache; Django uses
 ``cachebridge.django_backend.CacheBridge``, Flask ``cachebridge.flask_ext.Cache``.
+
+``Counter``, ``BatchedCounter``, ``Group`` and ``Memoized`` are the types of what the
+caches return, for annotations.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.cache import Cache
 from cachebridge.core.entry import ABSENT
@@ -23,20 +28,29 @@ from cachebridge.errors import (
 )
 from cachebridge.stats import DelayHistogram, GroupStats, Health, Stats
 
+if TYPE_CHECKING:
+    from cachebridge.engine.counter import BatchedCounter, Counter
+    from cachebridge.groups.group import Group
+    from cachebridge.groups.memoize import Memoized
+
 __all__ = [
     "ABSENT",
     "DEFAULT",
+    "BatchedCounter",
     "Cache",
     "CacheBridgeError",
     "ConfigError",
+    "Counter",
     "CounterUnavailableError",
     "DelayHistogram",
     "EntryNotFoundError",
+    "Group",
     "GroupStats",
     "Health",
     "L2Error",
     "L2UnavailableError",
     "Loaded",
+    "Memoized",
     "MissingKeyError",
     "Stats",
     "UncacheableError",
@@ -44,3 +58,24 @@ __all__ = [
 ]
 
 __version__ = "0.1.0.dev0"
+
+_LAZY: Final = {
+    "BatchedCounter": "cachebridge.engine.counter",
+    "Counter": "cachebridge.engine.counter",
+    "Group": "cachebridge.groups.group",
+    "Memoized": "cachebridge.groups.memoize",
+}
+"""Where the names are that are imported when they are asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'cachebridge' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 seldom needed
+
+    found = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -38,6 +38,9 @@ NOT_YET = {
     "zoneinfo": "the same",
     "difflib": "a wrong option needs it",
     "cachebridge.engine.engine": "the first cache needs it",
+    "cachebridge.engine.counter": "the first counter needs it",
+    "cachebridge.groups.group": "the first group needs it",
+    "cachebridge.groups.memoize": "the first memoized function needs it",
 }
 """What the first cache, or the first error, may load, but not the import."""
 

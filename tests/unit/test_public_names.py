@@ -15,17 +15,21 @@ PUBLIC = {
     "cachebridge": [
         "ABSENT",
         "DEFAULT",
+        "BatchedCounter",
         "Cache",
         "CacheBridgeError",
         "ConfigError",
+        "Counter",
         "CounterUnavailableError",
         "DelayHistogram",
         "EntryNotFoundError",
+        "Group",
         "GroupStats",
         "Health",
         "L2Error",
         "L2UnavailableError",
         "Loaded",
+        "Memoized",
         "MissingKeyError",
         "Stats",
         "UncacheableError",
@@ -99,6 +103,22 @@ def test_error_tree():
     assert issubclass(cachebridge.ConfigError, ValueError)
     assert issubclass(cachebridge.MissingKeyError, ValueError)
     assert not issubclass(cachebridge.L2Error, (ValueError, OSError))
+
+
+def test_what_a_cache_returns_has_a_public_type():
+    """For annotations and ``isinstance``; ``dir`` shows these names, too."""
+    cache = cachebridge.Cache("memory://")
+    made = {
+        "Counter": cache.counter("stock"),
+        "BatchedCounter": cache.batched_counter("views"),
+        "Group": cache.group("numbers", abs),
+        "Memoized": cache.memoize()(run),
+    }
+    for name, it in made.items():
+        assert type(it) is getattr(cachebridge, name)
+        assert name in dir(cachebridge)
+    with pytest.raises(AttributeError, match="has no attribute 'Stock'"):
+        cachebridge.Stock  # noqa: B018
 
 
 def run(code):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_type
 
-from cachebridge import Cache
+from cachebridge import BatchedCounter, Cache, Counter, Group
 
 if TYPE_CHECKING:
     from cachebridge.django_backend import CacheBridge
@@ -26,6 +26,11 @@ def load_many(numbers: list[int]) -> dict[int, str]:
 
 async def load_many_later(numbers: list[int]) -> dict[int, str]:
     return dict.fromkeys(numbers, "")
+
+
+names: Group[int, str] = cache.group("names", load)
+stock: Counter = cache.counter("stock")
+views: BatchedCounter = cache.batched_counter("views")
 
 
 class Shop:
