@@ -45,7 +45,7 @@ class AdminMethods:
 
         binding, full_key = self._binding, self._full_key_of(counter_key(name))
         return make_counter(
-            binding, name, full_key, floor=floor, ceiling=ceiling, ttl=ttl
+            self, binding, name, full_key, floor=floor, ceiling=ceiling, ttl=ttl
         )
 
     def batched_counter(
@@ -62,7 +62,9 @@ class AdminMethods:
         )
 
         binding, full_key = self._binding, self._full_key_of(counter_key(name))
-        return make_batched_counter(binding, name, full_key, ttl=ttl, batch_ms=batch_ms)
+        return make_batched_counter(
+            self, binding, name, full_key, ttl=ttl, batch_ms=batch_ms
+        )
 
     def warm(
         self, keys: Iterable[Any] | None = None, *, pattern: str | None = None

@@ -36,17 +36,20 @@ class Counter:
     ``n`` below 1; RuntimeError once the cache was closed.
     """
 
-    __slots__ = ("_binding", "_bounds", "_key", "_ttl_ms", "name")
+    __slots__ = ("_binding", "_bounds", "_cache", "_key", "_ttl_ms", "name")
 
     def __init__(
         self,
+        cache: object,
         name: str,
         binding: Binding,
         key: str,
+        *,
         bounds: Bounds,
         ttl_ms: int | None,
     ) -> None:
         """Made by ``cache.counter``; ``key`` is the full key."""
+        self._cache = cache  # kept: the engine retires without one
         self.name = name
         self._binding = binding
         self._key = key
@@ -123,12 +126,19 @@ class BatchedCounter:
     serves both.  All raise RuntimeError once the cache was closed.
     """
 
-    __slots__ = ("_binding", "_key", "_ttl_ms", "name")
+    __slots__ = ("_binding", "_cache", "_key", "_ttl_ms", "name")
 
     def __init__(
-        self, name: str, binding: Binding, key: str, ttl_ms: int | None
+        self,
+        cache: object,
+        name: str,
+        binding: Binding,
+        key: str,
+        *,
+        ttl_ms: int | None,
     ) -> None:
         """Made by ``cache.batched_counter``; ``key`` is the full key."""
+        self._cache = cache  # kept, as above
         self.name = name
         self._binding = binding
         self._key = key
@@ -200,6 +210,7 @@ def counter_ttl_ms(ttl: float | None) -> int | None:
 
 
 def make_counter(
+    cache: object,
     binding: Binding,
     name: str,
     full_key: str,
@@ -218,11 +229,19 @@ def make_counter(
     if floor is not None and ceiling is not None and floor > ceiling:
         raise ConfigError(f"floor ({floor}) must not be above ceiling ({ceiling})")
     bounds = Bounds(floor, ceiling)
-    return Counter(name, binding, _short(full_key), bounds, counter_ttl_ms(ttl))
+    ttl_ms = counter_ttl_ms(ttl)
+    key = _short(full_key)
+    return Counter(cache, name, binding, key, bounds=bounds, ttl_ms=ttl_ms)
 
 
 def make_batched_counter(
-    binding: Binding, name: str, full_key: str, *, ttl: float | None, batch_ms: float
+    cache: object,
+    binding: Binding,
+    name: str,
+    full_key: str,
+    *,
+    ttl: float | None,
+    batch_ms: float,
 ) -> BatchedCounter:
     """Make a batched counter; ConfigError for an argument that cannot be used."""
     if type(batch_ms) not in {int, float} or not 1 <= batch_ms <= MOST_BATCH_MS:
@@ -230,7 +249,7 @@ def make_batched_counter(
         raise ConfigError(f"batch_ms must be {valid}, not {batch_ms!r}")
     key, ttl_ms = _short(full_key), counter_ttl_ms(ttl)
     binding.batches.send_every(batch_ms / 1000)
-    return BatchedCounter(name, binding, key, ttl_ms)
+    return BatchedCounter(cache, name, binding, key, ttl_ms=ttl_ms)
 
 
 def _short(full_key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -511,6 +512,20 @@ def test_counters_of_a_closed_cache(place):
     assert engine.batches._thread is None
     assert engine.counters.messages_sent == asked
     assert lone_cache(place.location, **place.options).counter("stock").value() == 1
+
+
+def test_a_counter_keeps_its_cache():
+    """An engine without caches retires: counters that are kept are a use of one."""
+    cache = lone_cache("memory://kept")
+    stock, views = cache.counter("stock"), cache.batched_counter("views")
+    users = engine_of(cache).listening.users
+    del cache
+    del stock
+    gc.collect()
+    assert len(users) == 1
+    del views
+    gc.collect()
+    assert not users
 
 
 async def flush_and_read(views):
