@@ -1,6 +1,7 @@
 """What a caller gets when L2 does not answer: each operation with its fallback.
 
-The one place that swallows an outage.  ``docs/outages.md`` documents every fallback.
+Loads and batched counters have theirs beside them (``engine/loading/load.py``,
+``engine/counter.py``).  ``docs/outages.md`` documents every fallback.
 With ``ON_ERROR="raise"`` the exception comes out instead.  No fallback waits.
 """
 
