@@ -266,6 +266,31 @@ def test_redis_away(
     assert sold["bought"] == 5
 
 
+def test_over_memcached(
+    redis: RedisServer, services: dict[str, Service], shared_memcached: Any
+) -> None:
+    """The shop sells exactly its stock with the counters in Memcached, too."""
+    url, memcached = stack.redis_database(redis.url, 2), shared_memcached.url
+    with stack.shop(
+        "test-sale-memcached", stack.CACHEBRIDGE, url, memcached_url=memcached
+    ) as shop:
+        shop.await_ready()
+        printed = stack.manage(
+            *("sale", "open", "--stock", "5", "--per-user", "9", "--deny", "bot"),
+            SHOP_REDIS_URL=url,
+            SHOP_MEMCACHED_URL=memcached,
+        )
+        held = [one for (one,) in connect(shop).values()]
+        number = int(printed)
+        assert {order(worker, number, "bot") for worker in held} == {"denied"}
+        sold = Counter(order(worker, number) for worker in held * 4)
+        assert sold == {"bought": 5, "sold-out": 3}
+        audit = held[0].get(f"/sale/{number}/audit/").json()
+        assert (audit["recorded"], audit["left"]) == (5, 0)
+        for worker in held:
+            worker.close()
+
+
 def test_without_counters(redis: RedisServer, services: dict[str, Service]) -> None:
     """On another cache backend the shop has no sale, and says so by 404."""
     url = stack.redis_database(redis.url, 1)
