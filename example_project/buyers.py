@@ -44,6 +44,8 @@ _WATCHED: Final = "latecomer"
 _EACH: Final = 4
 _LIMIT_S: Final = 5.0
 _PATIENCE_S: Final = 60.0
+_SLOWEST_SALE: Final = 50
+"""Pieces a second; a sale that is slower is given up."""
 _PAGE_IN: Final = 8
 """Of so many requests to the shop one asks for the page of the sale."""
 _BOT_IN: Final = 20
@@ -241,7 +243,7 @@ def _phase(title: str, buyers: _Buyers, begin: _Mark, end: _Mark) -> Phase:
 
 
 def _await_sold_out(asker: Connection, buyers: _Buyers) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _PATIENCE_S + buyers.users / _SLOWEST_SALE
     path = f"/sale/{buyers.number}/audit/"
     while not _is_over(asker.get(path).json()) and not buyers.failed:
         if time.monotonic() > deadline:
