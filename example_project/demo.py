@@ -45,6 +45,8 @@ CROWD: Final = 64
 STOCK: Final = 1_000
 DEADLINE_MS: Final = 1500
 """SOCKET_CONNECT_TIMEOUT + SOCKET_TIMEOUT: the longest wait for Redis."""
+BUSY: Final = 3
+"""What a machine busy with other work adds, in slowest requests with Redis there."""
 FAILURES: Final = (
     *(ServerNotFoundError, ServerStartError, ServiceError),
     *client.FAILURES,
@@ -266,10 +268,11 @@ def show_outage(seen: Outage) -> list[str]:
     broken += [f"an outdated price on {where}" for where in seen.stale]
     if not seen.during.l1_hits:
         broken.append("L1 answered nothing while Redis was away")
-    if seen.during.slowest_ms > DEADLINE_MS:
+    most_ms = DEADLINE_MS + BUSY * seen.before.slowest_ms
+    if seen.during.slowest_ms > most_ms:
         broken.append(
             f"without Redis a request took {seen.during.slowest_ms:.0f} ms, more than "
-            f"the deadline of {DEADLINE_MS} ms"
+            f"the deadline and what a busy machine adds, {most_ms:.0f} ms"
         )
     if seen.recovery_s is None:
         broken.append("the workers did not recover when Redis was back")
