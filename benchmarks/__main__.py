@@ -30,6 +30,7 @@ from benchmarks.rows import (
     tasks,
     threads,
     web,
+    write_behind,
 )
 from cachebridge.testing import redis_server
 
@@ -55,6 +56,7 @@ ROWS: dict[str, Measure] = {
     "L": outage.measure,
     "M": memcached.measure,
     "I": local_counts.measure,
+    "Q": write_behind.measure,
 }
 
 

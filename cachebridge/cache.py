@@ -243,18 +243,26 @@ class Cache(Subscripts, AdminMethods, MemoizeMethods):
 
     # -- writing -----------------------------------------------------------------------
 
-    def set(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+    def set(
+        self, key: str, value: Any, ttl: Ttl = DEFAULT, *, wait: bool = True
+    ) -> bool:
         """Set the value; every other process drops its copy within milliseconds.
 
         Returns False if the shared store is away: then its old value will be deleted.
+        With ``wait=False`` this process has the value at once, and the shared store
+        within ``WRITE_BEHIND_MS``; a crash loses it: ``docs/write-behind.md``.
         """
         operations, full_key = self._locate(key)
-        return run(operations.for_threads.set(full_key, value, self._ttl_ms(ttl)))
+        ttl_ms = self._ttl_ms(ttl)
+        return run(operations.for_threads.set_as(full_key, value, ttl_ms, wait))
 
-    async def aset(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+    async def aset(
+        self, key: str, value: Any, ttl: Ttl = DEFAULT, *, wait: bool = True
+    ) -> bool:
         """See ``set``."""
         operations, full_key = self._locate(key)
-        return await operations.for_tasks.set(full_key, value, self._ttl_ms(ttl))
+        ttl_ms = self._ttl_ms(ttl)
+        return await operations.for_tasks.set_as(full_key, value, ttl_ms, wait)
 
     def set_many(self, items: Mapping[str, Any], ttl: Ttl = DEFAULT) -> list[str]:
         """Set all values: one round trip, one message (per thousand keys).

@@ -32,6 +32,7 @@ POLICY_NAMES: Final = ("s3fifo", "lru", "fifo")
 """Which entries leave L1 when it is full: ``l1/eviction.py`` has the classes."""
 
 MEBIBYTE: Final = 1024 * 1024
+MOST_DELAY_MS: Final = 10_000
 
 Check = Callable[[str, Any], T]
 """Returns a valid value; raises ConfigError, which names the option, for another."""
@@ -70,6 +71,10 @@ def _number(wanted: str, is_valid: Callable[[float], bool]) -> Check[float]:
 
 seconds = _number("of seconds > 0", lambda value: 0 < value < inf)
 _seconds_or_zero = _number("of seconds >= 0", lambda value: 0 <= value < inf)
+_delay_ms = _number(
+    f"of milliseconds from 1 to {MOST_DELAY_MS}",
+    lambda value: 1 <= value <= MOST_DELAY_MS,
+)
 _share = _number(">= 0 and < 1", lambda value: 0 <= value < 1)
 _ratio = _number("> 0 and <= 1", lambda value: 0 < value <= 1)
 _factor = _number(">= 0", lambda value: 0 <= value < inf)
@@ -179,6 +184,7 @@ class EngineOptions:
     breaker_retry: float = _option(1.0, seconds)
     outage_ttl: float = _option(30.0, _seconds_or_zero)
     max_loads: int | None = _option(None, or_none(integer(1)))
+    write_behind_ms: float = _option(50.0, _delay_ms)
     client_kwargs: Mapping[str, Any] = field(
         default_factory=dict, repr=False, metadata={"check": mapping}
     )

@@ -67,6 +67,9 @@ class Counters:
     refreshes: int = 0
     stale_hits: int = 0
     negative_hits: int = 0
+    writes_queued: int = 0
+    writes_coalesced: int = 0
+    writes_lost: int = 0
     outages: int = 0
     degraded: int = 0
     outage_hits: int = 0
@@ -191,6 +194,14 @@ class Stats:
     """Reads answered with a value past its TTL (``STALE_TTL``, ``STALE_IF_ERROR``)."""
     negative_hits: int
     """Reads answered with "no such thing" (``NEGATIVE_TTL``)."""
+    writes_queued: int
+    """Calls of ``set(..., wait=False)`` that did not wait."""
+    writes_coalesced: int
+    """Those of them whose value another one replaced before it was sent."""
+    writes_lost: int
+    """Values that L2 could not take when they were sent: their callers do not know."""
+    writes_waiting: int
+    """Keys whose value is still to be sent: what a crash would lose now."""
     outages: int
     """How often the circuit breaker has opened."""
     degraded: int

@@ -266,6 +266,11 @@ def pending_deletes_of(cache: Any) -> Any:
     return outage_of(cache).pending_deletes
 
 
+def write_behind_of(cache: Any) -> Any:
+    """Return the queue of what its engine is to send."""
+    return engine_of(cache).write_behind
+
+
 def single_flight_of(cache: Any) -> Any:
     """Return the loads that callers share now."""
     return engine_of(cache).single_flight

@@ -73,6 +73,11 @@ def make_entry(
     return (expires, kind, payload, -(-size_bytes // BLOCK_BYTES), write_id)
 
 
+def by_write(entry: Entry, write_id: int) -> Entry:
+    """Return the entry as one that this own write stores."""
+    return (*entry[:WRITE_ID], write_id)
+
+
 def capped(entry: Entry, latest: float) -> Entry:
     """Return the entry, unusable from ``latest`` on if it would live longer."""
     return entry if entry[EXPIRES] <= latest else (latest, *entry[1:])

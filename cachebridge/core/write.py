@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from cachebridge.core.coherence import NO_TOKEN
-from cachebridge.core.entry import capped
+from cachebridge.core.coherence import NO_TOKEN, KeyActivity
+from cachebridge.core.entry import by_write, capped
 from cachebridge.errors import L2Error
 from cachebridge.waiting.guard import Guard
+from cachebridge.waiting.signals import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from cachebridge.core.coherence import Coherence, KeyActivity
+    from cachebridge.core.coherence import Coherence
     from cachebridge.core.entry import Entry
+
+MOST_KEYS: Final = 900
+"""As many fit into one command with TTLs of their own."""
+MOST_KEY_CHARS: Final = 60_000
+"""As many fit into one message, in whatever characters."""
+MOST_BYTES: Final = 8 * 1024 * 1024
 
 
 class Write(Guard):
@@ -141,3 +148,100 @@ class UnheldWrite(Write):
 
     def stage(self, key: str, entry: Entry) -> None:
         """Offer nothing."""
+
+
+class QueuedWrite(Write):
+    """A write whose callers have gone on: keys join one by one, and are sent later.
+
+    From its joining on L1 serves a key's last value, and the write counts as running:
+    no fill of the key may store what L2 still has.  Keys join between ``begin`` and
+    ``seal``, under the lock of the queue; then ``with write, write`` is around the
+    sending.
+    """
+
+    __slots__ = ("_key_chars", "_size", "_tokens", "_values", "is_sealed", "sent")
+
+    def __init__(self, rules: Coherence, *, serves_outage: bool) -> None:
+        super().__init__(rules, [], serves_outage=serves_outage)
+        self._values: dict[str, tuple[bytes, float | None]] = {}
+        self._tokens: dict[str, tuple[KeyActivity, int]] = {}
+        self._size = self._key_chars = 0
+        self.is_sealed = False
+        self.sent = Signal()
+        """Set when the write is over, whether it has succeeded or not."""
+
+    def begin(self) -> Self:
+        """Take part in the rules from now on."""
+        return self.__enter__()
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys."""
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def has_room(self, key: str, raw: bytes) -> bool:
+        """Return whether the key can join, with this value."""
+        size = self._size + len(raw)
+        if key in self._values:
+            return size - len(self._values[key][0]) <= MOST_BYTES
+        return not self._values or (
+            len(self._values) < MOST_KEYS
+            and self._key_chars + len(key) <= MOST_KEY_CHARS
+            and size <= MOST_BYTES
+        )
+
+    def join(
+        self, key: str, raw: bytes, ends: float | None, entry: Entry | None
+    ) -> None:
+        """Let a key join, or replace its value; L1 serves the entry from now on.
+
+        ``ends`` is when the value's TTL is over, by the clock of the rules.
+        """
+        rules = self._rules
+        with rules.lock:
+            if key in self._values:
+                self._size -= len(self._values[key][0])
+            else:
+                self._key_chars += len(key)
+            self._size += len(raw)
+            self._values[key] = raw, ends
+            (activity,) = rules.join((key,), self)
+            self._tokens.setdefault(key, (activity, NO_TOKEN))
+            rules.begin_write(key, activity, self.id)
+            self._entries.pop(key, None)
+            is_alone = activity.writes == {self.id} and rules.epoch == self._epoch
+            token = activity.generation if is_alone else NO_TOKEN
+            self._tokens[key] = activity, token
+            if entry is not None:
+                self._entries[key] = entry = by_write(entry, self.id)
+                if is_alone and rules.is_on(rules.clock()):
+                    rules.store(key, entry)
+
+    def seal(self) -> None:
+        """Let no more keys join."""
+        self.is_sealed = True
+        self.keys = list(self._values)
+        struck = KeyActivity(), NO_TOKEN  # for a joining that was broken off
+        self._joined = [self._tokens.get(key, struck) for key in self.keys]
+
+    def over(self, now: float) -> list[str]:
+        """Return the keys whose TTL, which began at the call, is over."""
+        ends = self._values.items()
+        return [key for key, (_, end) in ends if end is not None and end <= now]
+
+    def items(
+        self, now: float
+    ) -> tuple[list[tuple[str, bytes]], int | list[int] | None]:
+        """Return the other values, and what is left of the TTLs: of all, or none."""
+        items, left = [], []
+        for key, (raw, end) in self._values.items():
+            if end is None or end > now:
+                items.append((key, raw))
+            if end is not None and end > now:
+                left.append(max(1, round((end - now) * 1000)))
+        return items, left if len(left) > 1 else left[0] if left else None

@@ -34,15 +34,13 @@ blocking_refused_by(SynchronousOnlyOperation, lambda encode: sync_to_async(encod
 class CacheBridge(AdminMethods, KeyedCache):
     """The two-level cache as a backend of Django's cache framework.
 
-    Besides Django's own methods it has ``get_or_load``, ``stats``, ``health``,
-    ``bypass_l1``, ``l1_off`` and ``l1_on``.  Timeouts are seconds, None is without
-    expiry.  While the shared store is away every method gives the answer of
-    ``docs/outages.md``, or raises ``L2Error`` with ``ON_ERROR="raise"``.
+    Timeouts are seconds, None is without expiry.  While the shared store is away every
+    method does what ``docs/outages.md`` says, or raises L2Error (``ON_ERROR="raise"``).
 
     Thread safe; Django makes one object per thread or request, all of which share
-    memory, connections and listener.  The methods that begin with ``a`` are the same
-    for tasks of any asyncio event loop, and a hit does not suspend.  None uses a
-    thread, unless a value asks the database while it is pickled.
+    memory, connections and listener.  The methods that begin with ``a`` are for tasks
+    of any asyncio event loop: a hit does not suspend, and none uses a thread, unless a
+    value asks the database while it is pickled.
     """
 
     def __init__(self, server: object, params: dict[str, Any]) -> None:
@@ -245,10 +243,15 @@ class CacheBridge(AdminMethods, KeyedCache):
         value: Any,
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        wait: bool = True,
     ) -> None:
-        """Set the value; a timeout of 0 or less deletes the key."""
+        """Set the value; a timeout of 0 or less deletes the key.
+
+        With ``wait=False`` it is sent a little later: ``docs/write-behind.md``.
+        """
         operations, full_key = self._locate(key, version)
-        run(operations.for_threads.set(full_key, value, self._ttl_ms(timeout)))
+        run(operations.for_threads.set_as(full_key, value, self._ttl_ms(timeout), wait))
 
     async def aset(
         self,
@@ -256,10 +259,12 @@ class CacheBridge(AdminMethods, KeyedCache):
         value: Any,
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        wait: bool = True,
     ) -> None:
         """See ``set``."""
         operations, full_key = self._locate(key, version)
-        await operations.for_tasks.set(full_key, value, self._ttl_ms(timeout))
+        await operations.for_tasks.set_as(full_key, value, self._ttl_ms(timeout), wait)
 
     def set_many(
         self,

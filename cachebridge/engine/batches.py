@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import suppress
 from os import getpid
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import ref
 
 from cachebridge.core.keys import shown_key
+from cachebridge.engine.later.sender import Sender
 from cachebridge.engine.messages.hosting import only_forks
 from cachebridge.errors import L2Error
 from cachebridge.l2.store import Bounds
@@ -77,6 +77,11 @@ class Batches:
         self._host = host
         self._operations = operations
         self._interval_s = float("inf")
+        self._sender = Sender(
+            "cachebridge-batches",
+            pause_s=lambda: self._interval_s,
+            send=self._try_to_send,
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -87,17 +92,14 @@ class Batches:
         self._owners: list[tuple[ref[Owner], Cells]] = []
         self._owed: Cells = {}
         """Sums that were claimed, and could not be sent."""
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._awaited: threading.Thread | None = None
-        """The thread that ``close`` waits for: it sends one sum more at most."""
+        self._sender.reset()
 
     def send_every(self, interval_s: float) -> None:
         """Send all sums at least this often."""
         with self._lock:
             if interval_s < self._interval_s:
                 self._interval_s = interval_s
-                self._wake.set()
+                self._sender.wake()
 
     def add(self, key: str, n: int, ttl_ms: int | None) -> None:
         """Add to the sum of a key; takes no lock, and waits for nothing.
@@ -118,9 +120,9 @@ class Batches:
         Where none is to be had, the next ``add`` comes here again.  In a process that
         only forks none may be: ``flush`` and ``close`` send.
         """
-        self._start_thread()
+        self._sender.ensure()
         with self._lock:
-            if self._thread is None and not only_forks():
+            if not self._sender.is_started() and not only_forks():
                 cell = Cell(ttl_ms)
                 cell.added = n
                 _claim_cell(self._owed, key, cell)
@@ -136,27 +138,6 @@ class Batches:
                     if each.added == each.claimed:
                         del cells[name]
             cells.setdefault(key, Cell(ttl_ms)).added += n
-
-    def _start_thread(self) -> None:
-        """Start the thread that sends, unless it runs, or none may run here."""
-        with self._lock:
-            is_alive = self._thread is not None and self._thread.is_alive()
-            if is_alive or only_forks():
-                return
-            # gevent may have patched ``threading`` since the last one was made.
-            self._wake = wake = threading.Event()
-            self._thread = thread = threading.Thread(
-                target=self._send_now_and_then,
-                args=(wake,),
-                name="cachebridge-batches",
-                daemon=True,
-            )
-        try:  # without the lock: it lets other greenlets run
-            thread.start()
-        except RuntimeError:  # at the limit of threads, or at exit
-            with self._lock:
-                if self._thread is thread:
-                    self._thread = None
 
     def _claim(self, key: str | None, sums: Cells) -> None:
         """Move what is to be sent, of one key or of all, into ``sums``."""
@@ -184,7 +165,7 @@ class Batches:
         operations, all_taken = self._operations(io), True
         try:
             self._claim(key, sums)
-            while sums and self._awaited is not threading.current_thread():
+            while sums and not self._sender.is_awaited():
                 name = next(iter(sums))
                 cell = sums.pop(name)
                 try:
@@ -212,14 +193,6 @@ class Batches:
                         _claim_cell(self._owed, name, cell)
         return all_taken
 
-    def _send_now_and_then(self, wake: threading.Event) -> None:
-        """Send all sums, time and again, until the batches were closed."""
-        while self._wake is wake and self._thread is threading.current_thread():
-            if wake.wait(self._interval_s):
-                wake.clear()  # the interval has changed, or this is the end
-            else:
-                self._try_to_send()
-
     def _try_to_send(self) -> None:
         try:
             run(self.flush(THREADS))
@@ -235,14 +208,9 @@ class Batches:
         """
         if self._host.pid != getpid():
             return
+        self._sender.close(CLOSE_PATIENCE_S)
         with self._lock:
-            thread, self._thread = self._thread, None
             self._local = threading.local()
-            self._wake.set()
-        if thread is not None and thread is not threading.current_thread():
-            self._awaited = thread
-            with suppress(RuntimeError):  # it has not begun
-                thread.join(CLOSE_PATIENCE_S)
         self._try_to_send()
 
 

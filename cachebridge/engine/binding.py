@@ -84,7 +84,7 @@ class KeyOperations:
             how["count_read"] = lambda: None
         self.fallbacks = Fallbacks(engine, values, reads_l1=enters_l1)
         loading: Loading | None = None
-        made = []
+        made: list[ResilientOperations] = []
         for io in (THREADS, TASKS):
             operations = Operations(engine, values, io, **how)
             loading = Loading(
@@ -94,9 +94,15 @@ class KeyOperations:
                 in_background=in_background,
                 for_threads=loading,
             )
-            replay = engine.replays[io]
             made.append(
-                ResilientOperations(engine, operations, self.fallbacks, loading, replay)
+                ResilientOperations(
+                    engine,
+                    operations,
+                    self.fallbacks,
+                    loading,
+                    engine.replays[io],
+                    for_threads=made[0] if made else None,
+                )
             )
         self.for_threads, self.for_tasks = made
 

@@ -23,6 +23,7 @@ from cachebridge.core.write import Write
 from cachebridge.engine.batches import Batches
 from cachebridge.engine.counting import make_turns
 from cachebridge.engine.janitor import JANITOR
+from cachebridge.engine.later.write_behind import WriteBehind
 from cachebridge.engine.loading.refresh import Refresher
 from cachebridge.engine.loading.single_flight import SingleFlight
 from cachebridge.engine.loading.slots import LoadSlots
@@ -178,6 +179,7 @@ class Engine:
         own = {io: self._make_operations(io) for io in (THREADS, TASKS)}
         self.replays = {io: Replay(self, *own[io]) for io in own}
         self.batches = Batches(self, lambda io: own[io][0])
+        self.write_behind = WriteBehind(self)
         self.warm_up = WarmUp(self, is_on=options.l1_warm)
 
     # -- how the parts are made --------------------------------------------------------
@@ -352,6 +354,7 @@ class Engine:
         JANITOR.forget(self)
         if patience_s:
             self.warm_up.publish_last()
+        self.write_behind.close()
         self.batches.close()
         with self.listening.lock:
             self.listening.stop()
@@ -385,6 +388,7 @@ class Engine:
         self.task_refresher.forget()
         self.task_refresher = TaskRefresher(self.refresher)
         self.load_slots = LoadSlots(self.options.max_loads)
+        self.write_behind.reset()
         self.batches.reset()
         self.warm_up.reset()
         self.count_turns = make_turns(compares=self.stores.cluster is not None)

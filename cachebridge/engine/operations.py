@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cachebridge.core.direct import Direct
     from cachebridge.core.fill import Fill
-    from cachebridge.core.write import Write
+    from cachebridge.core.write import QueuedWrite, Write
     from cachebridge.engine.removals import OperationsHost
     from cachebridge.engine.values import Values
     from cachebridge.l2.store import Ttl
@@ -74,6 +74,7 @@ class Operations(Removals, Counting):
         self.open_write = write
         self.count_read = count_read
         self.local_reads = engine.local_reads if reads_l1 else NO_LOCAL_READS
+        self.reads_l1 = reads_l1
         self.publishes = publishes
         self.degrades = degrades
         self.jitter = jitter
@@ -278,6 +279,20 @@ class Operations(Removals, Counting):
                 write.unstage(refused)
                 failed += refused
         return failed
+
+    async def send(self, write: QueuedWrite) -> int:
+        """Send what was queued; return for how many values L2 has no room."""
+        with write, write:
+            now, message = self.engine.rules.clock(), None
+            if self.publishes:
+                message = self.message(write)
+            if over := write.over(now):
+                await self.l2.delete(over, message)
+            items, ttls = write.items(now)
+            refused = await self.l2.store(items, ttls, message) if items else []
+            write.unstage([*refused, *over])
+        self.counters.writes_lost += len(refused)
+        return len(refused)
 
     async def add(
         self, key: str, value: Any, ttl_ms: int | None, *, fences: bool = True

@@ -22,6 +22,7 @@ def stats_of(engine: Engine) -> Stats:
         **counters.shown(),
         l1_entries=len(engine.l1),
         l1_bytes=engine.l1.bytes,
+        writes_waiting=len(engine.write_behind),
         invalidation_delay=DelayHistogram(
             counts=tuple(counters.delay_buckets),
             count=counters.delay_count,

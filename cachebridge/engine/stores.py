@@ -227,6 +227,10 @@ class Stores:
         """Whether the keys are on several servers."""
         return self.cluster is not None and len(self.cluster.nodes) > 1
 
+    def server_of(self, key: str) -> int:
+        """Return the number of the server that has the key."""
+        return self.cluster.place_of(key).node if self.cluster is not None else 0
+
     def can_find(self, pattern: KeyPattern) -> bool:
         """Return whether exactly the keys of the pattern can be deleted."""
         return self.cluster is None or pattern.is_told_by_prefix

@@ -192,6 +192,17 @@ class Values:
             if entry is not None:
                 write.stage(key, entry)
 
+    def queued_entry(
+        self, key: str, value: Any, raw: bytes, ttl_ms: int | None
+    ) -> Entry | None:
+        """Return what L1 may serve of a value that is sent later, None for nothing."""
+        lifetime_s = self.ttl_rule.l1_lifetime_s(ttl_ms)
+        if lifetime_s <= 0:
+            return None
+        if not self._serializer.exact or type(value) not in ATOMIC_TYPES:
+            value = self._detached(value, raw)
+        return self._entry(key, value, raw, self._clock() + lifetime_s, 0)
+
     def stage_absence(self, write: Write | Direct, key: str, ttl_ms: int) -> None:
         """Offer to L1 that there is no such thing."""
         expires = self._expiry(write, ttl_ms)

@@ -478,7 +478,7 @@ def test_a_strike_in_a_batch():
         views.add()
         assert views.flush() is True
         assert 1 <= views.value() <= 3
-        assert batches._thread.is_alive()
+        assert batches._sender._thread.is_alive()
         batches.close()  # the next call starts another
 
     assert strike_everywhere(call, check, within="cachebridge") > 50
@@ -509,7 +509,7 @@ def test_counters_of_a_closed_cache(place):
     for method in (*awaited, partial(stock.areset, 1)):
         with pytest.raises(RuntimeError, match="the cache was closed"):
             on_loop(method)
-    assert engine.batches._thread is None
+    assert engine.batches._sender._thread is None
     assert engine.counters.messages_sent == asked
     assert lone_cache(place.location, **place.options).counter("stock").value() == 1
 

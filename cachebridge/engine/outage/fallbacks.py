@@ -23,6 +23,7 @@ from cachebridge.core.entry import ABSENT, KIND, MISSING, Missing
 from cachebridge.core.keys import KeyPattern
 from cachebridge.engine.messages.fences import fences_end
 from cachebridge.engine.operations import Operations
+from cachebridge.engine.outage.set_later import SetsLater
 from cachebridge.errors import CounterUnavailableError, L2Error, L2UnavailableError
 from cachebridge.l1.local_get import NO_LOCAL_READS
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from cachebridge.core.entry import Absent, Entry
     from cachebridge.core.loading import LoadTerms
+    from cachebridge.core.write import QueuedWrite
     from cachebridge.engine.loading.get_or_load import Loading
     from cachebridge.engine.outage.replay import OutageHost, Replay
     from cachebridge.engine.values import Values
@@ -39,6 +41,7 @@ READ: Final = "read"
 WRITE: Final = "write"
 DELETE: Final = "delete"
 COUNT: Final = "count"
+SEND: Final = "write behind"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -90,6 +93,12 @@ class Fallbacks:
         """Return False, and delete the old value later."""
         self._delete_later(exc, (key,))
         return False
+
+    def send(self, exc: L2Error, write: QueuedWrite) -> int:
+        """Count the values as lost, and delete the old ones later."""
+        self._engine.counters.writes_lost += len(write)
+        self._delete_later(exc, write)
+        return len(write)
 
     def set_many(
         self, exc: L2Error, items: Mapping[str, Any], *_rest: Any
@@ -187,7 +196,7 @@ def with_fallback(
     kind: str,
 ) -> Callable[Concatenate[ResilientOperations, P], Coroutine[Any, Any, R]]:
     """Wrap an operation with its fallback for the time when L2 is unavailable."""
-    owes = kind in {WRITE, DELETE}
+    owes = kind in {WRITE, DELETE, SEND}
 
     async def call(
         self: ResilientOperations, /, *args: P.args, **kwargs: P.kwargs
@@ -200,15 +209,15 @@ def with_fallback(
             if self._breaker.is_open:
                 self._skip_l2(kind)
             operations = self._operations
-            if outage.pending_deletes.may_be:
-                failure = await self._replay.before(_keys_of(args))
+            if outage.pending_deletes.may_be or self._queue.latest:
+                failure = await self._what_comes_first(kind, args)
                 if failure is not None:
                     operations = _without_l2(operations, failure)
             if kind is READ and self._fences.up:
                 operations = await self._past_fences(operations, _keys_of(args))
             result = await operation(operations, *args, **kwargs)
         except L2Error as exc:
-            if not self._degrades:
+            if not self._degrades and kind is not SEND:  # its callers have gone on
                 raise
             outage.note(exc, kind)
             exc.began_at = began_at
@@ -222,7 +231,7 @@ def with_fallback(
     return call
 
 
-class ResilientOperations:
+class ResilientOperations(SetsLater):
     """The operations of one cache with their fallbacks, for threads or for tasks.
 
     Thread safe.  With ``degrades`` no method raises L2Error.
@@ -235,7 +244,10 @@ class ResilientOperations:
         fallbacks: Fallbacks,
         loading: Loading,
         replay: Replay,
+        *,
+        for_threads: ResilientOperations | None = None,
     ) -> None:
+        """``for_threads``: the same for threads, unless these are."""
         self._operations = operations
         self._fallbacks = fallbacks
         self._loading = loading
@@ -246,7 +258,9 @@ class ResilientOperations:
         self._outage = engine.outage
         self._breaker = engine.breaker
         self._clock = engine.clock
-        self._degrades = operations.degrades
+        self._queue = engine.write_behind
+        self._for_threads = for_threads or self
+        self.degrades = self._degrades = operations.degrades
 
     get = with_fallback(Operations.get, Fallbacks.get, READ)
     get_many = with_fallback(Operations.get_many, Fallbacks.get_many, READ)
@@ -254,6 +268,7 @@ class ResilientOperations:
     find = with_fallback(Operations.find, Fallbacks.find, READ)
     has_key = with_fallback(Operations.has_key, Fallbacks.has_key, READ)
     set = with_fallback(Operations.set, Fallbacks.set, WRITE)
+    send = with_fallback(Operations.send, Fallbacks.send, SEND)
     set_many = with_fallback(Operations.set_many, Fallbacks.set_many, WRITE)
     add = with_fallback(Operations.add, Fallbacks.add, WRITE)
     touch = with_fallback(Operations.touch, Fallbacks.touch, WRITE)
@@ -280,7 +295,8 @@ class ResilientOperations:
         """
         if self._engine.pid != getpid():
             self._engine.notice_fork()
-        if self._outage.pending_deletes.may_be or self._fences.up:
+        pending = self._outage.pending_deletes
+        if pending.may_be or self._queue.latest or self._fences.up:
             return self._wait_and_load(key, loader, ttl_ms, terms)
         return self._loading.get_or_load(key, loader, ttl_ms, terms)
 
@@ -291,19 +307,37 @@ class ResilientOperations:
         ttl_ms: int | None,
         terms: LoadTerms | None,
     ) -> Any | Absent:
-        failure = None
-        if self._outage.pending_deletes.may_be:
-            failure = await self._replay.before((key,))
-            if failure is not None and not self._degrades:
-                raise failure
+        failure = await self._what_comes_first(READ, (key,))
+        if failure is not None and not self._degrades:
+            raise failure
+        operations = self._operations
         if self._fences.up:
-            operations = await self._past_fences(self._operations, (key,))
-            value = operations.get_from_l1(key)
-            if value is not MISSING:
-                return value
+            operations = await self._past_fences(operations, (key,))
+        value = operations.get_from_l1(key)
+        if value is not MISSING:
+            return value
         return await self._loading.get_or_load(
             key, loader, ttl_ms, terms, failure=failure
         )
+
+    def _pattern(self) -> KeyPattern | None:
+        return self._fallbacks.pattern
+
+    async def _what_comes_first(
+        self, kind: str, args: tuple[Any, ...]
+    ) -> L2Error | None:
+        """Have values sent, and deletes replayed, that come before this call.
+
+        Returns the error if that fails: then L2 must not be asked.
+        """
+        failure, keys = None, _keys_of(args)
+        if self._queue.latest and kind is not SEND:
+            is_for_all = not args or isinstance(args[0], KeyPattern)
+            named = list(self._queue.latest) if is_for_all else keys
+            failure = await self._queue.before(self._operations.io, named)
+        if failure is None and self._outage.pending_deletes.may_be:
+            failure = await self._replay.before(keys)
+        return failure
 
     async def _past_fences(
         self, operations: Operations, keys: Iterable[str]

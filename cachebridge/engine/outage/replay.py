@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     from cachebridge.core.breaker import Breaker
     from cachebridge.core.keys import KeyPattern
+    from cachebridge.engine.later.write_behind import WriteBehind
     from cachebridge.engine.operations import Operations
     from cachebridge.engine.outage.state import Outage
+    from cachebridge.engine.stores import Stores
 
 RETRY_S: Final = 1.0
 """Seconds between two tries on a server that answers and refuses."""
@@ -26,6 +28,8 @@ class OutageHost(OperationsHost, Protocol):
     outage: Outage
     breaker: Breaker
     clock: Callable[[], float]
+    stores: Stores
+    write_behind: WriteBehind
     pid: int
     """The process that the engine is of."""
 

@@ -166,17 +166,32 @@ class CacheMethods(GroupMethods, ABC):
 
     # -- writing -----------------------------------------------------------------------
 
-    def set(self, key: str, value: Any, timeout: Timeout | None = None) -> bool | None:
-        """Set the value; every other process drops its copy.  True if that was done."""
-        backend = self._backend
-        return run(backend.calls.set(THREADS, key, value, backend.ttl_ms(timeout)))
+    def set(
+        self,
+        key: str,
+        value: Any,
+        timeout: Timeout | None = None,
+        *,
+        wait: bool = True,
+    ) -> bool | None:
+        """Set the value; every other process drops its copy.  True if that was done.
+
+        With ``wait=False`` it is sent within ``WRITE_BEHIND_MS``, and a crash loses it.
+        """
+        calls, ttl_ms = self._backend.calls, self._backend.ttl_ms(timeout)
+        return run(calls.set(THREADS, key, value, ttl_ms, wait=wait))
 
     async def aset(
-        self, key: str, value: Any, timeout: Timeout | None = None
+        self,
+        key: str,
+        value: Any,
+        timeout: Timeout | None = None,
+        *,
+        wait: bool = True,
     ) -> bool | None:
         """See ``set``."""
-        backend = self._backend
-        return await backend.calls.set(TASKS, key, value, backend.ttl_ms(timeout))
+        calls, ttl_ms = self._backend.calls, self._backend.ttl_ms(timeout)
+        return await calls.set(TASKS, key, value, ttl_ms, wait=wait)
 
     def add(self, key: str, value: Any, timeout: Timeout | None = None) -> bool:
         """Set the value and its timeout in one step, unless the key exists."""

@@ -138,11 +138,11 @@ class BackendCalls:
     # -- writing -----------------------------------------------------------------------
 
     def set(
-        self, io: IO, key: str, value: Any, ttl_ms: int | None
+        self, io: IO, key: str, value: Any, ttl_ms: int | None, *, wait: bool = True
     ) -> Coroutine[Any, Any, bool]:
-        """Set the value; True if that was done."""
+        """Set the value; True if that was done, or is going to be without ``wait``."""
         operations, full_key = self._locate_on(io, key)
-        return operations.set(full_key, value, ttl_ms)
+        return operations.set_as(full_key, value, ttl_ms, wait)
 
     def add(
         self, io: IO, key: str, value: Any, ttl_ms: int | None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cachebridge.errors import CounterUnavailableError, L2Error
-from tests.rig import pending_deletes_of
+from tests.rig import eventually, pending_deletes_of, write_behind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +66,7 @@ class Asked:
 
     def with_pending(self, answer: Any, key: str) -> str:
         """Add whether the key's delete is pending, and whether L1 has a new value."""
-        is_pending = any(name.endswith(key) for name in self.pending)
+        is_pending = any(name.endswith(key) for name in tuple(self.pending))
         text = f"{answer!r}, delete owed" if is_pending else repr(answer)
         if self.is_away and self.degrades and self.cache.get(key) == NEW:
             text += ", new value serves this process"
@@ -147,6 +147,14 @@ def _switching(asked: Asked) -> None:
     asked.switched.l1_on()
 
 
+def _set_later(asked: Asked) -> Any:
+    queue = write_behind_of(asked.cache)
+    queue.is_possible = lambda: True  # despite the other engine on the server
+    answer = asked.cache.set(asked.keys.held, NEW, wait=False)
+    eventually(lambda: not queue)
+    return answer
+
+
 def _counter(asked: Asked) -> Any:
     return asked.cache.counter(asked.keys.none, floor=None)
 
@@ -211,6 +219,7 @@ COMMON: Final = (
         lambda a: a.cache.set(a.keys.held, NEW),
         _pending("held"),
     ),
+    Case("`set`, `wait=False`", "set", _set_later, _pending("held")),
     Case(
         "`set` of a session or throttle",
         "set",

@@ -6,7 +6,8 @@ import pytest
 
 from cachebridge.core.direct import Direct
 from cachebridge.core.fill import Fill
-from cachebridge.core.write import Write
+from cachebridge.core.write import QueuedWrite, Write
+from cachebridge.errors import L2Error
 from tests.rig import STRANGER, FakeClock, entry_of, make_rules
 
 K = ("k",)
@@ -183,3 +184,114 @@ def test_direct_touches_nothing(rules, store):
         assert rules.is_idle()
     assert direct.keys == ["k"]
     assert len(store) == 0
+
+
+def queued(rules, *payloads):
+    """Return a write of the key that has been given these values, one by one."""
+    write = QueuedWrite(rules, serves_outage=False).begin()
+    for payload in payloads:
+        write.join("k", payload.encode(), None, entry_of(payload))
+    return write
+
+
+def send(write):
+    write.seal()
+    with write, write:
+        return write.items(0.0)
+
+
+def test_a_queued_value_is_served_until_and_after_it_is_sent(rules, store):
+    """L1 has the last value from its joining on, as an entry of this write."""
+    store.put("k", entry_of("old"))
+    write = queued(rules, "first", "last")
+    assert store.look("k") == entry_of("last", write_id=write.id)
+    assert send(write) == ([("k", b"last")], None)
+    assert store.look("k") == entry_of("last", write_id=write.id)
+    assert rules.is_idle()
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_no_fill_stores_while_a_value_is_queued(rules, store, is_open):
+    """Neither one that was open before nor one that begins meanwhile."""
+    fill = Fill(rules, K)
+    if is_open:
+        with fill, fill:
+            write = queued(rules, "new")
+            rules.drop("k")
+            fill.store("k", entry_of("old"))
+    else:
+        write = queued(rules, "new")
+        rules.drop("k")
+        with fill, fill:
+            fill.store("k", entry_of("old"))
+    assert store.look("k") is None
+    send(write)
+    assert store.look("k") is None
+    assert rules.is_idle()
+
+
+@pytest.mark.parametrize(
+    "disturb",
+    [
+        lambda rules: rules.on_keys(STRANGER, 1, K),
+        lambda rules: rules.flush("clear"),
+        lambda rules: rules.on_subscribed(),
+        lambda rules: rules.on_prefix("k"),
+    ],
+)
+def test_what_drops_an_entry_drops_a_queued_one(rules, store, disturb):
+    """The value is still sent, and L1 does without it; a later one is served again."""
+    write = queued(rules, "new")
+    disturb(rules)
+    assert store.look("k") is None
+    assert send(write)[0] == [("k", b"new")]
+    assert store.look("k") is None
+    rules.extend_trust(float("inf"))
+    send(queued(rules, "later"))
+    assert store.look("k") is not None
+
+
+def test_own_echo_of_a_queued_value(rules, store):
+    """The message of its sending drops nothing, that of an earlier write does."""
+    write = queued(rules, "new")
+    rules.on_keys(rules.origin, write.id, K)
+    assert store.look("k") is not None
+    rules.on_keys(rules.origin, write.id - 1, K)
+    assert store.look("k") is None
+    send(write)
+
+
+def test_a_later_value_while_the_first_is_sent(rules, store):
+    """The two do not know which of them L2 has: L1 has neither, until one is sent."""
+    first = queued(rules, "first")
+    first.seal()
+    with first, first:
+        second = queued(rules, "second")
+        assert store.look("k") is None
+    assert store.look("k") is None
+    second.join("k", b"third", None, entry_of("third"))
+    assert store.look("k") == entry_of("third", write_id=second.id)
+    send(second)
+    assert rules.is_idle()
+
+
+def test_a_value_that_cannot_be_sent(rules, store):
+    """It leaves L1, as what any failed write has offered."""
+    write = queued(rules, "new")
+    write.seal()
+    with pytest.raises(L2Error), write, write:
+        raise L2Error("away")
+    assert store.look("k") is None
+    assert rules.is_idle()
+
+
+def test_ttls_of_queued_values(rules):
+    """What is left at the sending; a TTL that is over by then is none to be sent."""
+    write = QueuedWrite(rules, serves_outage=False).begin()
+    for key, ends in {"a": 10.0, "b": 5.0, "c": 20.0}.items():
+        write.join(key, b"", ends, None)
+    assert write.over(5.0) == ["b"]
+    assert write.items(5.0) == ([("a", b""), ("c", b"")], [5000, 15000])
+    assert write.items(10.0) == ([("c", b"")], 10000)
+    assert write.items(20.0) == ([], None)
+    send(write)

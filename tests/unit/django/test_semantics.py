@@ -13,7 +13,14 @@ import pytest
 from django.core.cache import caches
 from django.utils.safestring import SafeString
 
-from tests.rig import after_heartbeats, eventually, followers_in, l1_of, l2_of
+from tests.rig import (
+    after_heartbeats,
+    engine_of,
+    eventually,
+    followers_in,
+    l1_of,
+    l2_of,
+)
 from tests.stores import FORMAT, MESSAGES, MILLISECONDS
 from tests.unit.django.support import entry, hits_of, shape_of
 
@@ -38,6 +45,19 @@ def test_incr_is_exact_over_the_whole_range_of_int64(cache):
     assert cache.decr("n", 2) == 2**60
     assert cache.incr("n", -(2**61) - 1) == -(2**60) - 1
     assert cache.get("n") == -(2**60) - 1
+
+
+def test_set_without_waiting(bridge):
+    """It is seen at once, in its version, and sent before what comes after it."""
+    cache = bridge(OPTIONS={"WRITE_BEHIND_MS": 10_000})
+    assert cache.set("k", [1], 60, version=2, wait=False) is None
+    asyncio.run(cache.aset("other", 1, wait=False))
+    assert engine_of(cache).counters.writes_queued == 2
+    assert cache.get("k") is None
+    assert cache.get("k", version=2) == [1]
+    assert cache.incr("other") == 2
+    with pytest.raises(TypeError, match="wait must be True or False"):
+        cache.set("k", 1, wait=None)
 
 
 @pytest.mark.parametrize("timeout", [sys.maxsize, 2.0**60, float("inf")])

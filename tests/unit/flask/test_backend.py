@@ -40,6 +40,22 @@ def test_zero_is_for_ever_and_less_is_over(cache, raw):
     assert cache.get_many("ever", "default", "short", "over") == [1, 1, 1, None]
 
 
+def test_set_without_waiting(place):
+    """It is seen at once, and sent before what comes after it; also of NullCache."""
+    app = flask.Flask("later")
+    cache = Cache(app, config=place.flask_config(WRITE_BEHIND_MS=10_000))
+    assert cache.set("k", 1, 60, wait=False) is True
+    assert asyncio.run(cache.aset("other", 1, wait=False)) is True
+    assert cache.cache._engine.counters.writes_queued == 2
+    assert cache.get("k") == 1
+    assert cache.cache.inc("other") == 2
+    with pytest.raises(TypeError, match="wait must be True or False"):
+        cache.set("k", 1, wait="no")
+    nothing = {"CACHE_TYPE": "NullCache", "CACHE_NO_NULL_WARNING": True}
+    null = Cache(flask.Flask("null"), config=nothing)
+    assert null.set("k", 1, wait=False) is True
+
+
 @pytest.mark.only_on_redis(PEEKS)
 def test_add_is_one_step_with_its_timeout(cache, redis_url):
     """The key never exists without its expiry, whenever the process dies."""
