@@ -17,6 +17,7 @@ from cachebridge import Cache, ConfigError, L2Error
 from cachebridge.engine import counter as counters
 from cachebridge.testing import redis_server
 from tests.rig import (
+    PATIENCE_S,
     PATIENT,
     engine_of,
     eventually,
@@ -443,6 +444,24 @@ def test_a_thread_comes_when_it_can(redis_url, monkeypatch):
         views.add()
     views.add()
     eventually(lambda: views.value() == 3)
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+def test_garbage_that_counts(redis_url):
+    """A ``__del__`` may run wherever garbage is found, also under their lock."""
+    cache = lone_cache(redis_url)
+    views = cache.batched_counter("views", batch_ms=3_600_000)
+
+    def add():
+        with engine_of(cache).batches._lock:
+            views.add()
+
+    thread = threading.Thread(target=add, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert views.flush() is True
+    assert views.value() == 1
 
 
 def test_a_sum_that_cannot_be_added(cache, caplog):

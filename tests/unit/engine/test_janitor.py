@@ -281,6 +281,22 @@ def test_no_thread_where_none_may_run(monkeypatch, master):
     assert not mine._due
 
 
+def test_garbage_that_asks_for_it():
+    """A ``__del__`` may fill a cache wherever garbage is found, also under the lock."""
+    mine, owner = Janitor(), Owner()
+
+    def watch():
+        with mine._lock:
+            mine.watch(owner, SOON)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    eventually(lambda: owner.rounds)
+    mine.forget(owner)
+
+
 def test_no_thread_is_to_be_had(monkeypatch):
     """At the limit of threads, or at exit, there are no visits, and no error."""
 
