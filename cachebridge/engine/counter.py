@@ -193,9 +193,9 @@ def _require_int(n: object) -> None:
 
 def counter_key(name: str) -> str:
     """Return the key of a counter; ConfigError if its name cannot be one."""
-    if type(name) is not str or not name:
+    if not isinstance(name, str) or not name:
         raise ConfigError(f"name must be a str that is not empty, not {name!r}")
-    return COUNTER_PREFIX + name
+    return COUNTER_PREFIX + name  # plain, whatever kind of str the name is
 
 
 def counter_ttl_ms(ttl: float | None) -> int | None:

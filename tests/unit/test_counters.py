@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import redis
+from django.utils.safestring import SafeString
 
 from cachebridge import Cache, ConfigError, L2Error
 from cachebridge.engine import counter as counters
@@ -117,6 +118,12 @@ def test_what_is_no_counter(make, cache):
         ):
             call()
     assert cache.get(key) == "text"
+
+
+def test_a_name_may_be_of_any_kind_of_str(cache):
+    """One that Django has marked as safe names the same counter."""
+    assert cache.counter(SafeString("stock")).give(2)
+    assert cache.counter("stock").value() == 2
 
 
 @pytest.mark.parametrize(
