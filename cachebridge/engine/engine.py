@@ -35,7 +35,8 @@ from cachebridge.engine.messages.outgoing import OutgoingMessages
 from cachebridge.engine.operations import Operations
 from cachebridge.engine.outage.replay import Replay
 from cachebridge.engine.outage.state import Outage
-from cachebridge.engine.stores import Stores
+from cachebridge.engine.servers.redis_server import Hooks
+from cachebridge.engine.servers.stores import Stores
 from cachebridge.engine.values import Values
 from cachebridge.engine.warming.automatic import WarmUp
 from cachebridge.errors import L2Error, UnsupportedOperationError
@@ -133,12 +134,15 @@ class Engine:
             memory=self.memory_server,
             breaker=self.breaker,
             make_outbox=self._make_outbox,
-            on_late_clear=self._on_late_clear,
-            on_no_room=self._on_no_room,
-            leave=self.leave_server,
-            on_move=self._on_move,
-            on_new_login=self._on_new_login,
-            on_tick=lambda: self.listening.retire_if_unused(),  # noqa: PLW0108 made later
+            hooks=Hooks(
+                leave=self.leave_server,
+                on_departure=self._on_departure,
+                on_alive=self._on_heartbeat,
+                on_tick=lambda: self.listening.retire_if_unused(),  # noqa: PLW0108 made later
+                on_new_login=self._on_new_login,
+                on_late_clear=self._on_late_clear,
+                on_no_room=self._on_no_room,
+            ),
         )
         self.l2: L2Store = self.stores.threads
         self.l2_for_tasks: L2Store = self.stores.tasks
@@ -284,10 +288,10 @@ class Engine:
         For a server that was demoted, replaced or moved.  Trust in L1 ends at once, and
         every later connection looks the address up anew.  Thread safe; does not wait.
         """
-        self.departures += 1
+        self._on_departure()
         # First: what the next session of the bus has proven must not be forgotten.
-        if self.stores.bus_links is not None:
-            self.stores.bus_links.leave()
+        if self.stores.bus is not None:
+            self.stores.bus.pool.leave()
         if (bus := self.listening.bus) is not None:
             bus.break_off(reason)
 
@@ -298,10 +302,8 @@ class Engine:
         if (bus := self.listening.bus) is not None:
             bus.renew()
 
-    def _on_move(self, reason: str) -> None:
-        """Sentinel names another master."""
-        self.leave_server(reason)
-        self._on_heartbeat()  # the new one may answer at once
+    def _on_departure(self) -> None:
+        self.departures += 1
 
     def _on_heartbeat(self) -> None:
         """Find out whether commands are answered again, now that heartbeats are.
@@ -310,9 +312,10 @@ class Engine:
         also find out whether the address leads to another server by now.
         """
         pending = self.outage.pending_deletes
-        if self.stores.bus_links is not None and self.clock() >= self._renew_at:
+        bus = self.stores.bus
+        if bus is not None and self.clock() >= self._renew_at:
             self._renew_at = self.clock() + RENEW_EVERY_S
-            self.refresher.submit(RENEWING, self.stores.renew_link)
+            self.refresher.submit(RENEWING, bus.renew_link)
         if self.breaker.is_open or pending or self.stores.is_behind():
             self.catch_up_in_background()
 

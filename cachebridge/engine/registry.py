@@ -86,7 +86,7 @@ def _relate(engine: Engine) -> list[Engine]:
     """Make siblings of the engines on one server and database; return the engine's."""
     groups: dict[tuple[bytes, int], list[Engine]] = {}
     for each, _ in _engines.values():
-        if each.server_id and each.stores.cluster is None:
+        if each.server_id and each.stores.outbox is None:  # else it is of the bus
             groups.setdefault((each.server_id, each.location.db), []).append(each)
     found: list[Engine] = []
     for group in groups.values():

@@ -50,7 +50,8 @@ def health_of(engine: Engine) -> Health:
     except L2Error as exc:
         reachable, error = False, str(exc)
     options, rules, stores = engine.options, engine.rules, engine.stores
-    address, hello = stores.greet() if reachable else ("", Hello())
+    asked = stores.servers[:1] if reachable else ()
+    address, hello = asked[0].greet() if asked else ("", Hello())
     error = error or _wrong_server(address, hello)
     error = error or engine.receiver.problem
     if not error and not engine.listening.is_running():
@@ -60,7 +61,7 @@ def health_of(engine: Engine) -> Health:
         elif freezes_threads():
             error = NO_THREADS
     # Where a change and its message are two steps, nothing but L1_TTL is sure.
-    is_bounded_by_trust = engine.stores.has_bus and stores.cluster is None
+    is_bounded_by_trust = stores.has_bus and stores.outbox is None
     bound_s = options.bus_trust if is_bounded_by_trust else options.l1_ttl
     outage = engine.outage
     lasted_s = 0.0 if outage.began_at is None else engine.clock() - outage.began_at

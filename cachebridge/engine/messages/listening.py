@@ -54,17 +54,26 @@ class Bus(Protocol):
         """Return whether it listens."""
 
 
+class BusServer(Protocol):
+    """What a bus needs to know of its server."""
+
+    make_connection: Callable[[], Connection]
+    leave: Callable[[str], None]
+
+    @property
+    def pool(self) -> Commands:
+        """The connections that commands use."""
+
+
 class Messaging(Protocol):
     """What a bus needs to know of the stores."""
 
     label: str
     has_bus: bool
-    make_connection: Callable[[], Connection] | None
-    leave: Callable[[str], None]
 
     @property
-    def bus_links(self) -> Commands | None:
-        """The connections that commands to the server of the bus use."""
+    def bus(self) -> BusServer | None:
+        """The server of the messages, None in memory."""
 
     @property
     def bus_db(self) -> int:
@@ -201,12 +210,12 @@ def make_bus(
     if not stores.has_bus:
         _log.warning("%s, %s", stores.label, why_no_bus(options))
         return LocalBus([], receiver)
-    if stores.make_connection is None or stores.bus_links is None:
+    if (server := stores.bus) is None:
         return LocalBus(memory.subscribers, receiver)
     settings = ListenerSettings(
-        make_connection=stores.make_connection,
-        commands=stores.bus_links,
-        leave=stores.leave,
+        make_connection=server.make_connection,
+        commands=server.pool,
+        leave=server.leave,
         channels=channels_of(stores.bus_db, origin),
         receiver=receiver,
         test_message=test_message,

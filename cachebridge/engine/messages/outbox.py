@@ -178,7 +178,7 @@ class Owing(Guard):
 
 
 class Sender:
-    """See ``cachebridge.l2.memcached.store.Outbox``: one side's way to the bus."""
+    """See ``cachebridge.l2.two_steps.Outbox``: one side's way to the bus."""
 
     def __init__(self, outbox: Outbox, bus: L2Store) -> None:
         self._outbox = outbox

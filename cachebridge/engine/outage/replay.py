@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cachebridge.engine.later.write_behind import WriteBehind
     from cachebridge.engine.operations import Operations
     from cachebridge.engine.outage.state import Outage
-    from cachebridge.engine.stores import Stores
+    from cachebridge.engine.servers.stores import Stores
 
 RETRY_S: Final = 1.0
 """Seconds between two tries on a server that answers and refuses."""

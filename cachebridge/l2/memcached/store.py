@@ -1,48 +1,32 @@
 """The Memcached store.
 
-A change and its message are two steps, to two servers: the message follows the change.
-The outbox keeps what it cannot publish at once.  If the outcome of a change is unknown,
-its message is published when the server has answered again for a while, since the
-change may be carried out until then.  TTLs are whole seconds, rounded up.  In all else
-this store keeps the contract of ``L2Store``.
+A change and its message are two steps (``l2/two_steps.py``).  TTLs are whole seconds,
+rounded up.  In all else this store keeps the contract of ``L2Store``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cachebridge.core.lease import LoadReply
 from cachebridge.errors import L2Error, UnsupportedOperationError
 from cachebridge.l2.memcached.loads import LoadOperations
 from cachebridge.l2.memcached.names import LISTS
 from cachebridge.l2.memcached.protocol import MemcachedError
-from cachebridge.l2.store import Counted
+from cachebridge.l2.two_steps import announced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from typing import TypeAlias
 
-    from cachebridge.core.lease import LeaseGet, LeaseTerms, LoadedRaw
+    from cachebridge.core.lease import LeaseGet, LeaseTerms, LoadedRaw, LoadReply
     from cachebridge.l2.connections.client import Client
     from cachebridge.l2.memcached.cluster import Cluster
-    from cachebridge.l2.store import Bounds, Read, Ttl
+    from cachebridge.l2.store import Bounds, Counted, Read, Ttl
+    from cachebridge.l2.two_steps import Outbox
 
     Answer: TypeAlias = Coroutine[Any, Any, "T"]
 
 T = TypeVar("T")
-
-
-class Outbox(Protocol):
-    """Publishes messages, or keeps them until it can.  Thread safe; raises no L2Error.
-
-    ``send`` waits as the store's own methods do, for threads or for tasks.
-    """
-
-    async def send(self, message: bytes) -> None:
-        """Publish now, or later if that fails."""
-
-    def doubt(self, message: bytes) -> None:
-        """Publish in the background: the change may be carried out, also later."""
 
 
 class MemcachedStore:
@@ -66,39 +50,24 @@ class MemcachedStore:
         except MemcachedError as exc:
             raise self._error_of(exc) from exc
 
-    async def _change(
+    def _change(
         self,
         call: LoadOperations,
         operation: Answer[T],
         message: bytes | None,
         *,
         always: bool = False,
-    ) -> T:
-        """Carry an operation of ``call`` out, and publish if it has changed anything.
+    ) -> Answer[T]:
+        """Carry an operation of ``call`` out, and publish what it has changed."""
 
-        After a failure the change may be carried out all the same, unless no request
-        has reached a server.
-        """
-        try:
-            result = await operation
-        except MemcachedError as exc:
-            self._doubt(message)
-            raise self._error_of(exc) from exc
-        except L2Error as exc:
-            exc.is_unsent = exc.is_unsent and not call.is_sent
-            if not exc.is_unsent:
-                self._doubt(message)
-            raise
-        except BaseException:
-            self._doubt(message)
-            raise
-        if message is not None and (always or _has_changed(result)):
-            await self._outbox.send(message)
-        return result
+        def judge(failure: BaseException) -> BaseException:
+            if isinstance(failure, L2Error):
+                failure.is_unsent = failure.is_unsent and not call.is_sent
+            elif isinstance(failure, MemcachedError):
+                return self._error_of(failure)
+            return failure
 
-    def _doubt(self, message: bytes | None) -> None:
-        if message is not None:
-            self._outbox.doubt(message)
+        return announced(operation, message, self._outbox, always=always, judge=judge)
 
     def _error_of(self, failure: MemcachedError) -> L2Error:
         return L2Error(f"{self._cluster.label}: {failure}")
@@ -269,15 +238,3 @@ class MemcachedStore:
     def forget(self) -> None:
         """Drop every connection: they belong to the parent process."""
         self._cluster.forget()
-
-
-def _has_changed(result: object) -> bool:
-    """Return whether peers have to be told of a result.
-
-    A count of deleted keys is told even if it is 0: a peer may hold what L2 has lost.
-    """
-    if isinstance(result, LoadReply):
-        return result.stored
-    if isinstance(result, Counted):
-        return result.changed
-    return result is True or type(result) in {int, list}

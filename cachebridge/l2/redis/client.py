@@ -42,6 +42,8 @@ _UNAVAILABLE: Final = (
     "NOAUTH",
     "ERR Protocol error: unauthenticated",  # the same, to a command of many words
     "ERR max number of clients",
+    "no upstream host",  # Envoy's, as is the next
+    "upstream failure",
 )
 """Error replies of a server that can do nothing at all at the moment."""
 _CLUSTERED: Final = ("MOVED ", "ASK ", "CROSSSLOT ")

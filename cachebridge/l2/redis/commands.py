@@ -122,7 +122,12 @@ def scan(pattern: bytes, cursor: int) -> Request:
 
 
 def flush_db(channel: bytes, message: bytes) -> Request:
-    """FLUSHDB and its message in one transaction; the last reply is EXEC's."""
+    """FLUSHDB and its message in one transaction; the last reply is EXEC's.
+
+    Without a channel, FLUSHDB alone.
+    """
+    if not channel:
+        return Request(pack(b"FLUSHDB"))
     words = ((b"MULTI",), (b"PUBLISH", channel, message), (b"FLUSHDB",), (b"EXEC",))
     return Request(b"".join([pack(*each) for each in words]), len(words))
 
@@ -186,12 +191,6 @@ def read_flag(replies: list[Any]) -> bool:
 def read_count(replies: list[Any]) -> int:
     """Read a reply that is a number."""
     return of_kind(int, replies[-1])
-
-
-def read_raw(replies: list[Any]) -> bytes | None:
-    """Read a reply that is a value, or None."""
-    reply = replies[-1]
-    return None if reply is None else of_kind(bytes, reply)
 
 
 def read_done(replies: list[Any]) -> None:

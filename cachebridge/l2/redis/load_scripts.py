@@ -64,6 +64,17 @@ def read_load_reply(replies: list[Any]) -> LoadReply:
             raise wrong_kind(reply)
 
 
+def read_released(replies: list[Any]) -> tuple[bytes | None, bool]:
+    """Read the reply to ``RELEASE``: a copy, and whether its message is due."""
+    match last_of(replies):
+        case bytes() | None as copy:
+            return copy, False
+        case 1:
+            return None, True
+        case reply:
+            raise wrong_kind(reply)
+
+
 _STATES: Final = frozenset(state.value for state in LeaseState)
 
 
@@ -185,20 +196,21 @@ if copy and now - r[2] <= tonumber(ARGV[4]) and tonumber(ARGV[4]) > 0 then
   redis.call('HSET', KEYS[2], 'f', '1')
   return copy
 end
-if ARGV[2] ~= '' and not raw then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+local told = ARGV[2] ~= '' and not raw
+if told and ARGV[1] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
 if copy or r[4] then redis.call('HDEL', KEYS[2], 'o', 'd')
 else redis.call('UNLINK', KEYS[2]) end
-return false"""
+return told"""
 )
 
 RELEASE_UNSHARED: Final[Script] = make_script(
-    "if redis.call('HGET', KEYS[2], 'o') ~= ARGV[3] then return false end\n"
+    "if redis.call('HGET', KEYS[2], 'o') ~= ARGV[3] then return 0 end\n"
     + PUBLISH
     + """redis.call('HSET', KEYS[2], 'u', '1')
 if redis.call('HEXISTS', KEYS[2], 's') == 0 then
   redis.call('PEXPIRE', KEYS[2], ARGV[4])
 end
-return false"""
+return 1"""
 )
 
 TOUCH: Final[Script] = make_script(

@@ -2,7 +2,7 @@
 
 Of each that changes something, the keys are those that change, then the load record of
 each, then the log if it notes a write; the first arguments are the channel and the
-message.
+message.  Without a channel the message is noted, and published by another server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ local n = #KEYS
 for i = 1, n do r[n + i] = redis.call('PTTL', KEYS[i]) end
 return r"""
 )
-PUBLISH: Final = "if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"
+PUBLISH: Final = """if ARGV[1] ~= '' and ARGV[2] ~= '' then
+  redis.call('PUBLISH', ARGV[1], ARGV[2])
+end
+"""
 MOST_BYTES: Final = 4 * 1024 * 1024
 COMPLETE: Final = """local stats = redis.pcall('INFO', 'stats')
 local evicted = type(stats) == 'string' and string.match(stats, 'evicted_keys:(%d+)')

@@ -1,4 +1,8 @@
-"""The Redis store: each method is one request, and so one atomic step of the server."""
+"""The Redis store: each method is one request, and so one atomic step of the server.
+
+With an outbox the messages go by another server: then a change and its message are two
+steps (``l2/two_steps.py``), and the scripts publish nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from cachebridge.l2.redis.names import (
     with_record,
     with_records,
 )
+from cachebridge.l2.two_steps import announced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from cachebridge.l2.redis.client import RedisClient
     from cachebridge.l2.redis.commands import Script, Words
     from cachebridge.l2.store import Bounds, Counted, Read, Ttl
+    from cachebridge.l2.two_steps import Outbox
 
     T = TypeVar("T")
     Answer: TypeAlias = Coroutine[Any, Any, T]
@@ -40,9 +46,12 @@ class RedisStore:
     coroutines costs a thread time.
     """
 
-    def __init__(self, client: RedisClient, *, channel: str) -> None:
+    def __init__(
+        self, client: RedisClient, *, channel: str, outbox: Outbox | None = None
+    ) -> None:
         self._client = client
-        self._channel = channel.encode()
+        self._outbox = outbox
+        self._channel = b"" if outbox is not None else channel.encode()
 
     def _change(
         self,
@@ -54,7 +63,14 @@ class RedisStore:
     ) -> Answer[T]:
         """Run a script that publishes the message with its change."""
         every = (self._channel, message or b"", *args)
-        return self._client.run(commands.call_script(script, keys, every), read)
+        request = commands.call_script(script, keys, every)
+        return self._announced(self._client.run(request, read), message)
+
+    def _announced(self, change: Answer[T], message: bytes | None) -> Answer[T]:
+        """Let the message follow a change, if this server does not publish it."""
+        if self._outbox is None or message is None:
+            return change
+        return announced(change, message, self._outbox)
 
     def get(self, key: str) -> Answer[Read]:
         """Read one key."""
@@ -196,22 +212,26 @@ class RedisStore:
         script, read = load_scripts.STORE_ABSENT, load_scripts.read_load_reply
         return self._change(script, with_record(key), message, args, read)
 
-    def release(
+    async def release(
         self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None
-    ) -> Answer[bytes | None]:
+    ) -> bytes | None:
         """End the lease without a value."""
         self._client.links.settle(lease.token)
-        keys, args = with_record(key), (lease.token, b"%d" % keep_ms)
-        script = load_scripts.RELEASE
-        return self._change(script, keys, message, args, commands.read_raw)
+        args = (self._channel, message or b"", lease.token, b"%d" % keep_ms)
+        script, read = load_scripts.RELEASE, load_scripts.read_released
+        request = commands.call_script(script, with_record(key), args)
+        copy, is_told = await self._client.run(request, read)
+        if self._outbox is not None and message is not None and is_told:
+            await self._outbox.send(message)
+        return copy
 
-    def release_unshared(
+    async def release_unshared(
         self, key: str, lease: LeaseGet, lease_ms: int, message: bytes | None
-    ) -> Answer[None]:
+    ) -> None:
         """End the lease, and let every caller load for a while."""
         keys, args = with_record(key), (lease.token, b"%d" % lease_ms)
         script = load_scripts.RELEASE_UNSHARED
-        return self._change(script, keys, message, args, commands.read_done)
+        await self._change(script, keys, message, args, commands.read_flag)
 
     # -- everything ---------------------------------------------------------------
 
@@ -229,7 +249,8 @@ class RedisStore:
     def flush_db(self, message: bytes) -> Answer[bool]:
         """Delete every key of the database."""
         request = commands.flush_db(self._channel, message)
-        return self._client.run(request, commands.read_transaction)
+        change = self._client.run(request, commands.read_transaction)
+        return self._announced(change, message)
 
     def switch(self, name: str, word: bytes, message: bytes) -> Answer[None]:
         """Set the key of cachebridge's own, and publish."""
@@ -249,12 +270,19 @@ class RedisStore:
 
     def publish(self, message: bytes) -> Answer[None]:
         """Publish alone."""
+        if self._outbox is not None:
+            return self._outbox.send(message)
         request = commands.publish(self._channel, message)
         return self._client.run(request, commands.read_done)
 
     def ping(self) -> Answer[None]:
-        """Return if the server answers; asked even while the breaker is open."""
-        return self._client.run(commands.ping(), commands.read_done, past_breaker=True)
+        """Return if the server answers; asked even while the breaker is open.
+
+        A proxy answers PING itself, whether or not there is a server behind it.
+        """
+        is_plain = self._outbox is None
+        request = commands.ping() if is_plain else commands.exists(WRITES)
+        return self._client.run(request, commands.read_done, past_breaker=True)
 
     def close(self) -> None:
         """Close idle connections."""

@@ -13,7 +13,7 @@ from cachebridge.core.coherence import NEVER, Coherence
 from cachebridge.core.outage import OutageEntries
 from cachebridge.engine.messages.outgoing import OutgoingMessages
 from cachebridge.engine.outage.replay import Replay
-from cachebridge.engine.stores import Stores
+from cachebridge.engine.servers.redis_server import RedisServer
 from cachebridge.l2.redis import client, load_scripts
 from cachebridge.l2.redis.commands import make_script
 from tests.proofs.processes.strikes import StruckError
@@ -84,8 +84,8 @@ def _replica_vouches() -> None:
 
 def _moves_unnoticed() -> None:
     """Never ask an address again, and take what it leads to for the right server."""
-    assert hasattr(Stores, "renew_link")
-    Stores.renew_link = lambda _self: None
+    assert hasattr(RedisServer, "renew_link")
+    RedisServer.renew_link = lambda _self: None
     Session._meets = lambda *_any: True
 
 

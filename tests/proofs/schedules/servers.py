@@ -21,9 +21,9 @@ from cachebridge.config import EngineOptions
 from cachebridge.core.entry import MISSING
 from cachebridge.core.fill import Fill
 from cachebridge.core.write import Write
-from cachebridge.engine import stores
 from cachebridge.engine.engine import Engine
 from cachebridge.engine.operations import Operations
+from cachebridge.engine.servers import redis_server
 from cachebridge.errors import L2Error
 from cachebridge.l2.location import parse_location
 from cachebridge.l2.redis.scripts import STORE
@@ -224,7 +224,7 @@ class World:
         Subscription.world = self
         options = EngineOptions(bus_heartbeat=1.0, bus_trust=60.0, l1_ttl_ratio=1.0)
         self.engine = Engine(LOCATION, options, clock=lambda: self.now)
-        self.pool: Any = self.engine.stores.bus_links
+        self.pool: Any = self.engine.stores.bus.pool
         self.pool._open = lambda: Link(self)
         self.bus = self.engine.listening.bus = self.engine._make_bus()
         self.bus.is_alive = lambda: True
@@ -418,7 +418,7 @@ class Report:
 @contextmanager
 def _doubles() -> Iterator[None]:
     with (
-        patch.object(stores, "connection_factory", lambda *_: Connection),
+        patch.object(redis_server, "connection_factory", lambda *_: Connection),
         patch.object(session, "Subscription", Subscription),
         patch.object(session, "ECHO_PAUSE_S", 0.0),
         patch.object(listener._log, "disabled", new=True),

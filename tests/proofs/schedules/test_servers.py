@@ -58,8 +58,8 @@ def _keep_the_era(self: Pool, meets: Any, proven: Link) -> Era:
 
 
 def _leave_links_alone(self: Engine, _reason: str) -> None:
-    assert self.stores.bus_links is not None
-    self.stores.bus_links.leave()
+    assert self.stores.bus is not None
+    self.stores.bus.pool.leave()
 
 
 def _believe_a_replica(*_args: object) -> None:

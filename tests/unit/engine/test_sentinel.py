@@ -93,7 +93,7 @@ def has(server, key):
 
 
 def watch_of(cache):
-    return stores_of(cache)._watch
+    return stores_of(cache).bus._watch
 
 
 def moves_of(cache):

@@ -32,7 +32,7 @@ from tests.sides import event_loop
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cachebridge.l2.memcached.store import Outbox
+    from cachebridge.l2.two_steps import Outbox
 
 try:
     find_valkey_server()
@@ -64,8 +64,13 @@ def side(request):
     return request.param
 
 
-def open_store(url: str, side: str = "threads", **options: object) -> StoreFace:
-    """Open a Redis store as an engine does."""
+def open_store(
+    url: str,
+    side: str = "threads",
+    outbox: Outbox | None = None,
+    **options: object,
+) -> StoreFace:
+    """Open a Redis store as an engine does; with an outbox, for messages beside it."""
     location = parse_location(url)
     parsed = EngineOptions(**options)
     make = connection_factory(location, parsed)
@@ -76,7 +81,8 @@ def open_store(url: str, side: str = "threads", **options: object) -> StoreFace:
     )
     links = pool if side == "threads" else TaskPool(pool)
     client = RedisClient(links, label=location.label, breaker=never_open())
-    store = RedisStore(client, channel=f"cachebridge:{location.db}")
+    channel = f"cachebridge:{location.db}"
+    store = RedisStore(client, channel=channel, outbox=outbox)
     _opened.append(StoreFace(store, CARRY[side]))
     return _opened[-1]
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from cachebridge.config import EngineOptions
     from cachebridge.engine.engine import Engine
+    from cachebridge.engine.servers.redis_server import RedisServer
     from cachebridge.l2.connections.link import Link
-    from cachebridge.l2.location import Address, Location
+    from cachebridge.l2.location import Address
 
 MOST_WAIT_S: Final = 2.0
 """Longest wait for one answer, whatever the cache's own timeouts are."""
@@ -72,6 +73,10 @@ class Question(NamedTuple):
 
     label: str
     ask: Callable[[], Facts]
+    is_bus: bool = False
+    """Whether the server only carries messages."""
+    listens: bool = False
+    """Whether processes subscribe there."""
 
 
 def questions_of(engine: Engine) -> list[Question]:
@@ -84,9 +89,16 @@ def questions_of(engine: Engine) -> list[Question]:
             )
             for address in engine.location.servers
         ]
-    bus = engine.stores.bus_location
-    if bus is not None and bus.is_redis:
-        questions.append(Question(bus.label, partial(facts_about, engine, bus)))
+    stores = engine.stores
+    questions += [
+        Question(
+            server.location.label,
+            partial(facts_about, engine, server),
+            is_bus=server is not stores.redis,
+            listens=server is stores.bus and listens(engine),
+        )
+        for server in stores.servers
+    ]
     return questions
 
 
@@ -95,12 +107,12 @@ def listens(engine: Engine) -> bool:
     return engine.stores.has_bus and engine.options.l1_max_entries > 0
 
 
-def facts_about(engine: Engine, location: Location | None = None) -> Facts:
-    """Ask the engine's Redis, as the engine's own account."""
+def facts_about(engine: Engine, server: RedisServer | None = None) -> Facts:
+    """Ask a Redis of the engine, by default the first, as the engine's own account."""
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     try:
-        return _ask(engine, location or engine.location)
+        return _ask(engine, server or engine.stores.servers[0])
     except (RedisError, OSError) as exc:
         return Facts(failure=f"{type(exc).__name__}: {exc}")
 
@@ -122,8 +134,8 @@ def _of_memcached(engine: Engine, address: Address) -> Facts:
     return Facts(product=MEMCACHED, version=version or None)
 
 
-def _ask(engine: Engine, location: Location) -> Facts:
-    with _link_to(location, engine) as link:
+def _ask(engine: Engine, server: RedisServer) -> Facts:
+    with _link_to(server) as link:
         info = _parse_info(_reply(link, "INFO"))
         limit = _reply(link, "CONFIG", "GET", "client-output-buffer-limit")
         hello = read_hello(_reply(link, "HELLO"))
@@ -135,10 +147,10 @@ def _ask(engine: Engine, location: Location) -> Facts:
         subscriber_limit=_parse_limit(limit),
         role=hello.role,
         mode=hello.mode,
-        identity=(run_id, location.db) if run_id else None,
-        refused=tuple(_refused(engine, location)),
+        identity=(run_id, server.location.db) if run_id else None,
+        refused=tuple(_refused(engine, server)),
     )
-    if engine.stores.cluster is not None:  # it only carries messages, without memory
+    if server is not engine.stores.redis:  # it only carries messages, without memory
         return facts
     return replace(
         facts,
@@ -156,13 +168,11 @@ def _bounded(options: EngineOptions) -> EngineOptions:
 
 
 @contextmanager
-def _link_to(location: Location, engine: Engine) -> Iterator[Link]:
-    options = _bounded(engine.options)
-    if engine.stores.cluster is not None:
-        options = replace(options, client_kwargs={})  # given for Memcached
+def _link_to(server: RedisServer) -> Iterator[Link]:
     from cachebridge.l2.redis.client import open_link  # noqa: PLC0415
 
-    make = connection_factory(location, options, engine.stores.find_master)
+    options = _bounded(server.options)
+    make = connection_factory(server.location, options, server.find_master)
     link = open_link(make())
     try:
         yield link
@@ -189,27 +199,27 @@ def _reply(link: Link, *words: str) -> Any:
     return None if isinstance(reply, Exception) else reply
 
 
-def _refused(engine: Engine, location: Location) -> Iterator[str]:
+def _refused(engine: Engine, server: RedisServer) -> Iterator[str]:
     """Try scripts and the channels of the bus; yield what the account may not use.
 
     Redis checks rights when it queues a command.  The transaction ends with its
     connection and runs nothing, so no process receives a message.
     """
-    if engine.stores.cluster is None:
-        with _link_to(location, engine) as link:
+    if server is engine.stores.redis:
+        with _link_to(server) as link:
             if _reply(link, "MULTI") is not None:
                 yield from (words[0] for words in _denied(link, *_SCRIPTS))
-    if not engine.stores.has_bus:
+    if not engine.stores.has_bus or server is not engine.stores.bus:
         return
-    channels = channels_of(location.db, secrets.token_bytes(8))
+    channels = channels_of(server.location.db, secrets.token_bytes(8))
     subscribes = listens(engine)
     wanted = [channels.shared, channels.private] if subscribes else [channels.shared]
-    with _link_to(location, engine) as link:
+    with _link_to(server) as link:
         if _reply(link, "MULTI") is not None:
             denied = _denied(link, *(("PUBLISH", each, "") for each in wanted))
             yield from (" ".join(words[:2]) for words in denied)
     if subscribes:
-        with _link_to(location, engine) as link:
+        with _link_to(server) as link:
             denied = _denied(link, *(("SUBSCRIBE", each) for each in wanted))
             yield from (" ".join(words) for words in denied)
 

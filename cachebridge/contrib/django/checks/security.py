@@ -63,18 +63,17 @@ def check_tls(**_given: Any) -> list[CheckMessage]:
 def _accepted(binding: Binding) -> Iterator[tuple[str, str]]:
     """Yield the servers that are reached by TLS, and what that leaves unchecked."""
     engine = binding.engine
-    given = engine.options.client_kwargs
     if engine.location.scheme == MEMCACHED:
-        yield engine.location.label, _accepted_by(given.get("tls_context"))
-        given = {}
-    bus = engine.stores.bus_location
-    if bus is not None and bus.is_redis:
-        arguments = {**bus.connection_kwargs, **given}
+        context = engine.options.client_kwargs.get("tls_context")
+        yield engine.location.label, _accepted_by(context)
+    for server in engine.stores.servers:
+        location, options = server.location, server.options
+        arguments = {**location.connection_kwargs, **options.client_kwargs}
         if _is_tls(arguments):
-            yield bus.label, what_tls_accepts(arguments)
-        if bus.sentinel is not None:
-            own = {**bus.sentinel.arguments, **engine.options.sentinel_kwargs}
-            label = f"the sentinels of {bus.sentinel.label}"
+            yield location.label, what_tls_accepts(arguments)
+        if location.sentinel is not None:
+            own = {**location.sentinel.arguments, **options.sentinel_kwargs}
+            label = f"the sentinels of {location.sentinel.label}"
             yield label, what_tls_accepts({**arguments, **own})
 
 

@@ -21,7 +21,6 @@ from cachebridge.contrib.django.checks.facts import (
     MEMCACHED,
     REDIS,
     Facts,
-    listens,
     questions_of,
 )
 from cachebridge.errors import NO_CLUSTER, NO_REPLICA
@@ -47,18 +46,18 @@ class Asked:
     """Aliases whose TIMEOUT is None."""
     label: str
     listens: bool
-    """Whether processes subscribe: they have a bus, and an L1 to keep coherent."""
+    """Whether processes subscribe there: they have an L1 to keep coherent."""
     bus_trust_s: float
     facts: Facts
     is_bus: bool = False
-    """Whether the server only carries messages, if it is a Redis."""
+    """Whether the server only carries messages."""
 
     @property
     def title(self) -> str:
         """The server and its aliases, for the texts of warnings."""
         names = ", ".join(map(repr, self.names))
         what = "cache" if len(self.names) == 1 else "caches"
-        if self.is_bus and self.facts.product == REDIS:
+        if self.is_bus:
             what = f"BUS_LOCATION of {what}"
         return f"{self.label} ({what} {names})"
 
@@ -109,10 +108,10 @@ def _ask_all() -> list[Asked]:
                 name for name in groups[engine] if caches[name].default_timeout is None
             ),
             label=question.label,
-            listens=listens(engine),
+            listens=question.listens,
             bus_trust_s=engine.options.bus_trust,
             facts=each,
-            is_bus=engine.stores.cluster is not None,
+            is_bus=question.is_bus,
         )
         for (engine, question), each in zip(asked, facts, strict=True)
     ]

@@ -1,0 +1,1 @@
+"""The stores of a location, their servers, and all connections."""

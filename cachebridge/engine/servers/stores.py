@@ -1,0 +1,303 @@
+"""The shared store as threads and as tasks use it, and its bus."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from cachebridge.engine.servers.redis_server import RedisServer
+from cachebridge.errors import ConfigError, L2Error
+from cachebridge.l2.location import resolve
+from cachebridge.l2.memory.store import MemoryStore
+from cachebridge.l2.two_steps import Silence
+from cachebridge.waiting.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeAlias
+
+    from cachebridge.config import EngineOptions
+    from cachebridge.core.breaker import Breaker
+    from cachebridge.core.keys import KeyPattern
+    from cachebridge.engine.messages.outbox import Outbox
+    from cachebridge.engine.servers.redis_server import Hooks
+    from cachebridge.l2.connections.link import Link
+    from cachebridge.l2.location import Location
+    from cachebridge.l2.memcached.cluster import Cluster
+    from cachebridge.l2.memory.store import MemoryServer
+    from cachebridge.l2.store import L2Store
+    from cachebridge.l2.two_steps import Outbox as Sends
+
+    BothWays: TypeAlias = tuple[Sends, Sends]
+    """What sends messages for threads, and what does for tasks."""
+
+_log = logging.getLogger("cachebridge.engine")
+
+
+class Stores:
+    """One location's store for threads and for tasks, and the server of its bus.
+
+    Both stores share connections and breaker.
+    """
+
+    threads: L2Store
+    tasks: L2Store
+
+    def __init__(
+        self,
+        location: Location,
+        options: EngineOptions,
+        *,
+        memory: MemoryServer,
+        breaker: Breaker,
+        make_outbox: Callable[[L2Store], Outbox],
+        hooks: Hooks,
+    ) -> None:
+        self.label = location.label
+        self.redis: RedisServer | None = None
+        """The server of the keys, if it is a Redis."""
+        self.bus: RedisServer | None = None
+        """The server of the messages; None where there is no server."""
+        self.has_bus = options.bus != "none"
+        """Whether messages are published, and listened to."""
+        self.switchboard: L2Store | None = None
+        """For threads: publishes, and keeps the switch of the fleet."""
+        self.outbox: Outbox | None = None
+        """Publishes what the store cannot publish itself."""
+        self.cluster: Cluster | None = None
+        """The servers, where there may be several."""
+        self._links: WeakSet[Link] = WeakSet()
+        self._hooks = hooks
+        if location.is_redis and options.bus_location is None:
+            server = self._bus_server(location, options, breaker)
+            self.redis, self.threads, self.tasks = server, server.threads, server.tasks
+        elif location.scheme == "memory":
+            if options.bus_location is not None:
+                raise ConfigError(
+                    "BUS_LOCATION is for redis:// and memcached://, not for "
+                    f"{location.label!r}, which no other process shares."
+                )
+            self.threads = self.tasks = self.switchboard = MemoryStore(memory)
+        else:
+            outboxes = self._open_bus(location, options, breaker, make_outbox)
+            self._open_beside(location, options, breaker, outboxes)
+        first = self.redis or self.bus
+        if options.credential_provider is not None and first is None:
+            raise ConfigError(
+                f"CREDENTIAL_PROVIDER is for Redis and Valkey, not for {self.label!r}."
+            )
+        if options.sentinel_kwargs and (first is None or first.find_master is None):
+            raise ConfigError(
+                f"SENTINEL_KWARGS are for redis+sentinel://, not for {self.label!r}."
+            )
+
+    def _bus_server(
+        self, location: Location, options: EngineOptions, breaker: Breaker
+    ) -> RedisServer:
+        server = self.bus = RedisServer(
+            location,
+            options,
+            breaker,
+            self._hooks.leave,
+            self._hooks,
+            on_new_login=self._hooks.on_new_login,
+        )
+        self.switchboard = server.threads
+        return server
+
+    def _open_bus(
+        self,
+        location: Location,
+        options: EngineOptions,
+        breaker: Breaker,
+        make_outbox: Callable[[L2Store], Outbox],
+    ) -> BothWays:
+        """Return what sends the messages, for threads and for tasks."""
+        self.has_bus = self.has_bus and options.bus_location is not None
+        if not self.has_bus:
+            return Silence(), Silence()
+        bus, options = _parse_bus(location, options)
+        watcher = _BusWatcher(bus.label)
+        server = self._bus_server(bus, options, breaker.sibling(watcher))
+        outbox = self.outbox = make_outbox(server.threads)
+        return outbox.over(server.threads), outbox.over(server.tasks)
+
+    def _open_beside(
+        self,
+        location: Location,
+        options: EngineOptions,
+        breaker: Breaker,
+        outboxes: BothWays,
+    ) -> None:
+        """Make the stores of keys whose messages another server takes."""
+        if location.is_redis:
+            server = self.redis = RedisServer(
+                location,
+                options,
+                breaker,
+                self._leave_keys,
+                self._hooks,
+                outboxes=outboxes,
+            )
+            self.threads, self.tasks = server.threads, server.tasks
+            return
+        try:
+            # Here, because pymemcache is an extra.
+            from cachebridge.l2.memcached.cluster import Cluster  # noqa: PLC0415
+            from cachebridge.l2.memcached.store import MemcachedStore  # noqa: PLC0415
+        except ImportError as exc:
+            raise ConfigError(
+                f"{location.label!r} needs pymemcache: "
+                "pip install 'cachebridge[memcached]'."
+            ) from exc
+        cluster = self.cluster = Cluster(
+            location,
+            options,
+            breaker=breaker,
+            watch=self._watch_link,
+            on_late_clear=self._hooks.on_late_clear,
+            on_no_room=self._hooks.on_no_room,
+        )
+        self.threads = MemcachedStore(cluster, outboxes[0], cluster.clients)
+        self.tasks = MemcachedStore(cluster, outboxes[1], cluster.task_clients)
+
+    def _leave_keys(self, _reason: str) -> None:
+        """Leave the server of the keys alone: L1 is vouched for by that of the bus."""
+        self._hooks.on_departure()
+        if self.redis is not None:
+            self.redis.pool.leave()
+
+    def _watch_link(self, link: Link) -> Link:
+        self._links.add(link)
+        return link
+
+    @property
+    def bus_db(self) -> int:
+        """The number of the database that names the channel."""
+        return 0 if self.bus is None else self.bus.location.db
+
+    @property
+    def servers(self) -> tuple[RedisServer, ...]:
+        """The servers of Redis: that of the keys, then that of the messages."""
+        return tuple(dict.fromkeys(filter(None, (self.redis, self.bus))))
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the keys are on several servers."""
+        return self.cluster is not None and len(self.cluster.nodes) > 1
+
+    def server_of(self, key: str) -> int:
+        """Return the number of the server that has the key."""
+        return self.cluster.place_of(key).node if self.cluster is not None else 0
+
+    def can_find(self, pattern: KeyPattern) -> bool:
+        """Return whether exactly the keys of the pattern can be deleted."""
+        return self.cluster is None or pattern.is_told_by_prefix
+
+    def split(self, keys: Iterable[str]) -> list[list[str]]:
+        """Group keys by their servers, which fail independently."""
+        return [list(keys)] if self.cluster is None else self.cluster.split(keys)
+
+    def clears_owed(self) -> int:
+        """Count the clears that are owed to single servers."""
+        return 0 if self.cluster is None else self.cluster.clears_owed()
+
+    def escalate(self, keys: Sequence[str], pattern: KeyPattern) -> bool:
+        """Owe the clear of a cache to the servers of these keys alone, if to any."""
+        if not self.is_sharded or self.cluster is None:
+            return False
+        self.cluster.owe_clear(keys, pattern.prefix)
+        return True
+
+    def servers_away(self) -> tuple[str, ...]:
+        """Return the names of those of several servers that do not answer now."""
+        return () if self.cluster is None else tuple(self.cluster.away())
+
+    def is_behind(self) -> bool:
+        """Return whether messages or clears are owed, or a server is away."""
+        return bool(self.outbox) or (
+            self.cluster is not None and self.cluster.is_behind
+        )
+
+    async def catch_up(self) -> None:
+        """Publish what is owed, and clear the servers that are back; for threads."""
+        outbox, answers = self.outbox, False
+        if (self.is_sharded and self.is_behind()) or (outbox and outbox.doubts):
+            with suppress(L2Error):  # then it is not over yet
+                await self.threads.ping()
+                answers = not self.servers_away()
+        if outbox:
+            outbox.settle(answers=answers)
+            await outbox.flush_if_possible()
+
+    def close(self) -> None:
+        """Catch up as far as possible, then close idle connections."""
+        for server in self.servers:
+            server.stop()
+        if self.outbox:
+            self.outbox.give_up()
+        run(self.catch_up())
+        for store in {self.threads, self.switchboard}:
+            if store is not None:
+                store.close()
+
+    def forget(self) -> None:
+        """Close the copies of the parent's connections in the child of a fork.
+
+        Threads of the parent hold some.  In a child the client libraries only close
+        their copy of the socket.  Kept open, a connection would outlive the parent, and
+        no process would read it.
+        """
+        if self.outbox is not None:
+            self.outbox.reset()
+        for store in {self.threads, self.switchboard}:
+            if store is not None:
+                store.forget()
+        for server in self.servers:
+            server.forget()
+        for link in tuple(self._links):
+            link.close()
+
+
+def _parse_bus(
+    location: Location, options: EngineOptions
+) -> tuple[Location, EngineOptions]:
+    """Return the server of the messages, and the options for it.
+
+    What connections need beside URLs is given for the server of the keys, also if the
+    bus is another; for Memcached, sentinels and credentials can only be the bus's.
+    """
+    options = replace(options, client_kwargs={})
+    if location.is_redis:
+        options = replace(options, credential_provider=None, sentinel_kwargs={})
+    try:
+        parsed, options = resolve(options.bus_location, options)
+    except ConfigError as exc:
+        raise ConfigError(f"BUS_LOCATION: {exc}") from None
+    if not parsed.is_redis:
+        raise ConfigError(
+            f"BUS_LOCATION {parsed.label!r} must be the URL of a Redis server: "
+            "redis://, rediss://, redis+sentinel:// or unix://."
+        )
+    return parsed, options
+
+
+class _BusWatcher:
+    """Logs what happens to the server that messages are published on."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+
+    def on_open(self, reason: str, since: float) -> Callable[[], None]:  # noqa: ARG002
+        """See ``BreakerWatcher``."""
+        return partial(
+            _log.warning, "%s takes no messages, they are owed: %s", self._label, reason
+        )
+
+    def on_close(self) -> Callable[[], None]:
+        """See ``BreakerWatcher``."""
+        return partial(_log.warning, "%s takes messages again", self._label)
