@@ -269,9 +269,9 @@ class Health:
     servers_away: tuple[str, ...] = ()
     """Servers, of several, that do not answer: their keys are degraded."""
     server: str = ""
-    """The Redis that new connections lead to: address, product and version.
+    """The Redis of the keys that new connections lead to: address, product and version.
 
-    That of ``BUS_LOCATION`` over Memcached; empty if it is not known.
+    Over Memcached that of ``BUS_LOCATION``; empty if it is not known.
     """
     role: str = ""
     """What that server is now, "master" or "replica"; empty if it does not say."""

@@ -60,7 +60,8 @@ class L2Store(Protocol):
     function that returns the coroutine.
 
     Each changing call is one atomic action of the server together with the publication
-    of ``message``; None publishes nothing.  TTLs are milliseconds, None is without
+    of ``message``, unless that goes by another server (``l2/two_steps.py``); None
+    publishes nothing.  TTLs are milliseconds, None is without
     expiry.  Every method raises L2Error if the store refuses, L2UnavailableError if it
     cannot be reached.
 

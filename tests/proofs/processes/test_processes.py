@@ -8,9 +8,9 @@ import time
 import pytest
 
 from tests.proofs.processes import faults
+from tests.proofs.processes.beside import LONG_LIVED, OVER_MEMCACHED, OVER_REDIS
 from tests.proofs.processes.failover import FAILOVERS
 from tests.proofs.processes.history import UNKNOWN, KeyHistory, Read, Write
-from tests.proofs.processes.memcached import LONG_LIVED, OVER_MEMCACHED
 from tests.proofs.processes.moved import MOVE, MOVES, doubt
 from tests.proofs.processes.run import Outcome, run
 from tests.proofs.processes.timeline import Timeline
@@ -105,9 +105,14 @@ def test_tasks_beside_threads():
 
 
 @pytest.mark.proof
-def test_over_memcached():
-    """The same rules over Memcached, with L1_TTL as the bound."""
-    outcome = run(seed=SEED, seconds=SECONDS, setup=OVER_MEMCACHED)
+@pytest.mark.parametrize(
+    ("setup", "seconds"),
+    [(OVER_MEMCACHED, SECONDS), (OVER_REDIS, SECONDS / 2)],
+    ids=["memcached", "redis"],
+)
+def test_messages_beside_the_store(setup, seconds):
+    """The same rules where messages go by another server, with L1_TTL as the bound."""
+    outcome = run(seed=SEED, seconds=seconds, setup=setup)
     assert outcome.is_good, shown(outcome)
     shown(outcome)
 

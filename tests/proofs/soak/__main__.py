@@ -8,7 +8,7 @@ import sys
 
 from tests.proofs.failover.run import run as run_failovers
 from tests.proofs.processes import mutants
-from tests.proofs.processes.memcached import OVER_MEMCACHED
+from tests.proofs.processes.beside import OVER_MEMCACHED
 from tests.proofs.processes.run import run
 from tests.proofs.soak.judge import SOAK
 

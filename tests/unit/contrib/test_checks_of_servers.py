@@ -271,6 +271,32 @@ def test_rights_that_are_not_needed(owned, found, level):
     assert list(found(location, OPTIONS=options)) == expected
 
 
+def test_each_server_is_judged_by_its_part(owned, found, redis_server_factory):
+    """With BUS_LOCATION the one has the keys, the other the channels and buffers."""
+    keys = account(owned, "~*", "+@all", "-publish", "-subscribe")
+    bus = redis_server_factory()
+    options = {"BUS_LOCATION": bus.url}
+    owned[1].config_set("client-output-buffer-limit", "pubsub 1mb 0 0")
+    with redis.Redis.from_url(bus.url) as admin:
+        admin.config_set("maxmemory", "64mb")
+        assert found(keys, OPTIONS=options) == {}
+        admin.config_set("client-output-buffer-limit", "pubsub 1mb 0 0")
+        login = ("reset", "on", ">my-secret", "~*", "+@all", "-evalsha")
+        admin.execute_command("ACL", "SETUSER", "shop", *login)
+    options["BUS_LOCATION"] = bus.url.replace("redis://", "redis://shop:my-secret@")
+    owned[1].config_set("maxmemory", "64mb")
+    messages = found(keys, OPTIONS=options)
+    numbers = [f"cachebridge.W{number}" for number in ("007", "009", "010")]
+    assert sorted(messages) == numbers
+    assert messages[numbers[0]].msg.startswith(f"redis://shop:***@{owned[0].host}:")
+    for number in numbers[1:]:
+        assert "BUS_LOCATION of cache 'default'" in messages[number].msg
+    assert "refuses PUBLISH" in messages[numbers[1]].msg
+    owned[1].execute_command("ACL", "SETUSER", "shop", "-evalsha")
+    bus.kill()
+    assert "refuses EVALSHA to" in found(keys, OPTIONS=options)[numbers[1]].msg
+
+
 def test_no_process_notices_it(owned, found):
     """Checking rights sends no message and changes no key."""
     _, admin = owned

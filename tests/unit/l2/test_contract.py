@@ -180,6 +180,31 @@ class TestUnixSocket(RedisContract):
         return f"unix://{own_server.socket_path}?db={own_db}"
 
 
+class TestBesideABus(RedisContract):
+    """Messages go by another server: here the user may neither publish nor ping."""
+
+    @pytest.fixture
+    def outbox(self):
+        return KeptMessages()
+
+    @pytest.fixture
+    def l2(self, user_url, outbox):
+        rights = "+get +mget +pttl +exists +scan +set +append +pexpire +persist +unlink"
+        rights += " +hget +hmget +hset +hdel +hexists +time"
+        rights += " +info +incrby +eval +evalsha +flushdb +select"
+        url = user_url("~*", "resetchannels", *rights.split())
+        return open_store(url, self.side, outbox).l2
+
+    @pytest.fixture
+    def published(self, outbox):
+        def since():
+            taken = outbox.kept.copy()
+            outbox.kept.clear()
+            return taken
+
+        return since
+
+
 class TestAclUser(RedisContract):
     """A user with a password full of marks, and no right but those it needs."""
 

@@ -81,6 +81,18 @@ def test_a_loaded_value(own_url, deepest):
     assert deepest == [["Client.run"], ["Client.run"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "names"), [("get", ["Client.run"]), ("store", ["Client.run", "announced"])]
+)
+def test_a_thread_beside_a_bus(own_url, deepest, name, names):
+    """A change whose message another server takes is one more; a read is none."""
+    store = open_store(own_url, outbox=KeptMessages()).l2
+    run(store.store(ITEMS, None, None))
+    deepest.clear()
+    run(ONE_REQUEST[name](store))
+    assert deepest == [names]
+
+
 @pytest.mark.parametrize("name", ["get", "store"])
 def test_a_thread_on_memcached(roomy_memcacheds, deepest, name):
     """A request takes its steps; none of them is a level of its own without need."""

@@ -1,4 +1,4 @@
-"""The process test over Memcached, with the faults on the bus and on the store.
+"""The process test with the messages beside the store, and faults on both servers.
 
 A change and its message are two steps: a writer that dies between them, or a change
 that is carried out after all, leaves peers stale, for no longer than L1_TTL.
@@ -10,9 +10,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import redis
 from pymemcache.client.base import Client
 
-from cachebridge.testing import FaultProxy, memcached_server
+from cachebridge.testing import FaultProxy, memcached_server, redis_server
 from tests.proofs.processes.faults import SOCKET_TIMEOUT_S, Lane, ServerLane
 from tests.proofs.processes.run import OPTIONS, Setup
 from tests.proofs.processes.timeline import SERVER
@@ -20,13 +21,13 @@ from tests.proofs.processes.timeline import SERVER
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from cachebridge.testing import RedisServer
+    from cachebridge.testing import MemcachedServer, RedisServer
     from tests.proofs.processes.timeline import Timeline
 
 L1_TTL_S: Final = 2.0
 
 
-class MemcachedLane(ServerLane):
+class BesideLane(ServerLane):
     """What happens to the bus, and what happens to the store."""
 
     def __init__(
@@ -34,18 +35,18 @@ class MemcachedLane(ServerLane):
         timeline: Timeline,
         seed: str,
         server: RedisServer,
-        beside: MemcachedBeside,
+        beside: Beside,
     ) -> None:
         super().__init__(timeline, seed, server)
-        self._memcached = beside.memcached
+        self._store = beside.store
         self._proxy = beside.proxy
         del self.faults["restart_server_empty"]
         self.faults |= {
             "restart_bus": self._restart_bus,
-            "pause_memcached": self._pause_memcached,
-            "restart_memcached": self._restart_memcached,
-            "delay_memcached": self._delay_memcached,
-            "cut_memcached": self._cut_memcached,
+            "pause_store": self._pause_store,
+            "restart_store": self._restart_store,
+            "delay_store": self._delay_store,
+            "cut_store": self._cut_store,
         }
 
     def _restart_bus(self) -> bool:
@@ -55,27 +56,27 @@ class MemcachedLane(ServerLane):
             self._server.restart()
         return True
 
-    def _pause_memcached(self) -> bool:
+    def _pause_store(self) -> bool:
         """Calls fail, and some are carried out when it goes on."""
-        with self.timeline.fault("pause_memcached", SERVER, holds_back=True):
-            self._memcached.pause()
+        with self.timeline.fault("pause_store", SERVER, holds_back=True):
+            self._store.pause()
             time.sleep(self.random.uniform(0.1, 2 * SOCKET_TIMEOUT_S))
-            self._memcached.resume()
+            self._store.resume()
         return True
 
-    def _restart_memcached(self) -> bool:
-        with self.timeline.fault("restart_memcached", SERVER, holds_back=True):
-            self._memcached.kill()
+    def _restart_store(self) -> bool:
+        with self.timeline.fault("restart_store", SERVER, holds_back=True):
+            self._store.kill()
             self.timeline.deaths.append(time.monotonic())
             time.sleep(self.random.choice((0.0, 0.3)))
-            self._memcached.restart()
+            self._store.restart()
         return True
 
-    def _delay_memcached(self) -> bool:
-        return self._through("delay_memcached", "delay", 0.5, 0.03)
+    def _delay_store(self) -> bool:
+        return self._through("delay_store", "delay", 0.5, 0.03)
 
-    def _cut_memcached(self) -> bool:
-        return self._through("cut_memcached", "cut", 0.0)
+    def _cut_store(self) -> bool:
+        return self._through("cut_store", "cut", 0.0)
 
     def _through(self, name: str, fault: str, seconds: float, *args: float) -> bool:
         """Let the proxy do something; return whether it met traffic."""
@@ -87,39 +88,67 @@ class MemcachedLane(ServerLane):
         return self._proxy.fired[fault] > before
 
 
-class MemcachedBeside:
-    """A Memcached of its own, which all workers reach through one proxy."""
+class Beside:
+    """A store of its own, which all workers reach through one proxy."""
+
+    store: MemcachedServer | RedisServer
 
     def __init__(self, _server: RedisServer) -> None:
-        self.memcached = memcached_server()
-        self.proxy = FaultProxy(self.memcached.host, self.memcached.port)
+        self.proxy = FaultProxy(self.store.host, self.store.port)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self.proxy.stop()
-        self.memcached.stop()
+        self.store.stop()
+
+    def lane(
+        self, _setup: Setup, timeline: Timeline, seed: str, server: RedisServer
+    ) -> Lane:
+        """Make what happens to the servers."""
+        return BesideLane(timeline, seed, server, self)
+
+
+class MemcachedBeside(Beside):
+    """Memcached, which knows no messages."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.store = memcached_server()
+        super().__init__(server)
 
     def location(self, proxy_url: str) -> tuple[str, dict[str, Any]]:
         """The worker's own proxy leads to the bus."""
         ours = f"memcached://{self.proxy.host}:{self.proxy.port}"
         return ours, {"BUS_LOCATION": proxy_url}
 
-    def lane(
-        self, _setup: Setup, timeline: Timeline, seed: str, server: RedisServer
-    ) -> Lane:
-        """Make what happens to the servers."""
-        return MemcachedLane(timeline, seed, server, self)
-
     def peek(self, keys: Collection[str]) -> dict[str, bytes | None]:
         """Read items past the library; those without a value hold a pickled None."""
-        client = Client((self.memcached.host, self.memcached.port), timeout=5)
+        client = Client((self.store.host, self.store.port), timeout=5)
         try:
             found = {key: client.get(key) for key in keys}
         finally:
             client.close()
         return {key: None if raw == b"N." else raw for key, raw in found.items()}
+
+
+class RedisBeside(Beside):
+    """A Redis that lets the workers neither publish nor subscribe."""
+
+    def __init__(self, server: RedisServer) -> None:
+        rules = "shop on >secret ~* resetchannels +@all -publish -subscribe -ping"
+        self.store = redis_server(args=("--user", *rules.split()))
+        super().__init__(server)
+
+    def location(self, proxy_url: str) -> tuple[str, dict[str, Any]]:
+        """The worker's own proxy leads to the bus."""
+        ours = f"redis://shop:secret@{self.proxy.host}:{self.proxy.port}"
+        return ours, {"BUS_LOCATION": proxy_url}
+
+    def peek(self, keys: Collection[str]) -> dict[str, bytes | None]:
+        """Read values past the library."""
+        with redis.Redis(port=self.store.port, socket_timeout=5) as client:
+            return {key: client.get(key) for key in keys}  # type: ignore[misc]
 
 
 OVER_MEMCACHED: Final = Setup(
@@ -129,5 +158,6 @@ OVER_MEMCACHED: Final = Setup(
     bound_s=L1_TTL_S,
     rest_s=L1_TTL_S + 0.5,
 )
+OVER_REDIS: Final = replace(OVER_MEMCACHED, store=RedisBeside)
 LONG_LIVED: Final = replace(OVER_MEMCACHED, options=OPTIONS)
 """With an L1_TTL that heals nothing within the run."""
