@@ -246,18 +246,15 @@ def test_the_bus_keeps_switch_and_server_id(make, store, redis_url):
         assert at_bus.exists("cachebridge:server-id", "cachebridge:l1") == 2
 
 
-def test_two_stores_on_one_bus_are_no_siblings(make, store, caplog):
-    """The bus's name says nothing of where the keys are."""
-    one, other = listening(make(store.url)), listening(make(f"{store.url[:-1]}1"))
-    from cachebridge.engine import registry
-
-    registry._engines[("one",)] = engine_of(one), "one"
-    registry._engines[("other",)] = engine_of(other), "other"
-    try:
-        registry._on_server_known(engine_of(one))
-        assert rules_of(one).siblings == ()
-    finally:
-        del registry._engines[("one",)], registry._engines[("other",)]
+def test_two_stores_on_one_bus_are_no_siblings(store, bus, redis_url):
+    """The id of the bus says nothing of where the keys are."""
+    caches = [
+        listening(Cache(server.url, bus_location=redis_url)) for server in (store, bus)
+    ]
+    assert len({engine_of(cache).server_id for cache in caches}) == 1
+    assert all(rules_of(cache).siblings == () for cache in caches)
+    for cache in caches:
+        cache.close()
 
 
 @pytest.mark.parametrize("side", SIDES)
