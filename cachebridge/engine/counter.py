@@ -191,7 +191,7 @@ def _require_int(n: object) -> None:
         raise TypeError(f"n must be an int, not {type(n).__name__}")
 
 
-def counter_key(name: str) -> str:
+def counter_key(name: object) -> str:
     """Return the key of a counter; ConfigError if its name cannot be one."""
     if not isinstance(name, str) or not name:
         raise ConfigError(f"name must be a str that is not empty, not {name!r}")

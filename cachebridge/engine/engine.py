@@ -312,8 +312,7 @@ class Engine:
         also find out whether the address leads to another server by now.
         """
         pending = self.outage.pending_deletes
-        bus = self.stores.bus
-        if bus is not None and self.clock() >= self._renew_at:
+        if (bus := self.stores.bus) and self.clock() >= self._renew_at:
             self._renew_at = self.clock() + RENEW_EVERY_S
             self.refresher.submit(RENEWING, bus.renew_link)
         if self.breaker.is_open or pending or self.stores.is_behind():
