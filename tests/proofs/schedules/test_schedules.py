@@ -25,7 +25,7 @@ STEPS_OF_FAULT = {
 }
 
 QUICK = {
-    *("add", "cancel", "count", "count2", "crash", "delete", "disc3", "evict"),
+    *("add", "cancel", "count2", "crash", "delete", "disc3", "evict"),
     *("fine-write", "ghost", "has", "incr", "local", "lock", "many"),
 }
 """Each takes about a second at most."""
