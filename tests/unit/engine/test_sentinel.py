@@ -272,6 +272,18 @@ def test_messages_over_sentinel(moving, shared_memcached):
     assert bus_of(cache).is_alive()
 
 
+def test_keys_over_sentinel_and_messages_beside(moving, redis_url):
+    """The keys follow the master; the bus, and trust in L1, have no part in it."""
+    cache = listening(lone_cache(moving.url, bus_location=redis_url, **PATIENT))
+    cache.set("of-sentinel", 1)
+    flushes = cache.stats().flushes
+    moving.move()
+    eventually(lambda: f":{moving.new.port} " in cache.health().server)
+    assert cache.set("of-sentinel", 2)
+    assert cache.stats().trusted
+    assert cache.stats().flushes == flushes
+
+
 @pytest.mark.parametrize("url", ["redis://a", "memory://", "memcached://a"])
 def test_sentinel_kwargs_without_sentinels(url):
     """They would have no effect: an error says so."""
