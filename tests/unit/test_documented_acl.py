@@ -1,4 +1,4 @@
-"""The ACL user that SECURITY.md recommends has the rights all operations need."""
+"""The ACL users that the documents recommend have the rights all operations need."""
 
 from __future__ import annotations
 
@@ -14,25 +14,35 @@ from cachebridge.commands import warm
 from cachebridge.engine.warming.lists import name_of_host
 from tests.rig import PATIENCE_S, engine_of, eventually, l1_of
 
-SECURITY = Path(__file__).parents[2] / "SECURITY.md"
+ROOT = Path(__file__).parents[2]
 
 
-def documented_rule() -> list[str]:
+def documented_rule(page: str) -> str:
+    text = (ROOT / page).read_text()
     (rule,) = re.findall(
-        r"^```\n(ACL SETUSER .*?)^```$", SECURITY.read_text(), re.MULTILINE | re.DOTALL
+        r"^```\n(ACL SETUSER .*?)^```$", text, re.MULTILINE | re.DOTALL
     )
-    return rule.split()
+    return " ".join(rule.split())
 
 
-@pytest.mark.parametrize("keys", ["~*", "~shop:* ~cachebridge:*"])
-def test_the_documented_user_can_do_everything(redis_server_factory, keys):
+@pytest.mark.parametrize(
+    ("page", "password", "written", "keys"),
+    [
+        ("SECURITY.md", "password", "~*", "~*"),
+        ("SECURITY.md", "password", "~*", "~shop:* ~cachebridge:*"),
+        ("docs/options.md", "secret", "~:1:*", "~shop:*"),
+    ],
+)
+def test_the_documented_user_can_do_everything(
+    redis_server_factory, page, password, written, keys
+):
     """No operation, and nothing the listener does, is denied to that user."""
     server = redis_server_factory()
-    rule = " ".join(documented_rule())
-    assert " ~* " in rule
+    rule = documented_rule(page)
+    assert f" {written} " in rule
     with redis.Redis.from_url(server.url) as admin:
-        admin.execute_command(*rule.replace("~*", keys).split())
-        url = server.url.replace("redis://", "redis://shop:password@")
+        admin.execute_command(*rule.replace(written, keys).split())
+        url = server.url.replace("redis://", f"redis://shop:{password}@")
         cache = Cache(url, KEY_PREFIX="shop:", L1_WARM=True)
         use_every_operation(cache)
         deadline = time.monotonic() + PATIENCE_S
