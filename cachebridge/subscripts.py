@@ -29,5 +29,12 @@ class Subscripts:
         if not self.delete(key):
             raise not_found(key)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Raise TypeError, unless the cache has one TTL for all values."""
+        way = (
+            "use set(key, value, ttl)" if hasattr(self, "set") else "values are loaded"
+        )
+        raise TypeError(f"{type(self).__name__} takes no cache[key] = value: {way}")
+
     __iter__ = None
     """Without it Python would ask for ``cache[0]``."""

@@ -150,9 +150,18 @@ class Group(Subscripts, Generic[A, V]):
     async def _find_many(self, io: IO, args: Iterable[A]) -> dict[A, V]:
         by_key: dict[str, A] = {}
         keys: dict[A, str] = {}
+        if isinstance(args, (str, bytes)):
+            raise TypeError(f"{self!r}: get_many takes a list of arguments, not a text")
         for arg in args:
             key = self._key(arg)
-            if keys.setdefault(arg, key) != key:
+            try:
+                is_other = keys.setdefault(arg, key) != key
+            except TypeError as exc:
+                raise TypeError(
+                    f"{self!r}: get_many cannot answer for a {type(arg).__name__}: its "
+                    f"answer is a dict ({exc})"
+                ) from exc
+            if is_other:
                 raise ValueError(
                     f"{self!r}: get_many cannot answer for both {by_key[keys[arg]]!r} "
                     f"and {arg!r}: they are equal, and its answer is a dict"

@@ -59,6 +59,7 @@ class Memoized(Generic[P, R]):
     ) -> None:
         self.uncached = function
         self._entries = entries
+        self._ignored = ignored
         self._shape = CallShape(function, ignored, name_owner=_name_of_owner)
         self._awaits = awaits(function)
         update_wrapper(self, function)
@@ -130,8 +131,19 @@ class Memoized(Generic[P, R]):
             text = self._shape.text(args, kwargs)
             require_stable(text)
         except UncacheableError as exc:
-            raise named(exc, f"{self._entries.name}()")  # noqa: B904 the same exception
+            raise named(exc, self._place_of_error(args, kwargs))  # noqa: B904 the same exception
         return self._entries.key(text.removesuffix(_NO_KEYWORDS))
+
+    def _place_of_error(self, args: Any, kwargs: Any) -> str:
+        """Name the function, and the parameter whose argument has no identity."""
+        given = signature_of(self.uncached).bind(*args, **kwargs).arguments
+        for name, value in given.items():
+            if name != self._shape.owner and name not in self._ignored:
+                try:
+                    stable_text_of(value)
+                except UncacheableError:
+                    return f"{self._entries.name}(), parameter {name!r}"
+        return f"{self._entries.name}()"
 
     def _required(self, args: Any, kwargs: Any) -> str:
         """Return the key of a call; TypeError for one that the function refuses."""

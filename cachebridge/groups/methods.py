@@ -5,9 +5,11 @@ Imports nothing of the groups before it is needed: importing cachebridge is chea
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import (
     TYPE_CHECKING,
     Any,
+    Never,
     ParamSpec,
     TypedDict,
     TypeVar,
@@ -15,7 +17,7 @@ from typing import (
     overload,
 )
 
-from cachebridge.config import LoadOverrides
+from cachebridge.config import LoadOverrides, did_you_mean
 from cachebridge.core.ttl import DEFAULT, Ttl
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ class GroupMethods:
         stale_if_error: float | None = None,
         negative_ttl: float | None = None,
         early_refresh: float | None = None,
+        **unknown: Never,
     ) -> Group[Any, Any]:
         """Make a group of values: ``load(arg)`` returns one, ``ABSENT`` for none.
 
@@ -117,6 +120,7 @@ class GroupMethods:
         from cachebridge.groups.group import Group  # noqa: PLC0415 see above
         from cachebridge.groups.keys import checked_name  # noqa: PLC0415 see above
 
+        _require_known("group", unknown)
         where = f"group {checked_name(name, 'group')!r}"
         functions = {"load": load, "load_many": load_many}
         for role, function in functions.items():
@@ -151,6 +155,15 @@ class GroupMethods:
         return Entries(self, terms, tally_of(self._groups_of(), name, function))
 
 
+def _require_known(method: str, unknown: Mapping[str, Any]) -> None:
+    """Raise TypeError for a keyword that there is not, and name the one meant."""
+    for name in unknown:
+        hint = did_you_mean(name, (*GroupOptions.__annotations__, "ignore"))
+        if name == "timeout":
+            hint = " The lifetime in seconds is called ttl here: ttl=60"
+        raise TypeError(f"{method}() has no parameter {name!r}.{hint}")
+
+
 class MemoizeMethods(GroupMethods):
     """``memoize`` besides; Flask has its own."""
 
@@ -166,6 +179,7 @@ class MemoizeMethods(GroupMethods):
         stale_if_error: float | None = None,
         negative_ttl: float | None = None,
         early_refresh: float | None = None,
+        **unknown: Never,
     ) -> Callable[[Callable[P, R]], Memoized[P, R]]:
         """Keep the results of a function or method by its arguments.
 
@@ -184,8 +198,13 @@ class MemoizeMethods(GroupMethods):
             require_names,
         )
 
+        _require_known("memoize", unknown)
         if callable(name):
             raise TypeError("memoize needs parentheses: write @cache.memoize()")
+        if isinstance(name, (int, float, timedelta)):
+            raise TypeError(
+                f"memoize takes the lifetime as a keyword: ttl=60, not {name!r} alone"
+            )
         if name is not None:
             checked_name(name, "memoize")
         overrides = LoadOverrides(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from cachebridge.config import override_engine_options, warn_once
+from cachebridge.config import did_you_mean, override_engine_options, warn_once
 from cachebridge.counterparts.fates import settle
 from cachebridge.counterparts.redis_settings import REDIS_PY
 from cachebridge.errors import ConfigError
@@ -164,9 +164,11 @@ def parse_location(
     scheme, slashes, _ = location.partition("://")
     if not slashes or scheme not in {*SCHEMES, *REDIS_SCHEMES}:
         label = hide_password(location)
+        known = (*SCHEMES, *REDIS_SCHEMES)
+        hint = did_you_mean(scheme, known) if slashes else _bare_hint(location)
         raise ConfigError(
             f"LOCATION {label!r} must begin with {valid}; valkey:// is redis://, and "
-            f"redis+sentinel:// asks sentinels.{_bare_hint(location)}"
+            f"redis+sentinel:// asks sentinels.{hint}"
         )
     if scheme == "memory":
         name = location.removeprefix("memory://")

@@ -122,6 +122,8 @@ def test_subscripts(cache):
         face[1]
     with pytest.raises(TypeError, match="not iterable"):
         iter(face)
+    with pytest.raises(TypeError, match=r"Cache.* use set\(key, value, ttl\)"):
+        face["k"] = 1
 
 
 @pytest.mark.only_on_redis(FORMAT)

@@ -280,8 +280,13 @@ def test_lists_and_dicts_are_arguments(cache):
     assert group.get({"b": 1, "a": 2}) == group.get({"a": 2, "b": 1}) == ["a", "b"]
     assert group.get([2, 1]) == [1, 2]
     assert counted(cache, "search") == (1, 2, 0)
-    with pytest.raises(TypeError, match="unhashable"):
+    with pytest.raises(TypeError, match=r"<group 'search'>.*for a list.*unhashable"):
         group.get_many([[1]])
+    for text in ("ab", b"ab"):
+        with pytest.raises(TypeError, match=r"<group 'search'>.*a list of arguments"):
+            group.get_many(text)
+    with pytest.raises(TypeError, match=r"Group takes no .*values are loaded"):
+        group[1] = 2
 
 
 class Nameless:
@@ -430,6 +435,8 @@ def test_names(memory, name, error):
         ({"load": str, "views": 1}, TypeError, "views must be True or False"),
         ({"load": str, "stale_ttl": -1}, ConfigError, "stale_ttl must be"),
         ({"load": str, "early_refresh": "x"}, ConfigError, "early_refresh must be"),
+        ({"load": str, "timeout": 60}, TypeError, r"group\(\).*'timeout'.*ttl=60"),
+        ({"load": str, "stale": 60}, TypeError, "mean 'stale_ttl'"),
     ],
 )
 def test_parameters(memory, given, error, text):

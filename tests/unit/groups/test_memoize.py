@@ -290,10 +290,22 @@ def test_arguments_without_identity(memory):
         return number
 
     for what in (object(), [object()], lambda: 1, iter("ab")):
-        with pytest.raises(UncacheableError, match=r"refused\(\)"):
+        with pytest.raises(UncacheableError, match=r"refused\(\), parameter 'what'"):
             refused(what)
     assert kept(1, object()) == kept(1, session=object()) == 1
     assert kept.stats().loads == 1
+
+
+def test_a_method_whose_object_has_another_name(memory):
+    """The object is an argument like any other: the error names its parameter."""
+
+    class Shop:
+        @memory.memoize(ignore=["number"])
+        def price(this, number, rest=()):  # noqa: N805 that is what is tested
+            return number
+
+    with pytest.raises(UncacheableError, match=r"Shop.price\(\), parameter 'this'"):
+        Shop().price(object())
 
 
 def test_functions_of_one_name(memory):
@@ -350,7 +362,10 @@ async def async_generator():
         (lambda cache: cache.memoize()(generator), TypeError, "generator"),
         (lambda cache: cache.memoize()(async_generator), TypeError, "generator"),
         (lambda cache: cache.memoize("a b"), ValueError, "name must be"),
-        (lambda cache: cache.memoize(1), TypeError, "name must be"),
+        (lambda cache: cache.memoize(b"a"), TypeError, "name must be"),
+        (lambda cache: cache.memoize(60), TypeError, "a keyword: ttl=60, not 60"),
+        (lambda cache: cache.memoize(timeout=60), TypeError, "'timeout'.*ttl=60"),
+        (lambda cache: cache.memoize(ignored=["a"]), TypeError, "'ignored'.*'ignore'"),
         (lambda cache: cache.memoize(ignore="a")(len), TypeError, "ignore must be"),
         (lambda cache: cache.memoize(ignore=["a"])(len), ValueError, "'a'.*obj"),
         (lambda cache: cache.memoize(ttl="x")(len), TypeError, "x"),

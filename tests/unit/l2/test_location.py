@@ -48,6 +48,7 @@ def test_no_text(location):
         ("http://localhost", "must begin with"),
         ("REDISS", "must begin with"),
         ("amqp://localhost", "must begin with"),
+        ("reddis://localhost", "Did you mean 'redis'?"),
         ("memcached:localhost", "must begin with"),
         ("localhost:11211", "For Memcached write memcached://localhost:11211"),
         ("memcached://", "is no server"),
