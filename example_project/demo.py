@@ -224,7 +224,7 @@ def show_price_changes(seen: PriceChanges, title: str = "3. ") -> list[str]:
             f"{max(seen.seen_ms):.1f} ms",
         )
     row("one request to the reader takes", f"{seen.poll_ms:.1f} ms")
-    row("old prices served meanwhile", f"{seen.old_answers}")
+    row("old prices, before the message", f"{seen.old_answers}")
     print()
     late = len(seen.delays_ms) - len(seen.seen_ms)
     broken = []

@@ -96,7 +96,7 @@ def report(number: int, title: str, directions: Sequence[Direction]) -> list[str
                 f"{late} prices changed in {seen.writer} were not served by "
                 f"{seen.reader} within {_LIMIT_S:.0f} s"
             )
-    print()
+    print("   old answers: to polls that came before the message of the change\n")
     return broken
 
 
