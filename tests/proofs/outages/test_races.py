@@ -176,7 +176,7 @@ def test_a_server_that_refuses_a_replay_serves_the_rest(server, redis_url):
         assert others.get("k") == 1
         assert others.delete("k") is False
         assert others.get("k") is None
-        # Replays that are refused in a row may open the breaker; the next read closes it.
+        # Refused replays in a row may open the breaker; the next read closes it.
         eventually(lambda: others.get("l") == 2)
         admin.execute_command("REPLICAOF", "NO", "ONE")
     eventually(lambda: ours.set("k", 2))
