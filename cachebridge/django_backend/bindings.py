@@ -113,6 +113,7 @@ def _identity(
         *_key_settings(params),
         params.get("MAX_ENTRIES"),
         params.get("max_entries"),
+        *params,  # a name that must not stand here is refused for each entry
     )
 
 

@@ -352,6 +352,18 @@ def test_an_unknown_option_is_told_only_what_is_valid_there(made):
     assert not {"TIMEOUT", "KEY_PREFIX"} & set(listed)
 
 
+def test_an_entry_without_options_is_checked_beside_its_like(settings):
+    """It has no dict of its own that would tell it from another entry."""
+    like = {
+        "BACKEND": "cachebridge.django_backend.CacheBridge",
+        "LOCATION": "memory://alike",
+    }
+    settings.CACHES = {"default": like, "other": {**like, "L1_TTL": 1}}
+    caches["default"].set("k", 1)
+    with pytest.raises(ImproperlyConfigured, match=r"'other'.*L1_TTL belongs into"):
+        caches["other"].get("k")
+
+
 def test_options_must_be_a_dict(made):
     """Whatever else stands there."""
     with pytest.raises(ImproperlyConfigured, match="OPTIONS must be a dict, not list"):
