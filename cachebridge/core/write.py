@@ -229,6 +229,15 @@ class QueuedWrite(Write):
         struck = KeyActivity(), NO_TOKEN  # for a joining that was broken off
         self._joined = [self._tokens.get(key, struck) for key in self.keys]
 
+    def alone(self) -> Iterator[QueuedWrite]:
+        """Yield a write for each value, for L2 has refused them together."""
+        for key, (raw, ends) in self._values.items():
+            write = QueuedWrite(self._rules, serves_outage=self._serves_outage).begin()
+            with write, write:
+                write.join(key, raw, ends, self._entries.get(key))
+                write.seal()
+                yield write
+
     def over(self, now: float) -> list[str]:
         """Return the keys whose TTL, which began at the call, is over."""
         ends = self._values.items()

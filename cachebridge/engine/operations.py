@@ -19,6 +19,7 @@ from cachebridge.engine.counting import Counting
 from cachebridge.engine.messages.fences import Decision
 from cachebridge.engine.removals import SCAN_DONE, Removals
 from cachebridge.engine.values import appended, missing, total
+from cachebridge.errors import L2Error, L2UnavailableError
 from cachebridge.l1.local_get import NO_LOCAL_READS
 
 if TYPE_CHECKING:
@@ -280,19 +281,27 @@ class Operations(Removals, Counting):
                 failed += refused
         return failed
 
-    async def send(self, write: QueuedWrite) -> int:
-        """Send what was queued; return for how many values L2 has no room."""
-        with write, write:
-            now, message = self.engine.rules.clock(), None
-            if self.publishes:
-                message = self.message(write)
-            if over := write.over(now):
-                await self.l2.delete(over, message)
-            items, ttls = write.items(now)
-            refused = await self.l2.store(items, ttls, message) if items else []
-            write.unstage([*refused, *over])
+    async def send(self, write: QueuedWrite) -> bool:
+        """Send what was queued; False if L2 has refused it and may take a part.
+
+        Then no value has had its outcome, and each has to be sent alone.
+        """
+        try:
+            with write, write:
+                now, message = self.engine.rules.clock(), None
+                if self.publishes:
+                    message = self.message(write)
+                if over := write.over(now):
+                    await self.l2.delete(over, message)
+                items, ttls = write.items(now)
+                refused = await self.l2.store(items, ttls, message) if items else []
+                write.unstage([*refused, *over])
+        except L2Error as exc:
+            if len(write) == 1 or isinstance(exc, L2UnavailableError):
+                raise
+            return False
         self.counters.writes_lost += len(refused)
-        return len(refused)
+        return True
 
     async def add(
         self, key: str, value: Any, ttl_ms: int | None, *, fences: bool = True

@@ -48,8 +48,8 @@ class SendsQueued(Protocol):
     def degrades(self) -> bool:
         """Whether what could not be sent may serve this process during an outage."""
 
-    def send(self, write: QueuedWrite) -> Coroutine[Any, Any, object]:
-        """Send it."""
+    def send(self, write: QueuedWrite) -> Coroutine[Any, Any, bool]:
+        """Send it; return False if each of its values has to be sent alone."""
 
 
 class WriteBehind:
@@ -184,15 +184,22 @@ class WriteBehind:
 
     def _send(self, write: QueuedWrite, sends: SendsQueued) -> None:
         try:
-            if len(write):
-                run(sends.send(write))
-        except Exception as exc:  # noqa: BLE001 the thread has to go on
-            self._counters.writes_lost += len(write)
-            write.__exit__(type(exc), exc, None)
-            _log.exception("%d values that were queued are lost", len(write))
+            if len(write) and not self._try(write, sends):
+                for each in write.alone():
+                    self._try(each, sends)
         finally:
             with self._lock:
                 for key in write:
                     if self.latest.get(key) is write:
                         del self.latest[key]
             write.sent.set()
+
+    def _try(self, write: QueuedWrite, sends: SendsQueued) -> bool:
+        """Send a write; return False if each of its values has to be sent alone."""
+        try:
+            return run(sends.send(write))
+        except Exception as exc:  # noqa: BLE001 the thread has to go on
+            self._counters.writes_lost += len(write)
+            write.__exit__(type(exc), exc, None)
+            _log.exception("%d values that were queued are lost", len(write))
+            return True

@@ -94,11 +94,11 @@ class Fallbacks:
         self._delete_later(exc, (key,))
         return False
 
-    def send(self, exc: L2Error, write: QueuedWrite) -> int:
-        """Count the values as lost, and delete the old ones later."""
+    def send(self, exc: L2Error, write: QueuedWrite) -> bool:
+        """Return True; count the values as lost, and delete the old ones later."""
         self._engine.counters.writes_lost += len(write)
         self._delete_later(exc, write)
-        return len(write)
+        return True
 
     def set_many(
         self, exc: L2Error, items: Mapping[str, Any], *_rest: Any

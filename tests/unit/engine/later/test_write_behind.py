@@ -8,6 +8,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from redis import Redis
 
 from cachebridge import Cache, L2Error
 from cachebridge.core import write as limits
@@ -284,6 +285,42 @@ def test_values_that_cannot_be_sent_are_counted(redis_server_factory, on_error):
         assert cache.get("k") == "newer"  # in L1, until Redis has answered
         with cache.bypass_l1():
             eventually(lambda: cache.get("k") is None and not pending_deletes_of(cache))
+    assert rules_of(cache).is_idle()
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+@pytest.mark.parametrize("refusal", ["right", "size"])
+def test_a_value_that_redis_refuses_fails_alone(redis_server_factory, refusal):
+    """Beside it the others arrive; L1 serves of each what a set would have left."""
+    server = redis_server_factory()
+    url, bad = server.url, "x"
+    with Redis.from_url(server.url) as admin:
+        if refusal == "right":
+            admin.acl_setuser(
+                "half",
+                True,
+                passwords=["+half"],
+                categories=["+@all"],
+                keys=["k*", "cachebridge*"],
+                channels=["*"],
+            )
+            admin.set("bad", "")
+            url = server.url.replace("//", "//half:half@")
+        else:
+            admin.config_set("proto-max-bulk-len", 1024 * 1024)
+            bad = "x" * 2_000_000
+    cache = listening(lone_cache(url, **LATE))
+    cache.set_many({f"k{number}": "old" for number in range(5)})
+    for number in range(4):
+        cache.set(f"k{number}", number, wait=False)
+    cache.set("bad", bad, wait=False)
+    cache.set("k4", 4, wait=False)
+    run(write_behind_of(cache).before(THREADS, ["bad"]))
+    assert cache.stats().writes_lost == 1
+    assert [in_l2(cache, f"k{number}") for number in range(5)] == [0, 1, 2, 3, 4]
+    assert cache.get_many([f"k{n}" for n in range(5)]) == {f"k{n}": n for n in range(5)}
+    assert cache.get("bad") is None
+    assert not pending_deletes_of(cache)
     assert rules_of(cache).is_idle()
 
 
