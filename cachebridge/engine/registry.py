@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from cachebridge.engine.engine import Engine
@@ -24,6 +25,8 @@ _log = logging.getLogger("cachebridge.engine")
 DATABASE = ", or use another database number"
 EXIT_PATIENCE_S = 2.0
 """What refreshes that run get at exit, in seconds."""
+LAST = -100
+"""The priority among the finalizers of ``multiprocessing``: after children have ended."""
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, ...], tuple[Engine, str]] = {}
@@ -150,6 +153,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.Lock()
     for engine in tuple(_alive):
         engine.after_fork()
+    _stop_with_multiprocessing()
 
 
 def _stop_all() -> None:
@@ -157,5 +161,19 @@ def _stop_all() -> None:
         engine.stop(patience_s=EXIT_PATIENCE_S)
 
 
+def _stop_with_multiprocessing() -> None:
+    """Stop all at the end of a child of ``multiprocessing``: it runs no ``atexit``.
+
+    Such a child drops its finalizers when it begins, and then calls the second hook.
+    """
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _stop_all, exitpriority=LAST)
+        util.register_after_fork(
+            _stop_all, lambda stop: util.Finalize(None, stop, exitpriority=LAST)
+        )
+
+
 os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_stop_all)
+_stop_with_multiprocessing()

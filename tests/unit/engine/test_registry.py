@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -75,6 +76,26 @@ def test_serializers_keep_apart_in_l1(redis_url, retired):
     with_json.set("l", [1])
     assert with_json.get("l") == [1]
     assert with_pickle.get("l") is None
+
+
+def leave_something(url, method):
+    """Leave a value and a count in the process, and end."""
+    cache = Cache(url, key_prefix=method, write_behind_ms=10_000)
+    cache.set("k", 1, wait=False)
+    cache.batched_counter("n", batch_ms=10_000).add(3)
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_the_end_of_a_child_of_multiprocessing(redis_url, method):
+    """It sends what was left in it, although such a process may run no ``atexit``."""
+    context = multiprocessing.get_context(method)
+    child = context.Process(target=leave_something, args=(redis_url, method))
+    child.start()
+    child.join(PATIENCE_S)
+    assert child.exitcode == 0
+    cache = lone_cache(redis_url, key_prefix=method)
+    assert cache.get("k") == 1
+    assert cache.counter("n").value() == 3
 
 
 def test_differing_options(redis_url, retired):
