@@ -328,11 +328,12 @@ class ResilientOperations(SetsLater):
     ) -> L2Error | None:
         """Have values sent, and deletes replayed, that come before this call.
 
-        Returns the error if that fails: then L2 must not be asked.
+        Returns the error if that fails: then L2 must not be asked.  All values come
+        before a delete, which may release a lock that they were set under.
         """
         failure, keys = None, _keys_of(args)
         if self._queue.latest and kind is not SEND:
-            is_for_all = not args or isinstance(args[0], KeyPattern)
+            is_for_all = kind is DELETE or not args or isinstance(args[0], KeyPattern)
             named = list(self._queue.latest) if is_for_all else keys
             failure = await self._queue.before(self._operations.io, named)
         if failure is None and self._outage.pending_deletes.may_be:

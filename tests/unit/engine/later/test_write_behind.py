@@ -137,7 +137,7 @@ def test_l1_answers_while_it_waits(local):
     assert (stats.writes_queued, stats.writes_coalesced) == (10, 9)
     assert stats.writes_waiting == 1
     assert in_l2(local, "k") is None
-    assert local.delete("other") is False
+    assert local.touch("other", 5) is False
     assert local.stats().writes_waiting == 1
 
 
@@ -236,6 +236,20 @@ def test_a_peer_writes_meanwhile(plain, place):
     assert peer.get("k") == "theirs"
     run(write_behind_of(plain).before(THREADS, ["later:k"]))
     assert plain.get("k") == in_l2(peer, "k") == "ours"
+
+
+def test_a_delete_releases_a_lock(cache, plain, place):
+    """All that is queued is sent first: the next holder's write is not overwritten."""
+    peer = lone_cache(place.location, key_prefix="later:", **place.options, **PATIENT)
+    assert cache.add("lock", 1)
+    cache.set("report", "first", wait=False)
+    cache.set("ttl", "first", 60, wait=False)
+    assert cache.delete("lock") is True
+    assert peer.add("lock", 1)
+    assert peer.get_many(["report", "ttl"]) == {"report": "first", "ttl": "first"}
+    peer.set("report", "second")
+    engine_of(plain).write_behind.close()
+    assert in_l2(peer, "report") == "second"
 
 
 def test_order_of_threads(local):
