@@ -26,7 +26,7 @@ DATABASE = ", or use another database number"
 EXIT_PATIENCE_S = 2.0
 """What refreshes that run get at exit, in seconds."""
 LAST = -100
-"""The priority among the finalizers of ``multiprocessing``: after children have ended."""
+"""Priority of a finalizer of ``multiprocessing``: after the process's children."""
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, ...], tuple[Engine, str]] = {}
