@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cachebridge.engine.messages.hosting import only_forks
 
@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+IDLE_S: Final = 10.0
+"""A thread that has had nothing to send for so long ends."""
+
+
 class Sender:
     """One daemon thread, started when there is something to send.  Thread safe.
 
     ``pause_s`` says in how many seconds ``send`` is to be called; None: not before
-    ``wake``.  ``send`` raises nothing.
+    ``wake``.  Then the thread may end: ``ensure`` after ``wake`` starts another.
+    ``send`` raises nothing.
     """
 
     def __init__(
@@ -77,10 +82,27 @@ class Sender:
     def _run(self, wake: threading.Event) -> None:
         """Send, time and again, until the sender is closed."""
         while self._wake is wake and self._thread is threading.current_thread():
-            if wake.wait(self._pause_s()):
+            pause_s = self._pause_s()
+            if wake.wait(IDLE_S if pause_s is None else pause_s):
                 wake.clear()
-            else:
+            elif pause_s is not None:
                 self._send()
+            elif self._ends(wake):
+                return
+
+    def _ends(self, wake: threading.Event) -> bool:
+        """Return whether the thread with this event ends, having nothing to send.
+
+        It leaves, and then looks for a call of ``wake``.  Either it sees the call, and
+        goes on, or ``ensure`` comes after the call and sees that it has left.
+        """
+        with self._lock:
+            if self._wake is not wake:
+                return True  # another has taken its place
+            thread, self._thread = self._thread, None
+            if wake.is_set():
+                self._thread = thread
+            return self._thread is None
 
     def is_awaited(self) -> bool:
         """Return whether this thread is the one that ``close`` waits for."""

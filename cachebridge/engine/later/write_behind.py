@@ -124,7 +124,7 @@ class WriteBehind:
                 self._due = 0.0
                 self._sender.wake()
                 return False
-            if not self._open:
+            if is_first := not self._open:
                 self._due = self._rules.clock() + self._delay_s
                 self._sender.wake()
             if write is None:
@@ -134,6 +134,8 @@ class WriteBehind:
             self._counters.writes_coalesced += key in write
             write.join(key, raw, ends, entry)
             self.latest[key] = write
+        if is_first and not self._sender.ensure():  # the thread has ended meanwhile
+            self._send_all()
         return True
 
     async def before(self, io: IO, keys: Iterable[str]) -> L2Error | None:

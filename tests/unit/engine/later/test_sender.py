@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from cachebridge.engine.later import sender as sender_module
 from cachebridge.engine.later.sender import Sender
 from tests.rig import PATIENCE_S, eventually
 
@@ -42,6 +43,31 @@ def test_it_sends_when_it_is_told_to():
     sender.close(PATIENCE_S)
     assert not thread.is_alive()
     assert sending.sent == 3
+
+
+def test_an_idle_thread_ends(monkeypatch):
+    """Then it holds its owner no longer; the next ``ensure`` starts another."""
+    monkeypatch.setattr(sender_module, "IDLE_S", 0.001)
+    sending = Sending()
+    sender = sending.sender
+    for number in range(1, 4):
+        sending.pause_s = 0.0
+        sender.wake()
+        assert sender.ensure()
+        eventually(lambda number=number: sending.sent == number)
+        eventually(lambda: not sender.is_started())
+
+
+def test_what_wakes_an_ending_thread_is_sent(monkeypatch):
+    """A thread that is woken while it ends goes on: no caller would start another."""
+    sending = Sending()
+    sender = sending.sender
+    assert sender.ensure()
+    thread, wake = sender._thread, sender._wake
+    wake.set()
+    assert not sender._ends(wake)
+    assert sender._thread is thread
+    sender.close(PATIENCE_S)
 
 
 def test_the_end_waits_for_what_is_being_sent():

@@ -12,6 +12,7 @@ from redis import Redis
 
 from cachebridge import Cache, L2Error
 from cachebridge.core import write as limits
+from cachebridge.engine.later.sender import Sender
 from cachebridge.waiting.io import THREADS
 from cachebridge.waiting.run import run
 from tests.rig import (
@@ -167,6 +168,23 @@ def test_it_is_sent_by_itself(place):
         eventually(lambda number=number: in_l2(cache, "k") == number)
     eventually(lambda: not write_behind_of(cache))
     assert write_behind_of(cache)._pause_s() is None
+
+
+@pytest.mark.parametrize("can_start", [True, False])
+def test_the_thread_ends_during_a_call(monkeypatch, can_start):
+    """The call starts another; where none can be, it sends the value itself."""
+    cache = lone_cache("memory://ending", **PATIENT, write_behind_ms=20)
+    sender, asked = write_behind_of(cache)._sender, []
+
+    def ensure():
+        asked.append(1)
+        return len(asked) == 1 or (can_start and Sender.ensure(sender))
+
+    monkeypatch.setattr(sender, "ensure", ensure)
+    assert cache.set("k", 1, wait=False) is True
+    if can_start:
+        eventually(lambda: in_l2(cache, "k") == 1)
+    assert in_l2(cache, "k") == 1
 
 
 @pytest.mark.only_on_redis(MILLISECONDS)
