@@ -21,6 +21,8 @@ MOST_KEYS: Final = 900
 MOST_KEY_CHARS: Final = 60_000
 """As many fit into one message, in whatever characters."""
 MOST_BYTES: Final = 8 * 1024 * 1024
+STRUCK: Final = KeyActivity(), NO_TOKEN
+"""For a key whose joining was broken off."""
 
 
 class Write(Guard):
@@ -159,14 +161,22 @@ class QueuedWrite(Write):
     sending.
     """
 
-    __slots__ = ("_key_chars", "_size", "_tokens", "_values", "is_sealed", "sent")
+    __slots__ = (
+        "_is_sending",
+        "_key_chars",
+        "_size",
+        "_tokens",
+        "_values",
+        "is_sealed",
+        "sent",
+    )
 
     def __init__(self, rules: Coherence, *, serves_outage: bool) -> None:
         super().__init__(rules, [], serves_outage=serves_outage)
         self._values: dict[str, tuple[bytes, float | None]] = {}
         self._tokens: dict[str, tuple[KeyActivity, int]] = {}
         self._size = self._key_chars = 0
-        self.is_sealed = False
+        self.is_sealed = self._is_sending = False
         self.sent = Signal()
         """Set when the write is over, whether it has succeeded or not."""
 
@@ -189,8 +199,8 @@ class QueuedWrite(Write):
         size = self._size + len(raw)
         if key in self._values:
             return size - len(self._values[key][0]) <= MOST_BYTES
-        return not self._values or (
-            len(self._values) < MOST_KEYS
+        return not self._tokens or (
+            len(self._tokens) < MOST_KEYS
             and self._key_chars + len(key) <= MOST_KEY_CHARS
             and size <= MOST_BYTES
         )
@@ -210,8 +220,9 @@ class QueuedWrite(Write):
                 self._key_chars += len(key)
             self._size += len(raw)
             self._values[key] = raw, ends
+            self._tokens.setdefault(key, STRUCK)
             (activity,) = rules.join((key,), self)
-            self._tokens.setdefault(key, (activity, NO_TOKEN))
+            self._tokens[key] = activity, NO_TOKEN
             rules.begin_write(key, activity, self.id)
             self._entries.pop(key, None)
             is_alone = activity.writes == {self.id} and rules.epoch == self._epoch
@@ -225,18 +236,40 @@ class QueuedWrite(Write):
     def seal(self) -> None:
         """Let no more keys join."""
         self.is_sealed = True
-        self.keys = list(self._values)
-        struck = KeyActivity(), NO_TOKEN  # for a joining that was broken off
-        self._joined = [self._tokens.get(key, struck) for key in self.keys]
+        self.keys = list(self._tokens)
+        self._joined = list(self._tokens.values())
 
-    def alone(self) -> Iterator[QueuedWrite]:
-        """Yield a write for each value, for L2 has refused them together."""
-        for key, (raw, ends) in self._values.items():
-            write = QueuedWrite(self._rules, serves_outage=self._serves_outage).begin()
-            with write, write:
-                write.join(key, raw, ends, self._entries.get(key))
-                write.seal()
-                yield write
+    def withdraw(self, key: str) -> bool:
+        """Take a value back; return False if there is none, or it is being sent.
+
+        The key stays: it leaves L1 with the others.
+        """
+        with self._rules.lock:
+            if self._is_sending or key not in self._values:
+                return False
+            self._size -= len(self._values.pop(key)[0])
+            self._entries.pop(key, None)
+            return True
+
+    def begin_sending(self) -> None:
+        """From now on nothing can be withdrawn."""
+        with self._rules.lock:
+            self._is_sending = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its sending has come to an end, perhaps by an interrupt."""
+        return self._is_over
+
+    def begin_another(self) -> QueuedWrite:
+        """Begin a write of the same kind."""
+        return QueuedWrite(self._rules, serves_outage=self._serves_outage).begin()
+
+    def move(self, key: str, to: QueuedWrite) -> None:
+        """Leave a value to another write, which takes no further ones."""
+        to.join(key, *self._values[key], self._entries.get(key))
+        to.seal()
+        del self._values[key]
 
     def over(self, now: float) -> list[str]:
         """Return the keys whose TTL, which began at the call, is over."""

@@ -288,9 +288,9 @@ class Operations(Removals, Counting):
         """
         try:
             with write, write:
-                now, message = self.engine.rules.clock(), None
-                if self.publishes:
-                    message = self.message(write)
+                write.begin_sending()
+                now = self.engine.rules.clock()
+                message = self.message(write) if self.publishes else None
                 if over := write.over(now):
                     await self.l2.delete(over, message)
                 items, ttls = write.items(now)

@@ -20,7 +20,7 @@ from cachebridge.errors import L2Error, L2UnavailableError
 from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Hashable, Iterable
+    from collections.abc import Collection, Coroutine, Hashable, Iterable
     from typing import Any
 
     from cachebridge.config import EngineOptions
@@ -116,6 +116,8 @@ class WriteBehind:
         if not self._sender.ensure():
             return False
         with self._lock:
+            if self._rules.siblings:
+                return False
             write, _ = self._open.get(lane, (None, None))
             latest = self.latest.get(key)
             if latest is not None and latest is not write and not latest.is_sealed:
@@ -132,8 +134,8 @@ class WriteBehind:
                 self._open[lane] = write, sends
             self._counters.writes_queued += 1
             self._counters.writes_coalesced += key in write
+            self.latest[key] = write  # first: a later call waits, whatever strikes
             write.join(key, raw, ends, entry)
-            self.latest[key] = write
         if is_first and not self._sender.ensure():  # the thread has ended meanwhile
             self._send_all()
         return True
@@ -157,15 +159,30 @@ class WriteBehind:
                 return L2UnavailableError("values that were set before are being sent")
         return None
 
+    def withdraw(self, keys: Collection[str]) -> set[str]:
+        """Drop what is queued of these keys, unless it is being sent; return which.
+
+        For a write that does not wait any longer: no older value may come after it.
+        """
+        with self._lock:
+            writes = [write for write, _ in (*self._open.values(), *self._sealed)]
+            return {key for each in writes for key in keys if each.withdraw(key)}
+
     def close(self) -> None:
         """Send all, and end the thread; a later ``put`` starts another."""
         if self._host.pid != getpid():
             return
-        self._sender.close(self._patience_s)
-        self._send_all()
+        try:
+            self._sender.close(self._patience_s)
+            self._send_all()
+        except BaseException:
+            self._sender.ensure()  # it sends the rest
+            raise
 
     def _pause_s(self) -> float | None:
         with self._lock:
+            if self._sealed:
+                return 0.0
             if not self._open:
                 return None
             return max(0.0, self._due - self._rules.clock())
@@ -180,28 +197,34 @@ class WriteBehind:
                 self._sealed += self._open.values()
                 self._open.clear()
             while self._sealed:
-                self._send(*self._sealed.popleft())
+                self._send(*self._sealed[0])
         finally:
             self._turn.release()
 
     def _send(self, write: QueuedWrite, sends: SendsQueued) -> None:
+        """Send the first, and forget it: repeated, if that was interrupted."""
         try:
-            if len(write) and not self._try(write, sends):
-                for each in write.alone():
-                    self._try(each, sends)
-        finally:
-            with self._lock:
-                for key in write:
-                    if self.latest.get(key) is write:
-                        del self.latest[key]
-            write.sent.set()
-
-    def _try(self, write: QueuedWrite, sends: SendsQueued) -> bool:
-        """Send a write; return False if each of its values has to be sent alone."""
-        try:
-            return run(sends.send(write))
+            if write.is_over:  # nobody knows with which outcome
+                self._counters.writes_lost += len(write)
+            elif not len(write):  # all of it was withdrawn
+                write.__exit__(None, None, None)
+            elif not run(sends.send(write)):
+                self._split(write, sends)
+                return  # its turn comes again, when it is empty
         except Exception as exc:  # noqa: BLE001 the thread has to go on
             self._counters.writes_lost += len(write)
             write.__exit__(type(exc), exc, None)
             _log.exception("%d values that were queued are lost", len(write))
-            return True
+        with self._lock:
+            kept = {key: last for key, last in self.latest.items() if last is not write}
+            self.latest = kept
+        write.sent.set()
+        self._sealed.popleft()
+
+    def _split(self, write: QueuedWrite, sends: SendsQueued) -> None:
+        """Put a write for each value before this one: L2 has refused them together."""
+        with self._lock:
+            for key in list(write):
+                alone = write.begin_another()
+                self._sealed.appendleft((alone, sends))
+                write.move(key, alone)

@@ -100,6 +100,12 @@ class Fallbacks:
         self._delete_later(exc, write)
         return True
 
+    def lose(self, exc: L2Error, keys: Collection[str]) -> None:
+        """Count values that were queued as lost, and delete the old ones later."""
+        if keys:
+            self._engine.counters.writes_lost += len(keys)
+            self._delete_later(exc, keys)
+
     def set_many(
         self, exc: L2Error, items: Mapping[str, Any], *_rest: Any
     ) -> list[str]:
@@ -336,6 +342,13 @@ class ResilientOperations(SetsLater):
             is_for_all = kind is DELETE or not args or isinstance(args[0], KeyPattern)
             named = list(self._queue.latest) if is_for_all else keys
             failure = await self._queue.before(self._operations.io, named)
+            if failure is not None and kind in {WRITE, DELETE}:
+                failure.began_at = self._clock()
+                changed = keys
+                if not args or isinstance(args[0], KeyPattern):
+                    prefix = args[0].prefix if args else ""
+                    changed = [key for key in named if key.startswith(prefix)]
+                self._fallbacks.lose(failure, self._queue.withdraw(changed))
         if failure is None and self._outage.pending_deletes.may_be:
             failure = await self._replay.before(keys)
         return failure
@@ -357,7 +370,7 @@ class ResilientOperations(SetsLater):
             raise L2UnavailableError("not asked, it is away")
 
 
-def _keys_of(args: tuple[Any, ...]) -> Iterable[str]:
+def _keys_of(args: tuple[Any, ...]) -> Collection[str]:
     """Return the keys that an operation's first argument names."""
     if not args:
         return ()

@@ -3,7 +3,8 @@
 The callers of one process run in greenlets that come back before and after each
 command, and wherever they wait for what is being sent.  So does the thread that sends.
 A program has a letter per call: ``Q`` set without waiting, ``W`` set, ``D`` delete,
-``R`` get, ``X`` get after an eviction, ``P`` a peer's set.
+``G`` delete that does not wait for what is being sent, ``R`` get, ``X`` get after an
+eviction, ``P`` a peer's set.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from cachebridge.core.write import QueuedWrite
 from cachebridge.engine.binding import Binding
 from cachebridge.engine.later.write_behind import WriteBehind
 from cachebridge.l2.memory.store import MemoryServer, MemoryStore
-from cachebridge.waiting.io import ThreadIO
+from cachebridge.waiting.io import THREADS, ThreadIO
 from cachebridge.waiting.run import run
 from tests.proofs.schedules.actors import Actor
 from tests.proofs.schedules.doubles import KEY, StudiedEngine
@@ -33,7 +34,7 @@ MOST_STEPS = 40
 BEFORE = -1
 ENCODE = SERIALIZERS["pickle"].encode
 DECODE = SERIALIZERS["pickle"].decode
-WRITES = "QWDP"
+WRITES = "QWDGP"
 
 
 @dataclass
@@ -62,6 +63,8 @@ class StepIO(ThreadIO):
 
     async def wait(self, signal: Any, timeout_s: float | None = None) -> bool:
         while not signal.is_set():
+            if self.world.running.gives_up:
+                return False
             self.world.running.wait_for(signal.is_set)
         return True
 
@@ -72,6 +75,7 @@ class Caller(Actor):
     def __init__(self, world: World, run_it: Any, title: str) -> None:
         super().__init__(world, run_it, title)
         self.may_go_on: Any = lambda: True
+        self.gives_up = False
 
     def wait_for(self, condition: Any) -> None:
         self.may_go_on = condition
@@ -91,6 +95,7 @@ class World:
     def __init__(self, programs: tuple[str, ...]) -> None:
         self.scenario = SimpleNamespace(options=EngineOptions(l1_ttl_ratio=1.0))
         self.running: Any = None
+        self.time = 0
         self.server = MemoryServer(self.clock)
         self.store = MemoryStore(self.server)
         self.frames: list[bytes] = []
@@ -106,7 +111,6 @@ class World:
         self.operations = Binding(self.engine, CacheOptions()).coherent.for_threads
         self.operations._operations.io = StepIO(self)
         run(self.operations.get(KEY))
-        self.time = 0
         self.calls = [Call("P", "old", BEFORE, BEFORE)]
         self.callers = [
             Caller(self, lambda n=n: self._run(n, programs[n]), f"T{n}")
@@ -115,7 +119,7 @@ class World:
         self.sender: Caller | None = None
 
     def clock(self) -> float:
-        return 1000.0
+        return 1000.0 + self.time / 100
 
     # -- what the callers do -----------------------------------------------------------
 
@@ -123,7 +127,7 @@ class World:
         for at, letter in enumerate(program):
             if at:
                 self.callers[number].pause("idle")
-            value = None if letter == "D" else f"{letter}{number}{at}"
+            value = None if letter in "DG" else f"{letter}{number}{at}"
             self.time += 1
             call = Call(letter, value, self.time)
             self.calls.append(call)
@@ -142,6 +146,10 @@ class World:
                 run(operations.set_as(KEY, call.value, None, wait=True))
             case "D":
                 run(operations.delete(KEY))
+            case "G":
+                self.running.gives_up = True
+                run(operations.delete(KEY))
+                self.running.gives_up = False
             case "R":
                 call.value = self.l1_value()
                 if call.value is MISSING:
@@ -190,7 +198,8 @@ class World:
     # -- what must hold ----------------------------------------------------------------
 
     def writer_of(self, value: Any) -> Call:
-        return next(c for c in self.calls if c.letter in WRITES and c.value == value)
+        writes = (call for call in reversed(self.calls) if call.letter in WRITES)
+        return next(call for call in writes if call.value == value)
 
     def judge_read(self, read: Call) -> None:
         """A value that was overwritten before the read began is not read."""
@@ -202,6 +211,7 @@ class World:
 
     def judge_end(self) -> None:
         """L2 has the last write, L1 the same or nothing, and nothing is left."""
+        run(self.engine.replays[THREADS].before((KEY,)))
         item = self.server.peek(KEY)
         last = self.writer_of(None if item is None else DECODE(item[0]))
         for call in self.calls:
@@ -243,7 +253,8 @@ def explore(programs: tuple[str, ...]) -> int:
     return ends
 
 
-SMALL = [("QR",), ("QX",), ("QWR",), ("QDR",), ("QQR",), ("Q", "R"), ("QR", "P")]
+ALONE = ["QR", "QX", "QWR", "QDR", "QQR", "QGR", "QGX", "QGQG"]
+SMALL = [*((each,) for each in ALONE), ("Q", "R"), ("QR", "P")]
 LARGE = [("QX", "P"), ("QX", "W")]
 
 
@@ -257,6 +268,10 @@ def params(programs: list[tuple[str, ...]], *marks: Any) -> list[Any]:
 def test_no_schedule_breaks_an_invariant(programs):
     """Own writes are read, none overtakes a later one, and L1 equals L2 at rest."""
     assert explore(programs) > 1
+
+
+def _take_nothing(_self: WriteBehind, _keys: object) -> set[str]:
+    return set()
 
 
 async def _do_not_wait(*_args: object) -> None:
@@ -282,6 +297,7 @@ MUTANTS = {
     "no call waits: D": (WriteBehind, "before", _do_not_wait, "QDR", "I31"),
     "no call waits: X": (WriteBehind, "before", _do_not_wait, "QX", "I3"),
     "nor for what is under way": (QueuedWrite, "seal", _end_at_once, "QWR", "I31"),
+    "who gives up leaves it": (WriteBehind, "withdraw", _take_nothing, "QG", "I31"),
     "L1 keeps the old value": (Coherence, "begin_write", _keep_the_entry, "QR", "I3"),
 }
 

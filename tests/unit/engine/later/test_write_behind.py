@@ -13,6 +13,7 @@ from redis import Redis
 from cachebridge import Cache, L2Error
 from cachebridge.core import write as limits
 from cachebridge.engine.later.sender import Sender
+from cachebridge.engine.outage.fallbacks import ResilientOperations
 from cachebridge.waiting.io import THREADS
 from cachebridge.waiting.run import run
 from tests.rig import (
@@ -167,7 +168,7 @@ def test_it_is_sent_by_itself(place):
         cache.set("k", number, wait=False)
         eventually(lambda number=number: in_l2(cache, "k") == number)
     eventually(lambda: not write_behind_of(cache))
-    assert write_behind_of(cache)._pause_s() is None
+    eventually(lambda: write_behind_of(cache)._pause_s() is None)
 
 
 @pytest.mark.parametrize("can_start", [True, False])
@@ -356,6 +357,72 @@ def test_a_value_that_redis_refuses_fails_alone(redis_server_factory, refusal):
     assert rules_of(cache).is_idle()
 
 
+GIVES_UP = {
+    "set": lambda cache: cache.set("k", "later"),
+    "delete": lambda cache: cache.delete("k"),
+    "delete_many": lambda cache: cache.delete_many(["k", "none"]),
+    "clear": lambda cache: cache.clear(),
+}
+
+
+@pytest.mark.only_on_redis(MESSAGES)
+@pytest.mark.parametrize("on_error", ["degrade", "raise"])
+@pytest.mark.parametrize("name", GIVES_UP)
+def test_a_write_that_gives_up_is_not_undone(redis_server_factory, name, on_error):
+    """What it would have waited for is lost, however many lanes are before it."""
+    server = redis_server_factory()
+    patience = {
+        "socket_timeout": 0.2,
+        "socket_connect_timeout": 0.2,
+        "breaker_failures": 99,
+    }
+    options = {**patience, "write_behind_ms": 10_000, "on_error": on_error}
+    lanes = [
+        Cache(server.url, key_prefix=f"{number}:", **options) for number in range(4)
+    ]
+    cache = lanes[-1]
+    for each in lanes:
+        each.set("k", "old")
+        each.set("k", "queued", wait=False)
+    server.pause()
+    if on_error == "raise":
+        with pytest.raises(L2Error):
+            GIVES_UP[name](cache)
+    else:
+        assert not GIVES_UP[name](cache) or name == "delete_many"
+    owed = pending_deletes_of(cache)  # by the write, or by what was being sent
+    eventually(lambda: owed.concern((cache._full_key_of("k"),)))
+    assert cache.stats().writes_lost >= 1
+    server.resume()
+    eventually(lambda: not write_behind_of(cache).latest)
+    with cache.bypass_l1():
+        eventually(lambda: cache.get("k", "none") == "none")
+    assert in_l2(cache, "k") is None
+    eventually(rules_of(cache).is_idle)
+    for each in lanes:
+        each.close()
+
+
+def test_an_interrupted_close_leaves_nothing_unsent(local, monkeypatch):
+    """What was being sent is lost, and counted; a thread sends all else."""
+    queue, send = write_behind_of(local), ResilientOperations.send
+    local.set("k", 1, wait=False)
+    local.set("ever", 1, None, wait=False)
+
+    async def be_interrupted(_self, write):
+        monkeypatch.setattr(ResilientOperations, "send", send)
+        with write, write:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ResilientOperations, "send", be_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        queue.close()
+    eventually(lambda: not queue.latest)
+    assert local.stats().writes_lost == 1
+    assert (in_l2(local, "k"), in_l2(local, "ever")) == (None, 1)
+    assert rules_of(local).is_idle()
+
+
 @pytest.mark.only_on_redis(MESSAGES)
 def test_a_child_sends_only_its_own(redis_url):
     """After a fork each process sends what it has queued, once."""
@@ -438,8 +505,8 @@ def test_two_caches_share_the_queue(redis_url):
 @pytest.mark.proof
 def test_a_strike_in_a_call():
     """An exception that strikes leaves no write behind, and no thread that waits."""
-    cache = listening(lone_cache("memory://struck", write_behind_ms=1))
-    made = 0
+    cache = listening(lone_cache("memory://struck", **LATE))
+    queue, made = write_behind_of(cache), 0
 
     def call():
         nonlocal made
@@ -449,9 +516,10 @@ def test_a_strike_in_a_call():
     def check(_number):
         key = f"k{made}"
         assert cache.get(key) in {None, made}
-        cache.set(key, "after", wait=False)
-        l1_of(cache).pop(key)
-        assert cache.get(key) == "after"
+        cache.set(key, "after")
+        run(queue.before(THREADS, [*queue.latest]))
+        with cache.bypass_l1():
+            assert cache.get(key) == "after"
         eventually(rules_of(cache).is_idle)
 
     assert strike_everywhere(call, check, within="cachebridge") > 20
