@@ -339,10 +339,12 @@ def held_reads(cache: Any) -> tuple[threading.Event, threading.Event]:
 
 def lone_cache(url: str, **options: object) -> Cache:
     """Make a cache whose engine no other cache shares, as in a process of its own."""
-    cache = Cache(url, **options)
-    engine = engine_of(cache)
-    registry._engines.pop(engine.location.identity)
-    _made.append(engine)
+    shared, registry._engines = registry._engines, {}
+    try:
+        cache = Cache(url, **options)
+    finally:
+        registry._engines = shared
+    _made.append(engine_of(cache))
     return cache
 
 
