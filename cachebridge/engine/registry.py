@@ -15,6 +15,8 @@ from cachebridge.engine.engine import Engine
 from cachebridge.errors import ConfigError
 from cachebridge.l2.location import resolve
 from cachebridge.texts import hide_password
+from cachebridge.waiting.io import THREADS
+from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
     from cachebridge.config import EngineOptions
@@ -83,6 +85,18 @@ def _on_server_known(engine: Engine) -> None:
             engine.location.label,
             other.location.label,
         )
+        _send_queued(engine)
+        _send_queued(other)
+
+
+def _send_queued(engine: Engine) -> None:
+    """Empty the queue, for which no call of a sibling waits; what fails is lost."""
+    queue, keys = engine.write_behind, list(engine.write_behind.latest)
+    if run(queue.before(THREADS, keys)) is not None:
+        lost = queue.withdraw(keys)
+        engine.counters.writes_lost += len(lost)
+        engine.outage.pending_deletes.add(lost, None, engine.clock())
+        engine.rules.outage.distrust(lost)
 
 
 def _relate(engine: Engine) -> list[Engine]:

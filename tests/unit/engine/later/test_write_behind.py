@@ -424,6 +424,26 @@ def test_an_interrupted_close_leaves_nothing_unsent(local, monkeypatch):
 
 
 @pytest.mark.only_on_redis(MESSAGES)
+def test_an_engine_that_finds_another_empties_its_queue(redis_url):
+    """No call of the other would wait for it; from then on nothing is queued."""
+    first = listening(Cache(redis_url, key_prefix="one:", **LATE))
+    write_behind_of(first)._delay_s = 1000.0
+    first.set("k", "old")
+    first.set("k", "queued", wait=False)
+    other = redis_url.replace("127.0.0.1", "localhost")
+    second = listening(Cache(other, key_prefix="one:", **LATE))
+    eventually(lambda: rules_of(first).siblings)
+    eventually(lambda: not write_behind_of(first).latest)
+    assert second.get("k") == "queued"
+    assert second.delete("k") is True
+    assert first.set("new", 1, wait=False) is True
+    assert in_l2(first, "new") == 1
+    first.close()
+    assert in_l2(second, "k") is None
+    second.close()
+
+
+@pytest.mark.only_on_redis(MESSAGES)
 def test_a_child_sends_only_its_own(redis_url):
     """After a fork each process sends what it has queued, once."""
     cache = listening(lone_cache(redis_url, **LATE))
