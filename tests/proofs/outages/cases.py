@@ -151,8 +151,12 @@ def _switching(asked: Asked) -> None:
 
 def _set_later(asked: Asked) -> Any:
     queue = write_behind_of(asked.cache)
-    queue.is_possible = lambda: True  # despite the other engine on the server
-    answer = asked.cache.set(asked.keys.held, NEW, wait=False)
+    rules = queue._rules
+    siblings, rules.siblings = rules.siblings, ()  # as if alone on the server
+    try:
+        answer = asked.cache.set(asked.keys.held, NEW, wait=False)
+    finally:
+        rules.siblings = siblings
     run(queue.before(THREADS, [*queue.latest]))  # now: a fault may last for one call
     eventually(lambda: not queue)
     return answer

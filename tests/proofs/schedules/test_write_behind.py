@@ -106,6 +106,9 @@ class World:
         self.queue._sender = SimpleNamespace(  # the explorer says when it goes on
             ensure=lambda: True, wake=lambda: None, close=lambda _patience_s: None
         )
+        self.engine.refresher = SimpleNamespace(  # nothing goes on behind the explorer
+            submit=lambda _key, _task: False, has=lambda _key: False
+        )
         self.engine.receiver.on_subscribed()
         self.engine.rules.extend_trust(float("inf"))
         self.operations = Binding(self.engine, CacheOptions()).coherent.for_threads
