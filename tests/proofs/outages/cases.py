@@ -14,6 +14,8 @@ from tests.rig import eventually, pending_deletes_of, write_behind_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cachebridge.core.coherence import Coherence
+
 HELD, CHANGED, FAR, NEW, LOADED = "held", "changed", "far", "new", "loaded"
 DEFAULT: Final = "default"
 COUNT: Final = 5
@@ -149,14 +151,26 @@ def _switching(asked: Asked) -> None:
     asked.switched.l1_on()
 
 
+class _Alone:
+    """The rules as if no other engine were on the server, whatever is found out."""
+
+    siblings = ()
+
+    def __init__(self, rules: Coherence) -> None:
+        self._rules = rules
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rules, name)
+
+
 def _set_later(asked: Asked) -> Any:
     queue = write_behind_of(asked.cache)
     rules = queue._rules
-    siblings, rules.siblings = rules.siblings, ()  # as if alone on the server
+    queue._rules = _Alone(rules)
     try:
         answer = asked.cache.set(asked.keys.held, NEW, wait=False)
     finally:
-        rules.siblings = siblings
+        queue._rules = rules
     run(queue.before(THREADS, [*queue.latest]))  # now: a fault may last for one call
     eventually(lambda: not queue)
     return answer
