@@ -20,6 +20,7 @@ import hypothesis
 import pytest
 from django.conf import settings
 
+from cachebridge.engine import registry
 from cachebridge.testing import (
     MemcachedServer,
     RedisServer,
@@ -110,6 +111,15 @@ def _unexcused(report: Report) -> Report:
         report.longrepr = f"skipped with CI=true: {report.longrepr}"
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture(autouse=True)
+def no_shared_memory() -> Iterator[None]:
+    """What a test has in ``memory://``, with its options, meets no later test."""
+    yield
+    for identity, (engine, _) in list(registry._engines.items()):
+        if engine.location.scheme == "memory":
+            registry._engines.pop(identity, None)
 
 
 @pytest.fixture(scope="session")
