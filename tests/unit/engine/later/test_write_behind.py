@@ -146,9 +146,10 @@ def test_l1_answers_while_it_waits(local):
 @pytest.mark.only_on_redis(MESSAGES)
 def test_one_request_and_one_message_for_all(redis_url):
     """What waited together goes together; a peer drops its copies, and then agrees."""
-    cache = listening(lone_cache(redis_url, **PATIENT, write_behind_ms=20))
     peer = listening(lone_cache(redis_url, **PATIENT))
-    cache.set_many({"a": 0, "b": 0})
+    peer.set_many({"a": 0, "b": 0})
+    # Last: no message of an earlier write reaches it, which would empty its L1.
+    cache = listening(lone_cache(redis_url, **PATIENT, write_behind_ms=20))
     assert peer.get_many(["a", "b"]) == {"a": 0, "b": 0}
     with spying(redis_url) as spy:
         engine_of(cache).write_behind._delay_s = 10.0
