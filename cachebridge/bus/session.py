@@ -338,7 +338,7 @@ class Session:
     def _judge(self, link: CommandLink, refusal: Exception) -> None:
         """Go on without a mark if the server is a master: it may be full, say.
 
-        Anyone may ask for the role with HELLO.
+        Every account may ask for the role with HELLO.
         """
         if not is_wrong_server(refusal):
             (about,) = link.exchange(pack(b"HELLO"), 1)

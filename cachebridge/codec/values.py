@@ -67,7 +67,7 @@ class Serializer(Protocol):
         """Return the value; raise UndecodableError for bytes it cannot read."""
 
     def is_damaged(self, raw: bytes) -> bool:
-        """Return whether the bytes, which cannot be read, are broken for everybody.
+        """Return whether no process can read these bytes, which this one cannot.
 
         Nothing that they contain is executed.
         """

@@ -204,7 +204,7 @@ class WriteBehind:
     def _send(self, write: QueuedWrite, sends: SendsQueued) -> None:
         """Send the first, and forget it: repeated, if that was interrupted."""
         try:
-            if write.is_over:  # nobody knows with which outcome
+            if write.is_over:  # an interrupt has ended it; the outcome is unknown
                 self._counters.writes_lost += len(write)
             elif not len(write):  # all of it was withdrawn
                 write.__exit__(None, None, None)

@@ -110,8 +110,8 @@ class Link:
     def without_login(self, replies: list[Any]) -> list[Any]:
         """Return the replies without that to the AUTH.
 
-        If it was refused, the server goes on with the login of before, and the link is
-        not used again.
+        If the server refused it, the former login stays in force, and the link is not
+        used again.
         """
         if replies.pop(0) != b"OK":
             self.era = None

@@ -114,7 +114,7 @@ def exists(key: bytes) -> Request:
 
 
 def scan(pattern: bytes, cursor: int) -> Request:
-    """One step of a SCAN; a server that was restarted knows no cursor of before."""
+    """One step of a SCAN; a restarted server knows no earlier cursor."""
     return Request(
         pack(b"SCAN", b"%d" % cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT),
         idempotent=cursor == 0,

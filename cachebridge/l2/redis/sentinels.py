@@ -111,7 +111,7 @@ class Sentinels:
         return address
 
     def moved(self) -> tuple[Address, ...]:
-        """Ask all sentinels; return the masters of before, if there is another now.
+        """Ask all sentinels; return the former masters, if there is another now.
 
         Raises like ``master``.
         """
