@@ -143,19 +143,22 @@ class WriteBehind:
     async def before(self, io: IO, keys: Iterable[str]) -> L2Error | None:
         """Have sent what is queued of these keys; return an error if that takes long.
 
-        Where it has failed, there is nothing more to wait for.
+        The bound is that of one request, however many writes it waits for.  Where the
+        sending has failed, there is nothing more to wait for.
         """
         with self._lock:
-            found = {self.latest.get(key) for key in keys}
-            found.discard(None)
+            latest = self.latest
+            found = {latest[key] for key in keys if key in latest}
             if not found:
                 return None
             self._due = 0.0
             self._sender.wake()
+        deadline = self._rules.clock() + self._patience_s
         if not self._sender.ensure():
             self._send_all()
         for write in found:
-            if write is not None and not await io.wait(write.sent, self._patience_s):
+            left_s = max(0.0, deadline - self._rules.clock())
+            if not await io.wait(write.sent, left_s):
                 return L2UnavailableError("values that were set before are being sent")
         return None
 

@@ -14,9 +14,10 @@ from cachebridge import Cache, L2Error
 from cachebridge.core import write as limits
 from cachebridge.engine.later.sender import Sender
 from cachebridge.engine.outage.fallbacks import ResilientOperations
-from cachebridge.waiting.io import THREADS
+from cachebridge.waiting.io import THREADS, ThreadIO
 from cachebridge.waiting.run import run
 from tests.rig import (
+    PATIENCE_S,
     PATIENT,
     engine_of,
     entries_of,
@@ -396,6 +397,25 @@ def test_a_write_that_gives_up_is_not_undone(redis_server_factory, name, on_erro
     eventually(rules_of(cache).is_idle)
     for each in lanes:
         each.close()
+
+
+def test_the_wait_for_several_writes_is_bounded_in_all(local):
+    """The second write is waited for as long as the first has left, not anew."""
+    queue, rules = write_behind_of(local), rules_of(local)
+    local.set("k", 1, wait=False)
+    local.set("ever", 1, None, wait=False)
+    now, waits = rules.clock(), []
+    rules.clock = lambda: now
+
+    class SlowIO(ThreadIO):
+        async def wait(self, signal, timeout_s=None):
+            nonlocal now
+            waits.append(timeout_s)
+            now += 0.75 * queue._patience_s
+            return signal.wait(PATIENCE_S)
+
+    assert run(queue.before(SlowIO(), ["k", "ever"])) is None
+    assert waits == pytest.approx([queue._patience_s, 0.25 * queue._patience_s])
 
 
 def test_an_interrupted_close_leaves_nothing_unsent(local, monkeypatch):
