@@ -93,10 +93,7 @@ def _send_queued(engine: Engine) -> None:
     """Empty the queue, for which no call of a sibling waits; what fails is lost."""
     queue, keys = engine.write_behind, list(engine.write_behind.latest)
     if run(queue.before(THREADS, keys)) is not None:
-        lost = queue.withdraw(keys)
-        engine.counters.writes_lost += len(lost)
-        engine.outage.pending_deletes.add(lost, None, engine.clock())
-        engine.rules.outage.distrust(lost)
+        engine.outage.lose(queue.withdraw(keys), None, engine.clock())
 
 
 def _relate(engine: Engine) -> list[Engine]:

@@ -100,12 +100,6 @@ class Fallbacks:
         self._delete_later(exc, write)
         return True
 
-    def lose(self, exc: L2Error, keys: Collection[str]) -> None:
-        """Count values that were queued as lost, and delete the old ones later."""
-        if keys:
-            self._engine.counters.writes_lost += len(keys)
-            self._delete_later(exc, keys)
-
     def set_many(
         self, exc: L2Error, items: Mapping[str, Any], *_rest: Any
     ) -> list[str]:
@@ -168,9 +162,7 @@ class Fallbacks:
     def _delete_later(self, exc: L2Error, keys: Iterable[str]) -> None:
         """Delete the keys when L2 is back, unless the account lacks the right."""
         if not exc.is_permanent:
-            pending = self._engine.outage.pending_deletes
-            pending.add(keys, self.pattern, exc.began_at)
-            self._engine.rules.outage.distrust(keys)
+            self._engine.outage.delete_later(keys, self.pattern, exc.began_at)
 
 
 class UnavailableStore:
@@ -343,12 +335,12 @@ class ResilientOperations(SetsLater):
             named = list(self._queue.latest) if is_for_all else keys
             failure = await self._queue.before(self._operations.io, named)
             if failure is not None and kind in {WRITE, DELETE}:
-                failure.began_at = self._clock()
                 changed = keys
                 if not args or isinstance(args[0], KeyPattern):
                     prefix = args[0].prefix if args else ""
                     changed = [key for key in named if key.startswith(prefix)]
-                self._fallbacks.lose(failure, self._queue.withdraw(changed))
+                lost = self._queue.withdraw(changed)
+                self._outage.lose(lost, self._fallbacks.pattern, self._clock())
         if failure is None and self._outage.pending_deletes.may_be:
             failure = await self._replay.before(keys)
         return failure

@@ -18,9 +18,10 @@ from cachebridge.engine.outage.pending_deletes import (
 from cachebridge.errors import L2UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable
 
     from cachebridge.core.coherence import Coherence
+    from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.outage.pending_deletes import Escalate, Split
     from cachebridge.errors import L2Error
     from cachebridge.stats import Counters
@@ -89,6 +90,25 @@ class Outage:
         )
 
     # -- what operations report ----------------------------------------------------
+
+    def delete_later(
+        self, keys: Iterable[str], pattern: KeyPattern | None, began_at: float
+    ) -> None:
+        """Delete the keys once L2 is back; no caller takes their old values for new.
+
+        ``pattern`` matches all keys of their cache; ``began_at`` is when the change
+        began that has failed, by the engine's clock.
+        """
+        self.pending_deletes.add(keys, pattern, began_at)
+        self._rules.outage.distrust(keys)
+
+    def lose(
+        self, keys: Collection[str], pattern: KeyPattern | None, began_at: float
+    ) -> None:
+        """Count values that were queued as lost, and delete the old ones later."""
+        if keys:
+            self._counters.writes_lost += len(keys)
+            self.delete_later(keys, pattern, began_at)
 
     def note(self, exc: L2Error, kind: str) -> None:
         """Count one degraded answer; log a refusal once until it is over."""
