@@ -331,14 +331,13 @@ class ResilientOperations(SetsLater):
         """
         failure, keys = None, _keys_of(args)
         if self._queue.latest and kind is not SEND:
-            is_for_all = kind is DELETE or not args or isinstance(args[0], KeyPattern)
-            named = list(self._queue.latest) if is_for_all else keys
-            failure = await self._queue.before(self._operations.io, named)
+            queued = list(self._queue.latest) if kind is DELETE else keys
+            failure = await self._queue.before(self._operations.io, queued)
             if failure is not None and kind in {WRITE, DELETE}:
                 changed = keys
                 if not args or isinstance(args[0], KeyPattern):
                     prefix = args[0].prefix if args else ""
-                    changed = [key for key in named if key.startswith(prefix)]
+                    changed = [key for key in queued if key.startswith(prefix)]
                 lost = self._queue.withdraw(changed)
                 self._outage.lose(lost, self._fallbacks.pattern, self._clock())
         if failure is None and self._outage.pending_deletes.may_be:
