@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from cachebridge.core.entry import MISSING
+from cachebridge.core.ttl import GONE_MS
 
 RECORD_MS: Final = 3_600_000
 """How long a load may take whose value is still accepted."""
@@ -61,7 +62,7 @@ class LeaseGet(NamedTuple):
     raw: bytes | None = None
     """The value of a HIT (also of a refresh), the copy of a STALE; of a BUSY the copy
     to serve after the other's load has failed, if any."""
-    ttl_ms: int = -2
+    ttl_ms: int = GONE_MS
     """The value's PTTL, or what is left of an ABSENT mark."""
     cost_ms: int = 0
     """How long the value's load took, if known."""
@@ -92,4 +93,4 @@ class LoadReply(NamedTuple):
 
     stored: bool
     raw: bytes | None = None
-    ttl_ms: int = -2
+    ttl_ms: int = GONE_MS

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from cachebridge.core.coherence import Coherence
     from cachebridge.core.entry import Entry
 
-MOST_KEYS: Final = 900
-"""As many fit into one command with TTLs of their own."""
+WITH_OWN_TTLS: Final = 900
+"""Keys of one command with TTLs of their own: four words each, and some servers take no
+command of more than 3,999."""
 MOST_KEY_CHARS: Final = 60_000
 """As many fit into one message, in whatever characters."""
 MOST_BYTES: Final = 8 * 1024 * 1024
@@ -200,7 +201,7 @@ class QueuedWrite(Write):
         if key in self._values:
             return size - len(self._values[key][0]) <= MOST_BYTES
         return not self._tokens or (
-            len(self._tokens) < MOST_KEYS
+            len(self._tokens) < WITH_OWN_TTLS
             and self._key_chars + len(key) <= MOST_KEY_CHARS
             and size <= MOST_BYTES
         )

@@ -9,12 +9,13 @@ expiry, 0 is over already.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.messages import MAX_KEYS, batches
 from cachebridge.core.entry import ABSENT, INT64, KIND, MISSING, Absent, Missing
 from cachebridge.core.keys import shown_key
 from cachebridge.core.ttl import jittered
+from cachebridge.core.write import WITH_OWN_TTLS
 from cachebridge.engine.counting import Counting
 from cachebridge.engine.messages.fences import Decision
 from cachebridge.engine.removals import SCAN_DONE, Removals
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from cachebridge.engine.values import Values
     from cachebridge.l2.store import Ttl
     from cachebridge.waiting.io import IO
-
-WITH_OWN_TTLS: Final = 900
-"""Keys of one batch with TTLs of their own: four words each, and some servers take no
-command of more than 3,999."""
 
 
 class Operations(Removals, Counting):

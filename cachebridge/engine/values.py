@@ -17,7 +17,7 @@ from cachebridge.core.entry import (
     Missing,
     make_entry,
 )
-from cachebridge.core.keys import SHOWN_KEY, named, shown_key
+from cachebridge.core.keys import named, shown_key
 from cachebridge.core.notice import Notice
 from cachebridge.core.ttl import FOREVER_MS
 from cachebridge.errors import MissingKeyError
@@ -110,10 +110,9 @@ class Values:
             self._counters.undecodable += 1
             if self._unreadable.begins(self._clock()):
                 _log.warning(
-                    "the value of %.*r cannot be read here (%s): a miss; "
+                    "the value of %s cannot be read here (%s): a miss; "
                     "stats().undecodable counts such reads",
-                    SHOWN_KEY,
-                    key,
+                    shown_key(key),
                     exc,
                 )
             return MISSING

@@ -23,7 +23,7 @@ from cachebridge.core.keys import named
 from cachebridge.errors import UncacheableError
 from cachebridge.groups.entries import awaits, require_plain
 from cachebridge.groups.keys import checked_name
-from cachebridge.identity.arguments import CallShape
+from cachebridge.identity.arguments import NO_REST, CallShape
 from cachebridge.identity.naming import signature_of, variant_of
 from cachebridge.identity.values import require_stable, stable_text_of, type_name
 from cachebridge.waiting.io import TASKS, THREADS, mark_coroutine_function
@@ -41,8 +41,6 @@ BoundP = ParamSpec("BoundP")
 R = TypeVar("R")
 Owner = TypeVar("Owner")
 _VARIANT_CHARS: Final = 12
-_NO_KEYWORDS: Final = "OrderedDict()"
-"""How the text of a call ends that has positional arguments alone."""
 
 
 class Memoized(Generic[P, R]):
@@ -132,7 +130,7 @@ class Memoized(Generic[P, R]):
             require_stable(text)
         except UncacheableError as exc:
             raise named(exc, self._place_of_error(args, kwargs))  # noqa: B904 the same exception
-        return self._entries.key(text.removesuffix(_NO_KEYWORDS))
+        return self._entries.key(text.removesuffix(NO_REST))
 
     def _place_of_error(self, args: Any, kwargs: Any) -> str:
         """Name the function, and the parameter whose argument has no identity."""

@@ -26,7 +26,8 @@ Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
 """What one call of a decorated function is given."""
 
-_NO_REST: Final = str(OrderedDict())
+NO_REST: Final = str(OrderedDict())
+"""How the text of a call ends that has positional arguments alone."""
 
 
 class _Text(str):
@@ -111,13 +112,13 @@ class CallShape:
         """
         if kwargs or self._ignores:
             given, others = self.sorted_arguments(args, kwargs, compatible)
-            rest = self._text_of_rest(others, compatible) if others else _NO_REST
+            rest = self._text_of_rest(others, compatible) if others else NO_REST
         else:
             count = len(args)
             given = args + self._tails[count] if count < len(self.names) else args
             if self.owner:
                 given = (self._owner(args, compatible), *given[1:])
-            rest = _NO_REST
+            rest = NO_REST
         for each in given:
             if type(each) not in PLAIN:
                 return _written(given, compatible) + rest

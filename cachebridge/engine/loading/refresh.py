@@ -9,6 +9,7 @@ import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
+from cachebridge.core.keys import shown_key
 from cachebridge.core.notice import Notice
 from cachebridge.engine.messages.hosting import only_forks
 
@@ -21,7 +22,6 @@ _log = logging.getLogger("cachebridge.engine")
 MAX_THREADS: Final = 4
 MAX_WAITING: Final = 1000
 IDLE_S: Final = 5.0
-SHOWN_KEY: Final = 80
 
 
 class Refresher:
@@ -100,7 +100,7 @@ class Refresher:
         what = "" if error is None else error.__qualname__
         if self._failing.begins(time.monotonic(), what):
             _log.exception(
-                "refreshing %.*r failed; stats().load_errors counts", SHOWN_KEY, key
+                "refreshing %s failed; stats().load_errors counts", shown_key(key)
             )
 
     def has(self, key: str) -> bool:

@@ -234,7 +234,7 @@ def test_later_changes_of_the_object_are_not_seen(local, value):
 
 def test_full_queue(local, monkeypatch):
     """The caller waits for its own value, and all that is queued is sent, too."""
-    monkeypatch.setattr(limits, "MOST_KEYS", 3)
+    monkeypatch.setattr(limits, "WITH_OWN_TTLS", 3)
     for number in range(3):
         local.set(f"k{number}", number, wait=False)
     local.set("k0", "again", wait=False)
