@@ -30,6 +30,7 @@ from cachebridge.engine.loading.failures import Failure
 from cachebridge.engine.loading.slots import give_up_slot
 from cachebridge.errors import L2Error
 from cachebridge.waiting.closed_loops import HeldTasks
+from cachebridge.waiting.guard import Guard
 from cachebridge.waiting.signals import Signal, current_loop
 
 if TYPE_CHECKING:
@@ -55,11 +56,10 @@ class Role(Enum):
     ALONE = "load for itself: waiting would never end"
 
 
-class SharedLoad:
+class SharedLoad(Guard):
     """One caller's part in a flight: its own load, or its wait for the leader's.
 
-    A context: at its end neither is left.  Enter it twice (``with load, load``): an
-    exception that strikes in the end of the one is made up for by the other.
+    A guard, ``with load, load``: at its end neither is left.
     """
 
     __slots__ = (
@@ -87,6 +87,7 @@ class SharedLoad:
     def __init__(
         self, key: str, flights: SingleFlight, deadline: float, *, joins: bool = False
     ) -> None:
+        super().__init__()
         self.key = key
         self.loop = current_loop()
         self.deadline = deadline
@@ -130,10 +131,7 @@ class SharedLoad:
         """Return whether the leader's event loop was closed under it."""
         return self.loop is not None and self.loop.is_closed()
 
-    def __enter__(self) -> None:
-        """Do nothing: what the context ends, begins within it."""
-
-    def __exit__(self, _kind: object, error: BaseException | None, _tb: object) -> None:
+    def _give_back(self, error: BaseException | None) -> None:
         if isinstance(error, LoaderError) and not error.is_shared:
             self.outcome = UNSHARED
         elif isinstance(error, (LoaderError, L2Error)) and not is_interruption(error):

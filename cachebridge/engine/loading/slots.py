@@ -6,6 +6,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from cachebridge.waiting.guard import Guard
 from cachebridge.waiting.signals import Slots
 
 if TYPE_CHECKING:
@@ -29,28 +30,22 @@ class LoadSlots:
         self._slots = None if limit is None else Slots(limit)
 
     def slot(self, io: IO) -> Slot:
-        """Return the slot of a load: a context that gives it back at its end.
-
-        Enter it twice (``with slot, slot``): an exception that strikes in the end of
-        the one is made up for by the other.
-        """
+        """Return the slot of a load, a guard: ``with slot, slot``."""
         return Slot(self._slots, io)
 
 
-class Slot:
+class Slot(Guard):
     """One load's slot; ``take`` waits for it.  Its context is entered before that."""
 
     __slots__ = ("_io", "_slots", "_token", "is_over")
 
     def __init__(self, slots: Slots | None, io: IO) -> None:
+        super().__init__()
         self._slots = slots
         self._io = io
         self._token: Token[Slot | None] | None = None
         self.is_over = False
         """Whether its load has ended; what that has started may still run."""
-
-    def __enter__(self) -> None:
-        """Do nothing: see ``take``."""
 
     async def take(self, patience_s: float) -> None:
         """Wait for a slot, at most so many seconds; then go on without.
@@ -63,7 +58,7 @@ class Slot:
             await self._io.acquire(self._slots, self, timeout_s)
             self._token = _slot.set(self)
 
-    def __exit__(self, *_exc: object) -> None:
+    def _give_back(self, _error: BaseException | None) -> None:
         if self._slots is None:
             return
         self.give_up()
