@@ -261,7 +261,7 @@ def _is_cut_off(raw: bytes) -> bool:
         inflate(raw)
     except zlib.error:
         return True
-    except OverflowError:  # who has no limit, or a higher one, can read it
+    except OverflowError:  # a process with a higher limit, or none, reads it
         return False
     return False
 

@@ -1,4 +1,4 @@
-"""The coherence rules: who may put what into L1, and when it must leave again.
+"""The coherence rules: which call may put what into L1, and when it must leave.
 
 Every step happens under one lock that is never held over I/O.  An operation wraps its
 one call of L2 in a ``Fill`` (``core/fill.py``) or a ``Write`` (``core/write.py``),

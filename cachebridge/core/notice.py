@@ -7,7 +7,7 @@ from typing import Final
 QUIET_S: Final = 60.0
 """What has not happened for so many seconds is over."""
 MOST: Final = 8
-"""So many things are told apart; what others choose the text of has no end."""
+"""So many things are told apart: texts that peers and servers choose have no end."""
 
 
 class Notice:

@@ -1,4 +1,4 @@
-"""Who has the name of a group, and what is counted under it."""
+"""Which function has the name of a group, and what is counted under it."""
 
 from __future__ import annotations
 

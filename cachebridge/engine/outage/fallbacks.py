@@ -124,7 +124,7 @@ class Fallbacks:
         ) from exc
 
     def count(self, _exc: L2Error, *_args: Any) -> bool:
-        """Return False: who takes or gives within bounds fails closed."""
+        """Return False: a take or give within bounds fails closed."""
         return False
 
     def counted(self, _exc: L2Error, _key: str) -> int | None:
