@@ -454,7 +454,7 @@ def test_max_loads_holds_for_threads_and_tasks_together(redis_url, run):
         await until(lambda: loader.calls == 3)
         assert cache.get_or_load("own", lambda: "own") == "own"
         cancelled = asyncio.create_task(cache.aget_or_load("waits", loader))
-        await asyncio.sleep(0.02)
+        await until(lambda: load_slots_of(cache)._queue)
         cancelled.cancel()
         loader.go_on.set()
         assert await asyncio.gather(*tasks) == ["loaded"] * 3
@@ -558,15 +558,18 @@ def test_a_leader_lost_with_its_loop(cache, run, monkeypatch):
     """Who follows a task of a loop that was closed under it does not wait for ever."""
     monkeypatch.setattr("cachebridge.engine.loading.single_flight.DOUBT_S", 0.05)
 
+    leading = []
+
     async def never():
+        leading.append(1)
         await asyncio.Event().wait()
 
     loop = asyncio.new_event_loop()
     lost = loop.create_task(cache.aget_or_load("k", never, lease_ttl=0.3))
-    loop.run_until_complete(asyncio.sleep(0.1))
+    loop.run_until_complete(until(lambda: leading))
     with ThreadPoolExecutor(1) as pool:
-        follower = pool.submit(
-            cache.get_or_load, "k", lambda: "follower's", lease_ttl=0.2
+        follower = pool.submit(  # it would follow for longer than the test waits
+            cache.get_or_load, "k", lambda: "follower's", lease_ttl=2 * PATIENCE_S
         )
         eventually(lambda: followers_in(cache) == 1)
         loop.close()
