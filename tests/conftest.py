@@ -20,7 +20,6 @@ import hypothesis
 import pytest
 from django.conf import settings
 
-from cachebridge.engine import registry
 from cachebridge.testing import (
     MemcachedServer,
     RedisServer,
@@ -30,7 +29,10 @@ from cachebridge.testing import (
 )
 from cachebridge.testing.ports import free_port as find_free_port
 from tests.children import all_said
+from tests.rig import no_shared_memory, stopped_engines
 from tests.stores import REDIS, Place, make_place, stores_of
+
+__all__ = ["no_shared_memory", "stopped_engines"]
 
 hypothesis.settings.register_profile(
     "busy machine",
@@ -111,15 +113,6 @@ def _unexcused(report: Report) -> Report:
         report.longrepr = f"skipped with CI=true: {report.longrepr}"
         report.outcome = "failed"
     return report
-
-
-@pytest.fixture(autouse=True)
-def no_shared_memory() -> Iterator[None]:
-    """What a test has in ``memory://``, with its options, meets no later test."""
-    yield
-    for identity, (engine, _) in list(registry._engines.items()):
-        if engine.location.scheme == "memory":
-            registry._engines.pop(identity, None)
 
 
 @pytest.fixture(scope="session")

@@ -362,6 +362,16 @@ def stopped_engines() -> Iterator[None]:
     _made.clear()
 
 
+@pytest.fixture(autouse=True)
+def no_shared_memory() -> Iterator[None]:
+    """What a test has in ``memory://``, with its options, meets no later test."""
+    yield
+    with registry._lock:  # a listener may be looking for siblings
+        for identity, (engine, _) in list(registry._engines.items()):
+            if engine.location.scheme == "memory":
+                del registry._engines[identity]
+
+
 def listening(cache: Cache) -> Cache:
     """Start the bus of the cache now and wait until L1 is trusted."""
     engine_of(cache).listening.start()

@@ -11,11 +11,9 @@ import redis
 
 from cachebridge import EntryNotFoundError
 from cachebridge.engine.values import MOST_APPENDED
-from tests.rig import eventually, l2_of, listening, lone_cache, stopped_engines
+from tests.rig import eventually, l2_of, listening, lone_cache
 from tests.sides import SIDES, on_side
 from tests.stores import FORMAT, MESSAGES
-
-__all__ = ["stopped_engines"]
 
 pytestmark = pytest.mark.every_store
 

@@ -20,11 +20,8 @@ from tests.rig import (
     listening,
     lone_cache,
     rules_of,
-    stopped_engines,
 )
 from tests.sides import SIDES, on_side
-
-__all__ = ["stopped_engines"]
 
 
 @pytest.fixture(params=SIDES)

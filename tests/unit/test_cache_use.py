@@ -8,10 +8,8 @@ import pytest
 import redis
 
 from cachebridge import UnsupportedOperationError
-from tests.rig import PATIENCE_S, listening, lone_cache, stopped_engines
+from tests.rig import PATIENCE_S, listening, lone_cache
 from tests.sides import SIDES, on_side
-
-__all__ = ["stopped_engines"]
 
 
 @pytest.fixture(params=SIDES)

@@ -9,9 +9,7 @@ import pytest
 
 from cachebridge.commands import main
 from cachebridge.engine.warming.lists import MOST_KEYS, ORDERED, decode_list
-from tests.rig import PATIENCE_S, l2_of, lone_cache, stopped_engines
-
-__all__ = ["stopped_engines"]
+from tests.rig import PATIENCE_S, l2_of, lone_cache
 
 
 def ordered(cache):

@@ -26,13 +26,10 @@ from tests.rig import (
     listening,
     lone_cache,
     rules_of,
-    stopped_engines,
 )
 from tests.sides import SIDES, on_loop, on_side
 from tests.stores import MESSAGES, PEEKS
 from tests.strikes import strike_everywhere
-
-__all__ = ["stopped_engines"]
 
 pytestmark = pytest.mark.every_store
 

@@ -14,9 +14,7 @@ import pytest
 import redis
 
 from cachebridge.diagnosis import diagnosis
-from tests.rig import eventually, lone_cache, stopped_engines
-
-__all__ = ["stopped_engines"]
+from tests.rig import eventually, lone_cache
 
 SECRET = "geheim"
 

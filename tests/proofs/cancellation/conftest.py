@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.unit.aio.conftest import redis_cache, run, stopped_engines
+from tests.unit.aio.conftest import redis_cache, run
 
-__all__ = ["redis_cache", "run", "stopped_engines"]
+__all__ = ["redis_cache", "run"]

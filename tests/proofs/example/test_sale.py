@@ -24,7 +24,7 @@ from example_project import awaited, buyers, sell, stack, together
 from example_project.client import UnexpectedAnswerError, connect
 from example_project.sale.selling import AwaitedSale, Lists, Outcome, Sale
 from tests.proofs.example.test_shop import Visitor
-from tests.rig import eventually, lone_cache, stopped_engines
+from tests.rig import eventually, lone_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from cachebridge.testing import RedisServer
     from example_project.client import Connection
     from example_project.stack import Service
-
-__all__ = ["stopped_engines"]
 
 pytestmark = pytest.mark.proof
 

@@ -10,9 +10,7 @@ import pytest
 
 from tests.children import Child
 from tests.proofs.processes.batch_worker import FIRST, LAST
-from tests.rig import PATIENCE_S, PATIENT, eventually, lone_cache, stopped_engines
-
-__all__ = ["stopped_engines"]
+from tests.rig import PATIENCE_S, PATIENT, eventually, lone_cache
 
 pytestmark = pytest.mark.proof
 

@@ -10,9 +10,7 @@ import pytest
 
 from tests.children import Child
 from tests.proofs.processes.lock_worker import ADDITIONS
-from tests.rig import PATIENT, PATIENT_SETTINGS, lone_cache, stopped_engines
-
-__all__ = ["stopped_engines"]
+from tests.rig import PATIENT, PATIENT_SETTINGS, lone_cache
 
 pytestmark = pytest.mark.proof
 

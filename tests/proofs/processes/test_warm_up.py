@@ -17,10 +17,7 @@ from tests.rig import (
     eventually,
     lone_cache,
     refreshed,
-    stopped_engines,
 )
-
-__all__ = ["stopped_engines"]
 
 pytestmark = pytest.mark.proof
 

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.rig import lone_cache, stopped_engines
+from tests.rig import lone_cache
 
-__all__ = ["cache", "redis_cache", "run", "stopped_engines"]
+__all__ = ["cache", "redis_cache", "run"]
 
 LOOPS = ["asyncio", "uvloop"]
 

@@ -28,11 +28,8 @@ from tests.rig import (
     eventually,
     listening,
     lone_cache,
-    stopped_engines,
 )
 from tests.unit.engine.test_registry import FORKS, in_child
-
-__all__ = ["stopped_engines"]
 
 SOON = 0.02
 

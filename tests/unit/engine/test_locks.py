@@ -17,11 +17,8 @@ from tests.rig import (
     lone_cache,
     receiver_of,
     rules_of,
-    stopped_engines,
 )
 from tests.sides import SIDES, on_side
-
-__all__ = ["stopped_engines"]
 
 SLOW_TRUST = {"bus_trust": 120.0, "bus_heartbeat": 0.05}
 """A listener that is held up in a test must not lose its trust by that."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rig import PATIENT, listening, lone_cache, stopped_engines
+from tests.rig import PATIENT, listening, lone_cache
 from tests.stores import REDIS, WITH_BUS, make_place
-
-__all__ = ["stopped_engines"]
 
 STORES = [REDIS, "memory", WITH_BUS]
 

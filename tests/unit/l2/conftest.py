@@ -26,7 +26,7 @@ from cachebridge.testing import (
 from cachebridge.testing.contracts.message_contract import StoreFace
 from cachebridge.testing.servers import find_valkey_server
 from cachebridge.waiting.run import run
-from tests.rig import never_open, stopped_engines
+from tests.rig import never_open
 from tests.sides import event_loop
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ try:
 except ServerNotFoundError:  # no package registry has to have it
     collect_ignore = ["test_valkey.py"]
 
-__all__ = ["admin", "own_db", "own_server", "own_url", "stopped_engines", "user_url"]
+__all__ = ["admin", "own_db", "own_server", "own_url", "user_url"]
 
 pytest.register_assert_rewrite("cachebridge.testing.contracts.store_contract")
 

@@ -13,7 +13,6 @@ from cachebridge.l2.store import Bounds
 from cachebridge.parsers import HiredisParser, PythonParser
 from tests.hostile import redis_that_answers, scripted, serving, trickle
 from tests.rig import PATIENCE_S, engine_of, eventually, lone_cache, receiver_of
-from tests.rig import stopped_engines as stopped_engines  # noqa: PLC0414 for this module
 from tests.unit.l2.conftest import open_memcached, open_store
 from tests.unit.l2.test_contract import KeptMessages
 

@@ -10,7 +10,6 @@ import pytest
 from cachebridge.errors import L2Error
 from tests.hostile import scripted
 from tests.rig import engine_of, eventually, lone_cache, receiver_of
-from tests.rig import stopped_engines as stopped_engines  # noqa: PLC0414 for this module
 
 PASSWORD = "Zx9qKm/7+w=="
 ANSWERS = [

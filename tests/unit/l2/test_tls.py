@@ -30,7 +30,6 @@ from tests.rig import (
     lone_cache,
     receiver_of,
 )
-from tests.rig import stopped_engines as stopped_engines  # noqa: PLC0414 for this module
 from tests.unit.l2.conftest import open_store
 from tests.unit.l2.test_contract import InTasks, RedisContract
 

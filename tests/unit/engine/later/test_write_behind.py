@@ -29,14 +29,11 @@ from tests.rig import (
     pending_deletes_of,
     rules_of,
     spying,
-    stopped_engines,
     write_behind_of,
 )
 from tests.sides import SIDES, on_side
 from tests.stores import MESSAGES, MILLISECONDS
 from tests.strikes import strike_everywhere
-
-__all__ = ["stopped_engines"]
 
 pytestmark = pytest.mark.every_store
 

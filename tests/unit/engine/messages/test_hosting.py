@@ -16,9 +16,7 @@ from cachebridge.engine.messages.hosting import (
     freezes_threads,
     only_forks,
 )
-from tests.rig import engine_of, eventually, lone_cache, stopped_engines
-
-__all__ = ["stopped_engines"]
+from tests.rig import engine_of, eventually, lone_cache
 
 
 class Uwsgi:

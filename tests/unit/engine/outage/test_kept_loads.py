@@ -6,10 +6,8 @@ import pytest
 import redis
 
 from cachebridge.testing import FaultProxy
-from tests.rig import eventually, listening, lone_cache, stopped_engines
+from tests.rig import eventually, listening, lone_cache
 from tests.sides import SIDES, on_side
-
-__all__ = ["stopped_engines"]
 
 CHANGES = {
     "delete": lambda cache: cache.delete("k"),

@@ -10,9 +10,6 @@ from django.core.cache.backends.memcached import PyMemcacheCache
 
 from cachebridge.django_backend import CacheBridge
 from cachebridge.testing import memcached_server
-from tests.rig import stopped_engines
-
-__all__ = ["stopped_engines"]
 
 VALUES = [
     "text",
