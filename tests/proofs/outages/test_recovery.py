@@ -245,11 +245,12 @@ def test_outage_ttl_bounds_what_was_there_before(make, proxy):
     """Entries of L1 serve for OUTAGE_TTL past their trust, then they are gone."""
     cache = listening(make(outage_ttl=2.0, breaker_retry=60.0))
     cache.set("k", "v")
+    began = time.monotonic()  # the trust lasts longer
     with away(proxy, cache):
-        began = time.monotonic()
-        assert cache.get("k") == "v"
+        if time.monotonic() - began < 1.9:  # the machine may have been busy elsewhere
+            assert cache.get("k") == "v"
         eventually(lambda: cache.get("k") is None)
-        assert time.monotonic() - began > 0.4
+        assert time.monotonic() - began >= 2.0
         assert cache.get_or_load("k", lambda: "anew") == "anew"
         assert cache.get("k") == "anew"
 
