@@ -86,7 +86,7 @@ LAST_WORDS = """
 def test_the_end_of_a_process_sends_all(redis_url, kind):
     """What was set in the last instant is there, and the process has ended in peace."""
     if kind == "gevent":
-        pytest.importorskip("gevent")
+        pytest.importorskip("gevent", reason="patches a process with it")
     code = textwrap.dedent(LAST_WORDS)
     child = Child([sys.executable, "-c", code, redis_url, kind])
     try:

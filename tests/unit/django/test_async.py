@@ -15,7 +15,7 @@ from django.utils.asyncio import async_unsafe
 
 from cachebridge import ABSENT
 from cachebridge.django_backend import CacheBridge
-from tests.rig import PATIENCE_S, pool_of, until
+from tests.rig import PATIENCE_S, followers_in, pool_of, until
 from tests.stores import CONNECTIONS
 from tests.unit.django.support import hits_of
 
@@ -211,7 +211,7 @@ def test_one_load_for_plain_and_async_views(cache):
         )
         await until(lambda: calls)
         task = asyncio.create_task(cache.aget_or_set("k", lambda: "async"))
-        await asyncio.sleep(0.02)
+        await until(lambda: followers_in(cache) == 1)
         started.set()
         assert await plain == await task == "plain"
 
