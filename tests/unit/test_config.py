@@ -108,11 +108,6 @@ CHOICES = {
 SECRET = {"BUS_LOCATION", "CLIENT_KWARGS", "SENTINEL_KWARGS", "CREDENTIAL_PROVIDER"}
 
 
-def field_of(name):
-    engine, cache = parse_options({})
-    return engine if hasattr(engine, name.lower()) else cache
-
-
 def test_the_table_is_complete():
     """Every option is tested here, and every field of the objects is an option."""
     fields = dataclasses.fields(EngineOptions) + dataclasses.fields(CacheOptions)

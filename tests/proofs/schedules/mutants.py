@@ -33,7 +33,6 @@ _fill_store = Fill.store
 _write_exit = Write.__exit__
 _on_break = Coherence.on_break
 _on_heartbeat = Receiver.on_heartbeat
-_begin_write = Coherence.begin_write
 _on_keys = Coherence.on_keys
 
 Patch = tuple[type, str, Callable[..., Any]]
