@@ -23,19 +23,16 @@ PRODUCT = "/products/300/?format=json"
 
 @pytest.fixture(scope="module")
 def services(
-    shared_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+    shared_server: RedisServer, database: None
 ) -> Iterator[tuple[Service, Service]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHOP_DATABASE", str(tmp_path_factory.mktemp("shop") / "shop"))
-        stack.prepare_database()
-        url = stack.redis_database(shared_server.url, DATABASE)
-        with (
-            stack.shop("test-plain", stack.CACHEBRIDGE, url) as shop,
-            awaited.async_service(url) as service,
-        ):
-            shop.await_ready()
-            service.await_ready("/stats/")
-            yield shop, service
+    url = stack.redis_database(shared_server.url, DATABASE)
+    with (
+        stack.shop("test-plain", stack.CACHEBRIDGE, url) as shop,
+        awaited.async_service(url) as service,
+    ):
+        shop.await_ready()
+        service.await_ready("/stats/")
+        yield shop, service
 
 
 def test_both_serve_one_entry(services: tuple[Service, Service]) -> None:

@@ -49,21 +49,16 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def services(
-    redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Service]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHOP_DATABASE", str(tmp_path_factory.mktemp("shop") / "shop"))
-        stack.prepare_database()
-        with (
-            stack.shop("test-sale", stack.CACHEBRIDGE, redis.url) as shop,
-            awaited.async_service(redis.url) as tasks,
-            together.price_service(redis.url, workers=1) as flask,
-        ):
-            shop.await_ready()
-            tasks.await_ready("/stats/")
-            flask.await_ready()
-            yield {buyers.DJANGO: shop, buyers.TASKS: tasks, buyers.FLASK: flask}
+def services(redis: RedisServer, database: None) -> Iterator[dict[str, Service]]:
+    with (
+        stack.shop("test-sale", stack.CACHEBRIDGE, redis.url) as shop,
+        awaited.async_service(redis.url) as tasks,
+        together.price_service(redis.url, workers=1) as flask,
+    ):
+        shop.await_ready()
+        tasks.await_ready("/stats/")
+        flask.await_ready()
+        yield {buyers.DJANGO: shop, buyers.TASKS: tasks, buyers.FLASK: flask}
 
 
 @pytest.fixture

@@ -34,14 +34,6 @@ BACKENDS = {"cachebridge": stack.CACHEBRIDGE, "RedisCache": stack.REDIS_CACHE}
 FIRST_DATABASE = 9_000  # far above the numbers that other tests are given
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHOP_DATABASE", str(tmp_path_factory.mktemp("shop") / "shop"))
-        stack.prepare_database()
-        yield
-
-
 @pytest.fixture(scope="module", params=BACKENDS)
 def shop(
     request: pytest.FixtureRequest, shared_server: RedisServer, database: None
