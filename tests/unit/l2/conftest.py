@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING
@@ -52,6 +53,15 @@ _opened: list[StoreFace] = []
 def on_loop(coroutine):
     """Run a coroutine in a task of the loop that all tests share."""
     return asyncio.run_coroutine_threadsafe(coroutine, event_loop()).result(30.0)
+
+
+def shown(exc):
+    """Return what logs and error trackers see of an exception."""
+    texts = traceback.format_exception(exc)
+    while exc is not None:
+        texts += [repr(exc), repr(exc.args), repr(vars(exc))]
+        exc = exc.__cause__ or exc.__context__
+    return "".join(line for line in texts if not line.startswith("  File"))
 
 
 CARRY = {"threads": run, "tasks": on_loop}

@@ -78,7 +78,24 @@ class KeptMessages:
         self.kept.append(message)
 
 
-class TestMemcached(L2StoreContract):
+class PublishesBeside:
+    """Messages go by another server: an outbox keeps them here."""
+
+    @pytest.fixture
+    def outbox(self):
+        return KeptMessages()
+
+    @pytest.fixture
+    def published(self, outbox):
+        def since():
+            taken = outbox.kept.copy()
+            outbox.kept.clear()
+            return taken
+
+        return since
+
+
+class TestMemcached(PublishesBeside, L2StoreContract):
     """Memcached, whose messages are published beside it."""
 
     counts_below_zero = False
@@ -89,25 +106,12 @@ class TestMemcached(L2StoreContract):
     side = "threads"
 
     @pytest.fixture
-    def outbox(self):
-        return KeptMessages()
-
-    @pytest.fixture
     def l2(self, roomy_memcacheds, outbox):
         addresses = [server.url for server in roomy_memcacheds[: self.servers]]
         store = open_memcached(join_addresses(addresses), outbox, self.side)
         store.flush_db(b"")
         outbox.kept.clear()
         return store.l2
-
-    @pytest.fixture
-    def published(self, outbox):
-        def since():
-            taken = outbox.kept.copy()
-            outbox.kept.clear()
-            return taken
-
-        return since
 
 
 class TestMemcachedInTasks(InTasks, TestMemcached):
@@ -180,29 +184,20 @@ class TestUnixSocket(RedisContract):
         return f"unix://{own_server.socket_path}?db={own_db}"
 
 
-class TestBesideABus(RedisContract):
-    """Messages go by another server: here the user may neither publish nor ping."""
+RIGHTS = (
+    "+get +mget +pttl +exists +scan +set +append +pexpire +persist +unlink +hget "
+    "+hmget +hset +hdel +hexists +time +info +incrby +eval +evalsha +flushdb +select"
+)
+TO_PUBLISH = "+publish +multi +exec +ping"
 
-    @pytest.fixture
-    def outbox(self):
-        return KeptMessages()
+
+class TestBesideABus(PublishesBeside, RedisContract):
+    """Here the user may neither publish nor ping."""
 
     @pytest.fixture
     def l2(self, user_url, outbox):
-        rights = "+get +mget +pttl +exists +scan +set +append +pexpire +persist +unlink"
-        rights += " +hget +hmget +hset +hdel +hexists +time"
-        rights += " +info +incrby +eval +evalsha +flushdb +select"
-        url = user_url("~*", "resetchannels", *rights.split())
+        url = user_url("~*", "resetchannels", *RIGHTS.split())
         return open_store(url, self.side, outbox).l2
-
-    @pytest.fixture
-    def published(self, outbox):
-        def since():
-            taken = outbox.kept.copy()
-            outbox.kept.clear()
-            return taken
-
-        return since
 
 
 class TestAclUser(RedisContract):
@@ -212,18 +207,9 @@ class TestAclUser(RedisContract):
     def url(self, own_server, own_db, admin, user_url):
         user_url()
         admin.execute_command(
-            "ACL", "SETUSER", "someone", f">{PASSWORD}", "~*", "resetchannels"
-        )
-        rights = "+get +mget +pttl +exists +scan +set +append +pexpire +persist +unlink"
-        rights += " +hget +hmget +hset +hdel +hexists +time"
-        rights += " +info +incrby +publish +eval +evalsha +multi +exec +flushdb +ping"
-        admin.execute_command(
-            "ACL",
-            "SETUSER",
-            "someone",
-            f"&cachebridge:{own_db}",
-            "+select",
-            *rights.split(),
+            *("ACL", "SETUSER", "someone", f">{PASSWORD}"),
+            *("~*", "resetchannels", f"&cachebridge:{own_db}"),
+            *f"{RIGHTS} {TO_PUBLISH}".split(),
         )
         secret = quote(PASSWORD, safe="")
         return f"redis://someone:{secret}@{own_server.host}:{own_server.port}/{own_db}"

@@ -10,6 +10,7 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from cachebridge.config import EngineOptions
 from cachebridge.errors import ConfigError
 from cachebridge.l2.location import connection_factory, parse_location, resolve
+from tests.unit.l2.conftest import shown
 
 SECRET = "hunter2"
 
@@ -151,15 +152,11 @@ def test_secrets_are_kept(location):
     """No label, repr, error or chained error holds a password."""
     try:
         parsed = parse_location(location)
-        shown = parsed.label + repr(parsed)
+        seen = parsed.label + repr(parsed)
         connection_factory(parsed, EngineOptions())
     except ConfigError as exc:
-        shown = "".join(
-            line
-            for line in traceback.format_exception(exc)
-            if not line.startswith("  File")
-        )
-    assert SECRET not in shown
+        seen = shown(exc)
+    assert SECRET not in seen
 
 
 @pytest.mark.parametrize(

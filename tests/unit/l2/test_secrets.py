@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import traceback
 
 import pytest
 
 from cachebridge.errors import L2Error
 from tests.hostile import scripted
 from tests.rig import engine_of, eventually, lone_cache, receiver_of
+from tests.unit.l2.conftest import shown
 
 PASSWORD = "Zx9qKm/7+w=="
 ANSWERS = [
@@ -20,15 +20,6 @@ ANSWERS = [
     b"$%b\r\n",
     b"*1\r\n-ERR %b\r\n",
 ]
-
-
-def shown(exc):
-    """Return what logs and error trackers see of an exception."""
-    texts = traceback.format_exception(exc)
-    while exc is not None:
-        texts += [repr(exc), repr(exc.args), repr(vars(exc))]
-        exc = exc.__cause__ or exc.__context__
-    return "".join(line for line in texts if not line.startswith("  File"))
 
 
 class Provider:

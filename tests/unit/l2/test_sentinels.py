@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from contextlib import ExitStack
 
 import pytest
@@ -19,6 +18,7 @@ from cachebridge.testing.processes import started
 from cachebridge.testing.sentinels import SentinelServer
 from cachebridge.testing.servers import find_redis_server
 from tests.rig import eventually
+from tests.unit.l2.conftest import shown
 
 SECRET = "hunter2"
 HOST = "127.0.0.1"
@@ -113,16 +113,12 @@ def test_secrets_are_kept(url):
     """No label, repr or error holds a password of the master or the sentinels."""
     try:
         location = parse_location(url)
-        shown = location.label + repr(location)
+        seen = location.label + repr(location)
         connection_factory(location, EngineOptions())
         Sentinels(location, EngineOptions())
     except ConfigError as exc:
-        shown = "".join(
-            line
-            for line in traceback.format_exception(exc)
-            if not line.startswith("  File")
-        )
-    assert SECRET not in shown
+        seen = shown(exc)
+    assert SECRET not in seen
 
 
 def test_identity_is_the_set_of_sentinels_with_name_database_and_user():
