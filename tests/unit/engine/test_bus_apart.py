@@ -65,13 +65,6 @@ def url(store):
 
 
 @pytest.fixture
-def bus():
-    """Start a bus of the test's own, to be killed."""
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
 def make(url, redis_url):
     """Return a function that makes a cache as in a process of its own."""
 
@@ -133,7 +126,7 @@ def test_one_message_per_change_and_none_at_the_store(make, store, redis_url):
 
 
 def test_the_failed_load_of_another_process_is_told(make, monkeypatch):
-    """Who waits for it goes on at once; a load that fails over a value tells nobody."""
+    """Its waiting callers go on at once; a load that fails over a value has no message."""
     monkeypatch.setattr("cachebridge.core.loading.POLL_WITH_BUS_S", 600.0)
     ours, theirs = (listening(make(lease_ttl=600.0)) for _ in range(2))
     begun, may_fail, answers = threading.Event(), threading.Event(), []

@@ -18,7 +18,7 @@ from cachebridge import Cache, ConfigError, L2Error, UnsupportedOperationError
 from cachebridge.codec.messages import MessageType
 from cachebridge.core import loading
 from cachebridge.engine.messages import outbox as outbox_module
-from cachebridge.testing import memcached_server, redis_server
+from cachebridge.testing import memcached_server
 from cachebridge.waiting.run import run
 from tests.failover import two_servers
 from tests.rig import (
@@ -50,13 +50,6 @@ def memcached(shared_memcached):
 @pytest.fixture
 def prefix(request):
     return f"{request.node.name}-{time.monotonic_ns()}:"
-
-
-@pytest.fixture
-def bus():
-    """Start a bus of the test's own, to be killed."""
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -389,7 +382,7 @@ def test_memcached_is_killed_and_returns(own, redis_url):
 
 
 def test_memcached_sleeps_and_wakes_with_old_values(own, redis_url):
-    """What was changed meanwhile is deleted before anybody reads it."""
+    """What was changed meanwhile is deleted before a caller reads it."""
     options = {"bus_location": redis_url, "socket_timeout": 0.6, **FAST}
     ours = listening(lone_cache(own.url, **options))
     ours.set_many({"k": "old", "l": "same"})
