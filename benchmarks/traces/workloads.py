@@ -34,7 +34,7 @@ def _zipf(chance: random.Random, length: int) -> list[int]:
 
 
 def _scans(chance: random.Random) -> list[int]:
-    """Zipf, and every 20,000 accesses a scan of 5,000 keys that no one asks for."""
+    """Zipf, and every 20,000 accesses a scan of 5,000 keys that are asked for once."""
     keys, new = _zipf(chance, _LENGTH), count(_POPULATION)
     return [
         key

@@ -104,8 +104,8 @@ def test_nothing_there(free_port, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["redis", "memcached"])
-def test_a_name_that_nobody_knows(scheme):
-    """The resolver says no."""
+def test_a_name_that_the_resolver_does_not_know(scheme):
+    """The error says that there is no such host."""
     assert "cannot be resolved" in error_of(f"{scheme}://no-such-host.invalid:1")
 
 

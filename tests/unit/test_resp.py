@@ -150,7 +150,7 @@ def test_errors_of_the_right_server(text):
 
 
 def test_hello():
-    """Anyone may ask; what a server does not say stays unknown."""
+    """Any account may ask; what a server does not say stays unknown."""
     reply = [b"server", b"redis", b"version", b"7.0.15", b"proto", 2, b"id", 4]
     reply += [b"mode", b"cluster", b"role", b"replica", b"modules", []]
     assert read_hello(reply) == Hello("redis", "7.0.15", "replica", "cluster")

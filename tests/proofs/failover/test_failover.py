@@ -50,7 +50,7 @@ def test_every_writer_follows(group, fleet, how):
     lasted_s = wait_for_all(new, promoted)
     print(f"{how}: all writers at the new master after {lasted_s:.2f} s")
     if how == "command":
-        # The old one still takes writes: nobody has written there since.
+        # The old one still takes writes: no writer has written there since.
         last = max(begin for _, begin in values_at(old).values())
         print(f"last write at the old master {last - promoted:+.2f} s")
         assert last - promoted < PROMISED_S + STARVED_S

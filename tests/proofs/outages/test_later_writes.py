@@ -107,7 +107,7 @@ def test_every_kind_of_later_write_stays(proxy, late, peer, write, key):
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_the_old_value_is_gone(proxy, late, peer, change):
-    """Nobody finds what was written before the change failed, read or touched since."""
+    """A value from before the failed change is gone, though read or touched since."""
     assert late.set("k", "older")
     assert peer.set("k", "old")
     fail(proxy, late, change)

@@ -333,7 +333,7 @@ class World:
         match fault:
             case "promote":
                 self.new.data = dict(self.old.data)
-            case "demote":  # it stays connected to everyone, and lags from now on
+            case "demote":  # it keeps its clients, and lags from now on
                 self.old.is_master = False
                 self.old.data = dict(self.new.data)
             case "move":

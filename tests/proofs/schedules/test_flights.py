@@ -154,7 +154,7 @@ ENDINGS = [
 @pytest.mark.proof
 @pytest.mark.parametrize("endings", ENDINGS, ids="-".join)
 def test_no_order_breaks_a_promise(endings):
-    """Nobody waits past its patience, and each gets what it is to get."""
+    """No caller waits past its patience, and each gets what it is to get."""
     assert check(endings) > 5
 
 

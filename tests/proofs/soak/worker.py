@@ -200,7 +200,7 @@ class SoakLoad(Load):
             self._log.answer(end, result)
 
     def _load(self, key: str = "") -> None:
-        if not key:  # as readers do: also what hardly anybody writes
+        if not key:  # as readers do: also keys that are hardly written
             key = self._random.choice((self._key_to_read(), self._key_to_write()))
         called = time.monotonic()
         loaded = False

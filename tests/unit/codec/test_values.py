@@ -58,7 +58,7 @@ def fail():
 
 
 class Exploit:
-    """Would leave a trace if anybody ever unpickled it."""
+    """Would leave a trace if a reader ever unpickled it."""
 
     def __reduce__(self):
         return exploit, ()
@@ -284,7 +284,7 @@ def test_damage_is_a_miss(redis_url, way, caplog):
 
 @pytest.mark.parametrize("raw", DAMAGED.values(), ids=DAMAGED)
 def test_all_damage_is_deleted(redis_url, raw):
-    """Nobody can read what was cut off or spoilt."""
+    """No process can read what was cut off or spoilt."""
     with redis.Redis.from_url(redis_url) as client:
         client.set("k", raw)
         assert lone_cache(redis_url).get("k") is None

@@ -126,7 +126,7 @@ def test_one_message_per_change_and_none_at_the_store(make, store, redis_url):
 
 
 def test_the_failed_load_of_another_process_is_told(make, monkeypatch):
-    """Its waiting callers go on at once; a load that fails over a value has no message."""
+    """A caller that waits for it there goes on at once."""
     monkeypatch.setattr("cachebridge.core.loading.POLL_WITH_BUS_S", 600.0)
     ours, theirs = (listening(make(lease_ttl=600.0)) for _ in range(2))
     begun, may_fail, answers = threading.Event(), threading.Event(), []

@@ -163,7 +163,7 @@ def test_new_connections(server, provider):
 
 
 def test_credentials_that_are_refused(server, provider):
-    """The login of before goes on for one call; then nothing is connected."""
+    """The former login goes on for one call; then nothing is connected."""
     cache = cache_at(server, provider, l1_max_entries=0, on_error="raise")
     cache.set("key", 1)
     provider.rotate("b", "wrong")

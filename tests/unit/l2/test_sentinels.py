@@ -241,7 +241,7 @@ def test_the_latest_failover_counts(start_sentinel):
     assert asked.moved() == ((HOST, 1111),)
     assert asked.master() == (HOST, 2222)
     assert asked.moved() == ()
-    # Nobody else is left: its answer counts, old as it is.
+    # No other sentinel is left: its answer counts, old as it is.
     informed.kill()
     assert asked.master() == (HOST, 1111)
     assert asked.moved() == ((HOST, 2222),)
@@ -253,8 +253,8 @@ def test_no_master_is_named(start_sentinel):
     asked = sentinels(url_of(down.port))
     eventually(lambda: "is down" in refusal(asked))
     assert "No such master" in refusal(sentinels(url_of(down.port, name="other")))
-    nobody = refusal(sentinels(url_of(port := free_port())))
-    assert f"{HOST}:{port}" in nobody
+    no_sentinel = refusal(sentinels(url_of(port := free_port())))
+    assert f"{HOST}:{port}" in no_sentinel
 
 
 def refusal(asked):

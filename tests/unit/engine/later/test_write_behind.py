@@ -161,7 +161,7 @@ def test_one_request_and_one_message_for_all(redis_url):
 
 
 def test_it_is_sent_by_itself(place):
-    """Nobody asks for it, and the shared store has it; an idle thread sleeps."""
+    """No caller asks for it, and the shared store has it; an idle thread sleeps."""
     cache = lone_cache(place.location, **place.options, **PATIENT, write_behind_ms=20)
     for number in range(3):
         cache.set("k", number, wait=False)

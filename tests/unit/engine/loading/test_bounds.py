@@ -1,4 +1,4 @@
-"""Nobody waits for another caller of its process longer than LEASE_TTL (I24)."""
+"""No caller waits for another one of its process longer than LEASE_TTL (I24)."""
 
 from __future__ import annotations
 

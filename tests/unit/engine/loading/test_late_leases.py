@@ -1,7 +1,7 @@
 """A lease whose request is carried out after its caller was interrupted is given back.
 
-The server gets the request late, on the connection of before; the release goes over
-another one, and must not overtake it.
+The server gets the request late, on the old connection; the release goes over another
+one, and must not overtake it.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def test_a_long_list_loses_its_end():
     ],
 )
 def test_garbage(raw):
-    """Anyone may write to L2: what is no list is an empty one."""
+    """Other programs may write to L2: what is no list is an empty one."""
     assert decode_list(raw) == []
 
 

@@ -64,7 +64,7 @@ def test_what_is_no_number_for_us(store, raw, raw_value):
 
 
 def test_digits_without_end(store):
-    """They are no number to anybody, and no reason to fail."""
+    """No reader takes them for a number, and no call fails."""
     digits = b"7" * 10_000
     store.store([("k", digits)], None, None)
     assert store.incr("k", 1, None) == "not an integer"

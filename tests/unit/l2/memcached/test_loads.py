@@ -32,7 +32,7 @@ def test_a_load_from_before_a_clear(store):
 
 
 def test_a_load_from_before_a_restart(store, server):
-    """CAS numbers begin anew with the server: an old one may be anybody's."""
+    """CAS numbers begin anew with the server: an old one may be another item's."""
     lease = store.get_or_lease("k", b"a", TERMS)
     cas = int(lease.generation.split()[0])
     server.restart()

@@ -12,7 +12,7 @@ DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memor
 # "not officially supported": the list of supported backends is closed.
 SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
 
-# A cache that is configured like ours, but whose server answers nobody.
+# A cache that is configured like ours, but no server answers at its address.
 UNREACHABLE = {"BACKEND": current().serving, "LOCATION": "redis://127.0.0.1:1/0"}
 
 CACHES = substitution.caches(
