@@ -573,6 +573,8 @@ def test_what_damage_of_json_is(raw, is_damaged):
 
 def test_deep_json_is_a_miss():
     """Neither recursion nor memory."""
-    for raw in (b"[" * 1_000_000, b'{"a":' * 100_000, b"[" * 9000 + b"]" * 9000):
-        with contextlib.suppress(UndecodableError):
+    for raw in (b"[" * 1_000_000, b'{"a":' * 100_000):
+        with pytest.raises(UndecodableError):
             JSON.decode(raw)
+    with contextlib.suppress(UndecodableError):  # if this Python nests less deep
+        JSON.decode(b"[" * 9000 + b"]" * 9000)
