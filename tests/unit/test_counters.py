@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import redis
@@ -30,6 +28,7 @@ from tests.rig import (
 from tests.sides import SIDES, on_loop, on_side
 from tests.stores import MESSAGES, PEEKS
 from tests.strikes import strike_everywhere
+from tests.threadless import only_fork, refuse_threads
 
 pytestmark = pytest.mark.every_store
 
@@ -411,18 +410,6 @@ def test_the_end_waits_for_what_is_being_sent(redis_url):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     keys = list(map(counters.counter_key, names))
     assert lone_cache(redis_url).get_many(keys) == dict.fromkeys(keys, 1)
-
-
-def refuse_threads(patch):
-    def refuse(_thread):
-        raise RuntimeError("can't start new thread")
-
-    patch.setattr(threading.Thread, "start", refuse)
-
-
-def only_fork(patch):
-    uwsgi = SimpleNamespace(worker_id=int, mule_id=int, masterpid=os.getpid)
-    patch.setitem(sys.modules, "uwsgi", uwsgi)
 
 
 @pytest.mark.only_on_redis(MESSAGES)

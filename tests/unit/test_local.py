@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import partial
 from itertools import count
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -24,6 +23,7 @@ from cachebridge.l1.eviction import POLICIES
 from cachebridge.local import IntCache, ObjCache
 from tests.rig import PATIENCE_S, FakeClock
 from tests.strikes import strike_everywhere
+from tests.threadless import only_fork, refuse_threads
 
 KEYS = st.sampled_from("abcdef")
 
@@ -435,18 +435,6 @@ def test_keys_and_values_may_use_the_cache(use):
     thread.start()
     thread.join(PATIENCE_S)
     assert answers[0], "it has used the cache"
-
-
-def refuse_threads(patch):
-    def refuse(_thread):
-        raise RuntimeError("can't start new thread")
-
-    patch.setattr(threading.Thread, "start", refuse)
-
-
-def only_fork(patch):
-    uwsgi = SimpleNamespace(worker_id=int, mule_id=int, masterpid=os.getpid)
-    patch.setitem(sys.modules, "uwsgi", uwsgi)
 
 
 @pytest.mark.parametrize("forbid", [refuse_threads, only_fork])

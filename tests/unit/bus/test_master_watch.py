@@ -11,6 +11,7 @@ import pytest
 from cachebridge.bus import master_watch
 from cachebridge.bus.master_watch import MasterWatch
 from tests.rig import PATIENCE_S, eventually
+from tests.threadless import refuse_threads
 
 A, B = ("10.0.0.1", 1), ("10.0.0.2", 2)
 
@@ -129,10 +130,6 @@ def test_a_child_of_a_fork_has_a_thread_of_its_own(watch, monkeypatch):
 
 def test_no_thread_can_be_started(watch, monkeypatch):
     """At the end of the interpreter nothing is watched, and nothing raised."""
-
-    def fail(_self):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", fail)
+    refuse_threads(monkeypatch)
     watch.start()
     assert not watch.is_alive()

@@ -29,6 +29,7 @@ from tests.rig import (
     listening,
     lone_cache,
 )
+from tests.threadless import refuse_threads
 from tests.unit.engine.test_registry import FORKS, in_child
 
 SOON = 0.02
@@ -296,13 +297,9 @@ def test_garbage_that_asks_for_it():
 
 def test_no_thread_is_to_be_had(monkeypatch):
     """At the limit of threads, or at exit, there are no visits, and no error."""
-
-    def refuse(_thread):
-        raise RuntimeError("can't start new thread")
-
     mine, owner = Janitor(), Owner()
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        refuse_threads(patch)
         mine.watch(owner, SOON)
     assert mine.thread is None
     mine.watch(owner, SOON)

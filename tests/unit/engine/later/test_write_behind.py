@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from copy import deepcopy
-from types import SimpleNamespace
 
 import pytest
 from redis import Redis
@@ -35,6 +33,7 @@ from tests.rig import (
 from tests.sides import SIDES, on_side
 from tests.stores import MESSAGES, MILLISECONDS
 from tests.strikes import strike_everywhere
+from tests.threadless import freeze, only_fork, refuse_threads
 
 pytestmark = pytest.mark.every_store
 
@@ -482,32 +481,15 @@ def test_a_child_sends_only_its_own(redis_url):
     assert in_l2(cache, "parent") == 1
 
 
-def refuse_threads(patch, _cache):
-    def refuse(_thread):
-        raise RuntimeError("can't start new thread")
-
-    patch.setattr(threading.Thread, "start", refuse)
-
-
-def only_fork(patch, _cache):
-    uwsgi = SimpleNamespace(worker_id=int, mule_id=int, masterpid=os.getpid)
-    patch.setitem(sys.modules, "uwsgi", uwsgi)
-
-
-def freeze(patch, _cache):
-    patch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=False))
-
-
-def have_a_sibling(patch, cache):
-    patch.setattr(rules_of(cache), "siblings", (rules_of(lone_cache("memory://")),))
-
-
-@pytest.mark.parametrize("forbid", [refuse_threads, only_fork, freeze, have_a_sibling])
+@pytest.mark.parametrize("forbid", [refuse_threads, only_fork, freeze, None])
 def test_where_nothing_can_be_queued_the_caller_waits(monkeypatch, forbid):
     """No thread could send it, or another engine has to hear of it first."""
-    cache = lone_cache("memory://", **LATE)
+    cache, other = (lone_cache("memory://", **LATE) for _ in range(2))
     with monkeypatch.context() as patch:
-        forbid(patch, cache)
+        if forbid is not None:
+            forbid(patch)
+        else:
+            patch.setattr(rules_of(cache), "siblings", (rules_of(other),))
         assert cache.set("k", 1, wait=False) is True
         assert in_l2(cache, "k") == 1
     assert cache.stats().writes_queued == 0
