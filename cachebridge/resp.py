@@ -120,7 +120,7 @@ def pack_after(head: bytes, words: Iterable[bytes]) -> bytes:
 
 
 class Hello(NamedTuple):
-    """What a server says of itself to anyone who asks; '' for what it did not say."""
+    """What a server says of itself to every client; '' for what it did not say."""
 
     product: str = ""
     version: str = ""

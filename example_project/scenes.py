@@ -117,12 +117,12 @@ class _Bench:
 
     def round(self, seconds: float, seed: int) -> None:
         """Write a price, so that pages are out of date, then ask for all pages."""
-        everyone = [one for held in self._by_pid.values() for one in held]
+        connections = [one for held in self._by_pid.values() for one in held]
         before = self._commands_so_far()
         product = f"/products/{1 + 50 * seed}/"
-        price = everyone[0].get(f"{product}?format=json").json()["price"]
-        everyone[0].post(f"{product}price/", self._token, price=price)
-        done = load(everyone, PAGES, seconds, seed)
+        price = connections[0].get(f"{product}?format=json").json()["price"]
+        connections[0].post(f"{product}price/", self._token, price=price)
+        done = load(connections, PAGES, seconds, seed)
         self._commands += self._commands_so_far() - before
         self._requests += done.requests
         self._rates.append(done.rate)

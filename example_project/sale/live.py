@@ -18,7 +18,7 @@ sale = Sale(cache, COUNTERS, Rows())
 
 @cache.memoize(ttl=1)
 def totals(number: int) -> dict[str, int | None]:
-    """Count what is left, recorded and viewed: once a second, for all who watch."""
+    """Count what is left, recorded and viewed: once a second, for all visitors."""
     try:
         left = sale.stock(number).value()
     except L2Error:

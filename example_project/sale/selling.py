@@ -104,7 +104,7 @@ class _Terms:
 
     @staticmethod
     def state(activity: dict[str, Any]) -> str:
-        """Say whether anyone can buy now: open, soon, closed or sold-out."""
+        """Say whether users can buy now: open, soon, closed or sold-out."""
         now = datetime.now(UTC)
         if now < activity["opens_at"]:
             return "soon"

@@ -1,4 +1,4 @@
-"""Who may change prices and sales: whoever sends the staff's token."""
+"""Who may change prices and sales: a client that sends the staff's token."""
 
 from __future__ import annotations
 

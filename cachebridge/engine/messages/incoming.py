@@ -80,7 +80,7 @@ class Receiver:
     def l1_is_on(self) -> bool:
         """Return whether the switch is on by its key, or by a caller of the process.
 
-        A message alone turns L1 off until the next heartbeat: anyone may forge one.
+        A message alone turns L1 off until the next heartbeat: a client may forge one.
         """
         return not self._keeps_off
 
