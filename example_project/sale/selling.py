@@ -15,11 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from cachebridge import ABSENT
 from cachebridge.errors import L2Error
 from cachebridge.local import ObjCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["AwaitedSale", "Lists", "Order", "Outcome", "Records", "Sale", "is_user"]
 
@@ -76,10 +79,9 @@ def is_user(name: str) -> bool:
 class _Terms:
     """What threads and tasks have in common: the counters and the local checks."""
 
-    def __init__(self, cache: Any, counters: Any, records: Records) -> None:
-        """``cache`` degrades while Redis is away, ``counters`` raises."""
-        self.records = records
-        self.activities = cache.group("sale-activity", self._load, ttl=_TTL)
+    def __init__(self, cache: Any, counters: Any, load: Callable[[int], Any]) -> None:
+        """``load`` returns the terms of a sale, and whether it is sold out."""
+        self.activities = cache.group("sale-activity", load, ttl=_TTL)
         """By number. One invalidation reaches every process."""
         self._cache = cache
         self._counters = counters
@@ -98,9 +100,6 @@ class _Terms:
     def views(self, number: int) -> Any:
         """Return the counter of page views, which may be a second late."""
         return self._cache.batched_counter(f"sale-views:{number}")
-
-    def _load(self, number: int) -> Any:
-        raise NotImplementedError
 
     @staticmethod
     def state(activity: dict[str, Any]) -> str:
@@ -131,6 +130,11 @@ class _Terms:
 
 class Sale(_Terms):
     """Sells, for threads. Make one per process."""
+
+    def __init__(self, cache: Any, counters: Any, records: Records) -> None:
+        """``cache`` degrades while Redis is away, ``counters`` raises."""
+        super().__init__(cache, counters, self._load)
+        self.records = records
 
     def buy(self, number: int, user: str) -> Order:
         """Sell one unit to the user, or say why not. Raises what ``record`` raises."""
@@ -199,6 +203,11 @@ class Sale(_Terms):
 
 class AwaitedSale(_Terms):
     """Sells, for tasks: the same steps, awaited."""
+
+    def __init__(self, cache: Any, counters: Any, records: Records) -> None:
+        """See ``Sale``."""
+        super().__init__(cache, counters, self._load)
+        self.records = records
 
     async def buy(self, number: int, user: str) -> Order:
         """See ``Sale.buy``."""
