@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachebridge.core.breaker import Breaker
+    from cachebridge.l2.connections.link import Link
     from cachebridge.l2.connections.pool import Links
 
 T = TypeVar("T")
@@ -110,6 +111,12 @@ class Client:
         """
         if isinstance(failure, _FINAL) or not request.idempotent:
             raise self.error_of(failure) from failure
+        link, replies = await self._exchange_anew(request)
+        self.links.give_back(link)
+        return replies
+
+    async def _exchange_anew(self, request: Request) -> tuple[Link, list[Any]]:
+        """Send the request on a new connection; the caller ends the use of that."""
         links = self.links
         try:
             link = await links.take(fresh=True)
@@ -120,8 +127,7 @@ class Client:
                 raise
         except self.failures as exc:
             raise self.error_of(exc) from exc
-        links.give_back(link)
-        return replies
+        return link, replies
 
     async def _recover(
         self,

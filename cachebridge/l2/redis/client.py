@@ -105,20 +105,11 @@ class RedisClient(Client):
 
     async def _ask_anew(self, request: client.Request) -> list[Any]:
         """Send the request over a new connection: the first server did nothing."""
-        links = self.links
-        try:
-            link = await links.take(fresh=True)
-            try:
-                replies = await links.exchange(link, request.packed, request.replies)
-            except BaseException:
-                links.discard(link, request.token)
-                raise
-        except self.failures as exc:
-            raise self.error_of(exc) from exc
+        link, replies = await self._exchange_anew(request)
         if any(map(is_wrong_server, replies)):
-            links.discard(link)
+            self.links.discard(link)
         else:
-            links.give_back(link)
+            self.links.give_back(link)
         return replies
 
     def error_of(self, failure: Exception) -> L2Error:
