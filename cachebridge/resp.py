@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from redis.exceptions import ResponseError
 
 READ_BYTES: Final = 65536
+HUNG_UP: Final = "Connection closed by server."
+"""The text of the error for a stream that has ended; redis-py has the same."""
 
 GARBLED: Final = (
     AttributeError,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachebridge.bounds import MAX_MESSAGE_BYTES
 from cachebridge.parsers import make_parser
-from cachebridge.resp import READ_BYTES, wrong_kind
+from cachebridge.resp import HUNG_UP, READ_BYTES, wrong_kind
 
 if TYPE_CHECKING:
     from redis.connection import Connection
@@ -57,7 +57,7 @@ class Subscription:
         except TimeoutError:
             return []
         if not data:
-            raise ConnectionError("Connection closed by server.")
+            raise ConnectionError(HUNG_UP)
         return self._parser.feed(data)
 
     def wake(self) -> None:

@@ -7,17 +7,15 @@ import time
 import weakref
 from contextlib import suppress
 from socket import SHUT_WR
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from cachebridge.resp import READ_BYTES, NotAReplyError
+from cachebridge.resp import HUNG_UP, READ_BYTES, NotAReplyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket as Socket  # noqa: N812 a class in the end
 
     from cachebridge.parsers import ReplyParser
-
-HUNG_UP: Final = "Connection closed by server."
 
 
 class _Poller:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from ssl import SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any
 
-from cachebridge.resp import READ_BYTES, NotAReplyError
+from cachebridge.resp import HUNG_UP, READ_BYTES, NotAReplyError
 from cachebridge.waiting.signals import running_loop
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class _Talk:
             while len(replies) < self._count:
                 data = link.socket.recv(READ_BYTES)
                 if not data:
-                    raise ConnectionError("Connection closed by server.")
+                    raise ConnectionError(HUNG_UP)
                 replies += link.parser.feed(data)
         except SSLWantWriteError:
             self._await_room(wanted=True)
