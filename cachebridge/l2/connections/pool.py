@@ -130,7 +130,7 @@ class Pool:
             self._take_slot(self.slots, ticket)
             link = (None if fresh else self.pop_idle()) or self.open()
         except BaseException:
-            self.free_slot(ticket)
+            self.free(ticket)
             raise
         link.ticket = ticket
         return link
@@ -156,10 +156,6 @@ class Pool:
             self._idle.append(link)
             self.slots.release(ticket)
 
-    def free(self, ticket: object) -> None:
-        """Let others have the slot: ``give_back`` was interrupted."""
-        self.free_slot(ticket)
-
     def discard(self, link: Link, token: bytes = b"") -> None:
         """Close a connection that was interrupted, or have ``settle`` close it."""
         try:
@@ -168,7 +164,7 @@ class Pool:
             else:
                 link.close()
         finally:
-            self.free_slot(link.ticket)
+            self.free(link.ticket)
 
     def _keep_unsettled(self, link: Link, token: bytes) -> None:
         link.hang_up()
@@ -252,8 +248,8 @@ class Pool:
         if not slots.acquire(ticket, self.wait_s):
             raise self.all_busy()
 
-    def free_slot(self, ticket: object) -> None:
-        """Let the next caller have a connection; may be repeated."""
+    def free(self, ticket: object) -> None:
+        """Let the next caller have the ticket's slot; may be repeated."""
         if self.slots is not None:
             self.slots.release(ticket)
 

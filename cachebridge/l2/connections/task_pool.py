@@ -51,9 +51,9 @@ class TaskPool:
         finally:
             if link is None:
                 try:
-                    self._let_go(ticket)
+                    self.free(ticket)
                 except BaseException:  # it was interrupted
-                    self._let_go(ticket)
+                    self.free(ticket)
                     raise
         return link
 
@@ -80,7 +80,7 @@ class TaskPool:
             if link is None:
                 link = await _Opening(loop, pool).opened()
         except BaseException:
-            self._let_go(ticket)
+            self.free(ticket)
             raise
         link.ticket = ticket
         return link
@@ -89,10 +89,10 @@ class TaskPool:
         if not await slots.acquire_async(ticket, self._pool.wait_s):
             raise self._pool.all_busy()
 
-    def _let_go(self, ticket: object) -> None:
+    def free(self, ticket: object) -> None:
         """Give back the task's turn and its slot; may be repeated."""
         self._held.release(ticket, None)
-        self._pool.free_slot(ticket)
+        self._pool.free(ticket)
         self._turns.release(ticket)
 
     def exchange_now(self, _link: Link, _packed: bytes, _count: int) -> None:
@@ -108,18 +108,14 @@ class TaskPool:
         """Return a connection whose replies have all been read."""
         ticket = link.ticket  # soon the next caller's
         self._pool.give_back(link)
-        self._let_go(ticket)
-
-    def free(self, ticket: object) -> None:
-        """Let others have turn and slot: ``give_back`` was interrupted."""
-        self._let_go(ticket)
+        self.free(ticket)
 
     def discard(self, link: Link, token: bytes = b"") -> None:
         """Close a connection that was interrupted, or have ``settle`` close it."""
         try:
             self._pool.discard(link, token)
         finally:
-            self._let_go(link.ticket)
+            self.free(link.ticket)
 
     def settle(self, token: bytes) -> None:
         """Do nothing: what a task has left behind, a thread gives back."""
