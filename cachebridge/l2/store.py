@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from cachebridge.core.ttl import GONE_MS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -14,6 +16,9 @@ NOT_AN_INTEGER: Final = "not an integer"
 
 Read = tuple[bytes | None, int]
 """Raw value (None if absent) and PTTL in milliseconds: -1 no expiry, -2 gone."""
+
+GONE: Final[Read] = (None, GONE_MS)
+"""What is read of a key that does not exist."""
 
 Ttl = int | None | list[int]
 """Milliseconds, None without expiry; a list has one for each item."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cachebridge.bounds import inflate
 from cachebridge.core.entry import INT64
+from cachebridge.core.ttl import GONE_MS
 from cachebridge.l2.keys import encode_key
 from cachebridge.l2.memcached.protocol import (
     MemcachedError,
@@ -33,10 +34,12 @@ from cachebridge.l2.memcached.protocol import (
     numbers_of,
     seconds,
 )
+from cachebridge.l2.store import GONE
 
 if TYPE_CHECKING:
     from cachebridge.l2.memcached.clears import Clears
     from cachebridge.l2.memcached.protocol import Answer
+    from cachebridge.l2.store import Read
 
 PICKLE, INTEGER, LONG, COMPRESSED, TEXT = (1 << bit for bit in range(5))
 WRAPPED, KEPT, LOADING, NO_SUCH = (1 << bit for bit in range(5, 9))
@@ -73,7 +76,7 @@ class Item(NamedTuple):
 
     state: State
     raw: bytes | None = None
-    ttl_ms: int = -2
+    ttl_ms: int = GONE_MS
     """What is left of the TTL: -1 no expiry, -2 nothing."""
     age_ms: int = 0
     """How long a copy is past its TTL."""
@@ -82,6 +85,11 @@ class Item(NamedTuple):
     """0 if there is no item at all."""
     keep_s: int = 0
     """For how long it outlives its TTL as a copy."""
+
+    @property
+    def read(self) -> Read:
+        """What a reader of the key gets to see."""
+        return (self.raw, self.ttl_ms) if self.state is State.VALUE else GONE
 
 
 NOTHING: Final = Item(State.NOTHING)
@@ -195,7 +203,7 @@ def _unwrap(block: bytes, key: str, ttl_s: int, cas: int, *, is_hashed: bool) ->
     if left_s > 0:
         return Item(State.VALUE, raw, left_s * 1000, 0, cost_ms, cas, keep_s)
     # The server counts whole seconds: the copy may be as old as that.
-    return Item(State.COPY, raw, -2, (1 - left_s) * 1000, cost_ms, cas, keep_s)
+    return Item(State.COPY, raw, GONE_MS, (1 - left_s) * 1000, cost_ms, cas, keep_s)
 
 
 def _adopt(block: bytes, flags: int) -> bytes:

@@ -267,7 +267,7 @@ def _judge(
     item: Item, held: _Lease | None, token: bytes, terms: LeaseTerms
 ) -> LeaseGet:
     """Return the lease if it is ours, else how long another caller may have it."""
-    raw, ttl_ms = (item.raw, item.ttl_ms) if item.state is State.VALUE else (None, -2)
+    raw, ttl_ms = item.read
     if (
         held is not None
         and held.token != token

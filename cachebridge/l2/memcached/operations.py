@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cachebridge.errors import L2Error, L2UnavailableError
 from cachebridge.l2.memcached import protocol
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from cachebridge.l2.memcached.protocol import Answer
     from cachebridge.l2.store import Read, Ttl
 
-GONE: Final[Read] = (None, -2)
-
 
 class Operations(Requests):
     """What each call of the store does with the servers, made for one call."""
@@ -52,7 +50,7 @@ class Operations(Requests):
         """Return the Read of a key."""
         place = self.place(key)
         clears, (reply,) = await self._ask(place.node, protocol.read(place.name), 1)
-        return _read_of(read_item(reply, key, clears, is_hashed=place.is_hashed))
+        return read_item(reply, key, clears, is_hashed=place.is_hashed).read
 
     async def get_many(self, keys: Sequence[str]) -> list[Read]:
         """Return the Read of each key."""
@@ -62,7 +60,7 @@ class Operations(Requests):
             clears, replies = await self._ask(number, packed, len(places))
             for place, reply in zip(places, replies, strict=True):
                 item = read_item(reply, place.key, clears, is_hashed=place.is_hashed)
-                reads[place.key] = _read_of(item)
+                reads[place.key] = item.read
         return [reads[key] for key in keys]
 
     async def exists(self, key: str) -> bool:
@@ -381,7 +379,3 @@ class Operations(Requests):
 
 def _is_not_a_number(answer: Answer) -> bool:
     return isinstance(answer, MemcachedError) and "non-numeric" in str(answer)
-
-
-def _read_of(item: Item) -> Read:
-    return (item.raw, item.ttl_ms) if item.state is State.VALUE else GONE

@@ -17,7 +17,7 @@ from cachebridge.core.entry import INT64
 from cachebridge.core.keys import matcher_of
 from cachebridge.core.lease import LoadReply
 from cachebridge.l2.memory.load_records import LoadRecords
-from cachebridge.l2.store import COUNTABLE, NOT_AN_INTEGER, Counted, Read
+from cachebridge.l2.store import COUNTABLE, GONE, NOT_AN_INTEGER, Counted, Read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +56,7 @@ class MemoryServer:
         """Return raw value and PTTL of a key."""
         item = self.peek(key)
         if item is None:
-            return None, -2
+            return GONE
         raw, deadline = item
         if deadline is None:
             return raw, -1
