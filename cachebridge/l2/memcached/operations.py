@@ -173,9 +173,7 @@ class Operations(Requests):
             item = await self._judge(place, replies[1], clears)
             if item.state is State.VALUE:
                 return False
-            if item.cas and (
-                await self._swap(place, self._pack(place, raw, ttl_ms, stamp), item)
-            ):
+            if item.cas and await self._swap(place, packed, item):
                 return True
         raise contention_error(key)
 
