@@ -176,9 +176,8 @@ class CacheBridge(AdminMethods, KeyedCache):
         overrides = LoadOverrides(
             lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
         )
-        operations, full_key = self._locate(key, version)
-        terms, ttl_ms = self._binding.terms_with(overrides), self._ttl_ms(timeout)
-        load = operations.for_threads.get_or_load(full_key, loader, ttl_ms, terms)
+        located, ttl_ms = self._locate(key, version), self._ttl_ms(timeout)
+        load = self._binding.get_or_load(THREADS, located, loader, ttl_ms, overrides)
         with Steps(load) as steps:  # this very frame calls the loader
             while steps.go_on():
                 steps.answer = steps.function()
@@ -208,9 +207,9 @@ class CacheBridge(AdminMethods, KeyedCache):
         overrides = LoadOverrides(
             lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
         )
-        operations, full_key = self._locate(key, version)
-        terms, ttl_ms = self._binding.terms_with(overrides), self._ttl_ms(timeout)
-        value = await operations.for_tasks.get_or_load(full_key, loader, ttl_ms, terms)
+        located, ttl_ms = self._locate(key, version), self._ttl_ms(timeout)
+        load = self._binding.get_or_load(TASKS, located, loader, ttl_ms, overrides)
+        value = await load
         return default if value is ABSENT else value
 
     # -- writing -----------------------------------------------------------------------

@@ -5,7 +5,7 @@ All adapters of one alias in a process, one per thread or request, use one bindi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -191,6 +191,23 @@ class Binding:
         if overrides == NO_OVERRIDES:
             return self.terms
         return load_terms(override_load_options(self.options, overrides))
+
+    def get_or_load(
+        self,
+        io: IO,
+        located: tuple[KeyOperations, str],
+        loader: Loader,
+        ttl_ms: int | None,
+        overrides: LoadOverrides,
+    ) -> Coroutine[Any, Any, Any]:
+        """Return the value or what the loader returns, ABSENT included.
+
+        ``located`` is what the adapter's ``Locate`` returns.  Raises ConfigError for an
+        unusable option of this call.
+        """
+        operations, full_key = located
+        terms = self.terms_with(overrides)
+        return operations.on(io).get_or_load(full_key, loader, ttl_ms, terms)
 
     def operations_for(self, key: str, full_key: str) -> KeyOperations:
         """Return the operations for a key of the caller, by what L1 may hold of it."""

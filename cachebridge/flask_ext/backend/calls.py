@@ -121,9 +121,8 @@ class BackendCalls:
 
         Raises ConfigError for an unusable option of this call.
         """
-        operations, full_key = self._locate_on(io, key)
-        terms = self.binding.terms_with(overrides)
-        return operations.get_or_load(full_key, loader, ttl_ms, terms)
+        located = self._locate(key)
+        return self.binding.get_or_load(io, located, loader, ttl_ms, overrides)
 
     def load_here(
         self, io: IO, key: str, loader: Callable[[], Any], ttl_ms: int | None
