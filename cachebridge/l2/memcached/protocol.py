@@ -206,10 +206,9 @@ def increase(name: bytes, delta: int) -> bytes:
     return b"ma %b D%d v c\r\n" % (name, delta)
 
 
-def decrease(name: bytes, delta: int, cas: int | None = None) -> bytes:
+def decrease(name: bytes, delta: int, cas: int) -> bytes:
     """Subtract from digits, if the item still has this CAS number."""
-    guard = b"" if cas is None else b" C%d" % cas
-    return b"ma %b MD D%d v%b\r\n" % (name, delta, guard)
+    return b"ma %b MD D%d v C%d\r\n" % (name, delta, cas)
 
 
 def seconds(ttl_ms: int) -> int:
