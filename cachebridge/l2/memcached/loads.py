@@ -122,51 +122,47 @@ class LoadOperations(CountOperations):
     ) -> LoadReply:
         """Set the value if the item is the one that the load began with."""
         place = self.place(key)
-        cas, stamp, *_ = _beginning(lease)
+        began = _beginning(lease)
         packed = pack(
             key,
             loaded.raw,
             loaded.ttl_ms,
-            stamp,
+            began.stamp,
             is_hashed=place.is_hashed,
             keep_ms=loaded.keep_ms,
             cost_ms=loaded.cost_ms,
         )
-        swap = protocol.swap(place.name, *packed, cas)
-        return await self._end(place, swap, stamp, lease)
+        swap = protocol.swap(place.name, *packed, began.cas)
+        return await self._end(place, swap, began)
 
     async def store_absent(self, key: str, ttl_ms: int, lease: LeaseGet) -> LoadReply:
         """Note that there is no such thing, on the same conditions."""
         place = self.place(key)
-        cas, stamp, *_ = _beginning(lease)
+        began = _beginning(lease)
         if ttl_ms:
-            mark = pack_mark(NO_SUCH, protocol.seconds(ttl_ms), stamp)
-            change = protocol.swap(place.name, *mark, cas)
+            mark = pack_mark(NO_SUCH, protocol.seconds(ttl_ms), began.stamp)
+            change = protocol.swap(place.name, *mark, began.cas)
         else:
-            change = protocol.drop(place.name, cas)
-        return await self._end(place, change, stamp, lease)
+            change = protocol.drop(place.name, began.cas)
+        return await self._end(place, change, began)
 
-    async def _end(
-        self, place: Place, change: bytes, stamp: int, lease: LeaseGet
-    ) -> LoadReply:
+    async def _end(self, place: Place, change: bytes, began: _Beginning) -> LoadReply:
         """End the load and its lease; if in vain, return what is there instead."""
-        *_, lease_cas, era = _beginning(lease)
-        if lease_cas:
-            change += protocol.drop(lease_of(place.name), lease_cas)
+        has_lease = bool(began.lease_cas)
+        if has_lease:
+            change += protocol.drop(lease_of(place.name), began.lease_cas)
         clears, (reply, *_) = await self._ask(
-            place.node, change, 2 if lease_cas else 1, idempotent=False
+            place.node, change, 1 + has_lease, idempotent=False
         )
         # Without room the load is in vain, too: no other caller shall wait for it.
         changed = self._has_room(reply) and checked(reply).words[0] in _CHANGED
-        if changed and clears.era != era:
+        if changed and clears.era != began.era:
             # The server has lost everything and counts anew: the item is another's.
             await self._send(place.node, protocol.delete(place.name), 1)
-        elif changed and not clears.is_dead(place.key, stamp):
+        elif changed and not clears.is_dead(place.key, began.stamp):
             return LoadReply(stored=True)
         item = await self._read(place)
-        if item.state is State.VALUE:
-            return LoadReply(False, item.raw, item.ttl_ms)
-        return LoadReply(stored=False)
+        return LoadReply(False, *item.read)
 
     async def release(
         self, key: str, lease: LeaseGet, keep_ms: int
@@ -215,15 +211,21 @@ class LoadOperations(CountOperations):
         is_word(reply, b"STORED")
 
 
-def _beginning(lease: LeaseGet) -> tuple[int, int, int, str]:
-    """Return the state that the load began with.
+class _Beginning(NamedTuple):
+    """The state that a load began with."""
 
-    The CAS number of its item; the latest clear, whose stamp the value gets, so that a
-    later clear voids it, too; the CAS number of the lease, 0 if another caller has it;
-    and the era.
-    """
+    cas: int
+    """That of its item."""
+    stamp: int
+    """The latest clear: the value gets its stamp, so that a later one voids it, too."""
+    lease_cas: int
+    """That of the lease, 0 if another caller has it."""
+    era: str
+
+
+def _beginning(lease: LeaseGet) -> _Beginning:
     cas, stamp, lease_cas, era = lease.generation.split() or (0, 0, 0, b"")
-    return int(cas), int(stamp), int(lease_cas), era.decode()
+    return _Beginning(int(cas), int(stamp), int(lease_cas), era.decode())
 
 
 class _Lease(NamedTuple):
