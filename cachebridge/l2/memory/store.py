@@ -85,10 +85,16 @@ class MemoryServer:
         """Set all items, end the loads of their keys, and publish."""
         ttls = ttl_ms if isinstance(ttl_ms, list) else [ttl_ms] * len(items)
         for (key, raw), ttl in zip(items, ttls, strict=True):
-            self.loads.forget(key)
-            self.put(key, raw, self.deadline(ttl))
-            self.note(key, message)
+            self.change(key, raw, self.deadline(ttl), message)
         self.publish(message)
+
+    def change(
+        self, key: str, raw: bytes, deadline: float | None, message: bytes | None
+    ) -> None:
+        """Set a key, end its loads, and note the write that the message is of."""
+        self.loads.forget(key)
+        self.put(key, raw, deadline)
+        self.note(key, message)
 
     def note(self, key: str, message: bytes | None) -> None:
         """Note that a key was written, by the process that the message is of."""
@@ -235,9 +241,7 @@ class MemoryStore:
             if value is None or value + delta not in INT64:
                 return NOT_AN_INTEGER
             value += delta
-            server.loads.forget(key)
-            server.put(key, b"%d" % value, item[1])
-            server.note(key, message)
+            server.change(key, b"%d" % value, item[1], message)
             server.publish(message)
             return value
 
@@ -259,10 +263,8 @@ class MemoryStore:
             if not bounds.allow(value, delta):
                 return Counted(False, value, left_ms)
             item = server.peek(key)
-            server.loads.forget(key)
             deadline = server.deadline(ttl_ms) if item is None else item[1]
-            server.put(key, b"%d" % (value + delta), deadline)
-            server.note(key, message)
+            server.change(key, b"%d" % (value + delta), deadline, message)
             server.publish(message)
             return Counted(True, value + delta, left_ms)
 
@@ -275,12 +277,10 @@ class MemoryStore:
             item = server.peek(key)
             if item is None or item[0] != expected:
                 return False
-            server.loads.forget(key)
             if raw is None:
-                server.pop(key)
-            else:
-                server.put(key, raw, item[1])
-                server.note(key, message)
+                server.delete([key], message)
+                return True
+            server.change(key, raw, item[1], message)
             server.publish(message)
             return True
 
