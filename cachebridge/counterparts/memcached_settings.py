@@ -67,11 +67,7 @@ PYMEMCACHE: Final[dict[str, Fate]] = {
     "max_pool_size": Option("MAX_CONNECTIONS", or_default),
     "timeout": Option("SOCKET_TIMEOUT", or_default),
     "connect_timeout": Option("SOCKET_CONNECT_TIMEOUT", or_default),
-    "ignore_exc": Option(
-        "ON_ERROR",
-        lambda ignores: "degrade" if ignores else "raise",
-        "`degrade` if true, else `raise`",
-    ),
+    "ignore_exc": DJANGO_REDIS["IGNORE_EXCEPTIONS"],
     "serde": Ignored(
         "values are stored as pickle_serde does",
         only=frozenset({"pymemcache.serde.PickleSerde"}),
