@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cachebridge.bus.settings import channels_of
 from cachebridge.l2.location import connection_factory
-from cachebridge.resp import read_hello
+from cachebridge.resp import pack, read_hello
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -185,8 +185,6 @@ def _ask_one(link: Link, words: tuple[str, ...]) -> Any:
 
     Raises that of a server which tells nothing to this account, or at the moment.
     """
-    from cachebridge.resp import pack  # noqa: PLC0415
-
     (reply,) = link.exchange(pack(*[word.encode() for word in words]), 1)
     if isinstance(reply, Exception) and str(reply).startswith(_SAYS_NOTHING):
         raise reply
