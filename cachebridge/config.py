@@ -11,6 +11,7 @@ from functools import cache
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from cachebridge.bounds import MEBIBYTE
 from cachebridge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ DEFAULT_EXCLUDE: Final = (
 POLICY_NAMES: Final = ("s3fifo", "lru", "fifo")
 """Which entries leave L1 when it is full: ``l1/eviction.py`` has the classes."""
 
-MEBIBYTE: Final = 1024 * 1024
 MOST_DELAY_MS: Final = 10_000
 
 Check = Callable[[str, Any], T]
