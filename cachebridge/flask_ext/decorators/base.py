@@ -269,12 +269,18 @@ class DecoratedFunction(ABC):
 
 def decorated_of(f: Any, kind: type[D]) -> D | None:
     """Return what a decorator knows of a function, also below other decorators."""
-    while f is not None:
-        known = getattr(f, "__cachebridge__", None)
+    for each in layers_of(f):
+        known = getattr(each, "__cachebridge__", None)
         if isinstance(known, kind):
             return known
-        f = getattr(f, "__wrapped__", None)
     return None
+
+
+def layers_of(f: Any) -> Iterator[Any]:
+    """Yield a function, then what it wraps, down to the undecorated function."""
+    while f is not None:
+        yield f
+        f = getattr(f, "__wrapped__", None)
 
 
 class Computation:

@@ -24,6 +24,7 @@ from cachebridge.flask_ext.decorators.base import (
     DecoratedFunction,
     Decoration,
     decorated_of,
+    layers_of,
     log,
 )
 from cachebridge.flask_ext.decorators.callbacks import (
@@ -205,9 +206,7 @@ class CachedFunction(DecoratedFunction):
 
     def _is_within(self, function: Any) -> bool:
         """Return whether the function is the wrapper, or wraps it."""
-        while function is not None and function is not self._wrapper:
-            function = getattr(function, "__wrapped__", None)
-        return function is not None
+        return any(each is self._wrapper for each in layers_of(function))
 
     # -- keys ------------------------------------------------------------------------
 
