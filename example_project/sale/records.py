@@ -150,12 +150,10 @@ def recount(sale: Sale, number: int) -> int:
     """
     activity = Activity.objects.get(pk=number)
     terms = sale.activities.refresh(number)
-    rows = Purchase.objects.filter(activity=activity).order_by()
-    sold = 0
-    for user, units in rows.values_list("user").annotate(units=Count("pk")):
-        sold += units
+    sold = _units_by_user(activity)
+    for user, units in sold.items():
         sale.bought(terms, user).reset(units)
-    left = activity.delivered - sold
+    left = activity.delivered - sum(sold.values())
     sale.stock(number).reset(left)
     sale.activities.invalidate(number)
     return left
@@ -164,14 +162,8 @@ def recount(sale: Sale, number: int) -> int:
 def audit(sale: Sale, number: int) -> dict[str, Any]:
     """Compare what was delivered with what was sold, from the database."""
     activity = Activity.objects.get(pk=number)
-    by_user = (
-        Purchase.objects.filter(activity=activity)
-        .order_by()
-        .values("user")
-        .annotate(units=Count("pk"))
-    )
     denied = Listed.objects.filter(activity=activity, kind=Listed.Kind.DENY)
-    units = {row["user"]: row["units"] for row in by_user}
+    units = _units_by_user(activity)
     return {
         "delivered": activity.delivered,
         "recorded": sum(units.values()),
@@ -183,3 +175,8 @@ def audit(sale: Sale, number: int) -> dict[str, Any]:
         ),
         "views": sale.views(number).value(),
     }
+
+
+def _units_by_user(activity: Activity) -> dict[str, int]:
+    rows = Purchase.objects.filter(activity=activity).order_by()
+    return dict(rows.values_list("user").annotate(units=Count("pk")))
