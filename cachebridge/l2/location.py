@@ -84,7 +84,7 @@ class Location:
     servers: tuple[Address, ...] = ()
     """The servers of Memcached."""
     sentinel: SentinelUrl | None = field(default=None, repr=False, compare=False)
-    """Who knows the server's address."""
+    """The sentinels that know the server's address."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def parse_location(
 
 
 def _as_one_server(location: str) -> tuple[str, SentinelUrl | None]:
-    """Return the URL as redis-py takes it, and who knows the server's address.
+    """Return the URL as redis-py takes it, and the sentinels that know the address.
 
     Raises ConfigError for a URL that names sentinels, and is wrong.
     """

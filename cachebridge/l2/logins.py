@@ -1,4 +1,4 @@
-"""Credentials that rotate: those of redis-py's CredentialProviders, and who is told."""
+"""Credentials that rotate: those of redis-py's CredentialProviders."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ class FaultProxy:
         raise OSError("found no port to listen on")
 
     async def _lead_to(self, host: str, port: int) -> None:
-        self._current()  # who has connected before stays with the old server
+        self._current()  # earlier connections stay with the old server
         self._upstream = (host, port)
 
     async def _delay(self, seconds: float) -> None:

@@ -234,7 +234,7 @@ class DecoratedFunction(ABC):
         return bool(at_once(await call(io, self.callbacks.keeps, result)))
 
     def tell_privacy(self, ways_out: str) -> None:
-        """Log, once for each function, that results depend on who asks."""
+        """Log, once for each function, that results depend on the user."""
         if not self._has_told:
             self._has_told = True
             log.warning(_PRIVATE, self.function, ways_out)

@@ -1,4 +1,4 @@
-"""The conditions of a decorated function, and who may await them."""
+"""The conditions of a decorated function; a plain one awaits none of them."""
 
 from __future__ import annotations
 

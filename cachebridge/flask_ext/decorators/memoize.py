@@ -115,7 +115,7 @@ class MemoizedFunction(DecoratedFunction):
         return value
 
     async def keeps(self, io: IO, computation: Computation, result: Any) -> bool:
-        """Return whether a result may be kept: not if it depends on who asks.
+        """Return whether a result may be kept: not if it depends on the user.
 
         Whether its arguments tell users apart, only the application knows.
         """

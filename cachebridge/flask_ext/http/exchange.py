@@ -30,7 +30,7 @@ _PARSED: Final = ("cookies", "authorization")
 class _Noticing:
     """The environment below ``request.headers``; notices which headers are read.
 
-    Only those that tell users apart; who lists all headers reads them.
+    Only those that tell users apart; code that lists all headers reads them.
     """
 
     def __init__(self, environ: Any) -> None:
@@ -78,7 +78,7 @@ class PrivacyWatch:
 
     Cookies may be read from ``request.cookies`` or ``request.headers``.  If the session
     changes, Flask adds a cookie to the response, but only after the view
-    has returned.  If it was read, the result depends on who asks.  Watches may be open
+    has returned.  If it was read, the result depends on the user.  Watches may be open
     within each other.
     """
 

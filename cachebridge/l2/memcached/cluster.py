@@ -1,4 +1,4 @@
-"""The servers: which one has a key, the connections to each, and who is away.
+"""The servers: which one has a key, the connections to each, and which are away.
 
 If a server is away, so are its keys: no other server takes them over, because old
 values would come back with it.  Rendezvous hashing, by pymemcache, places keys where
