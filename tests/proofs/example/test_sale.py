@@ -73,7 +73,9 @@ def workers(services: dict[str, Service]) -> Iterator[list[Connection]]:
 
 
 @pytest.fixture
-def open_sale(redis: RedisServer) -> Any:
+def open_sale(redis: RedisServer, services: dict[str, Service]) -> Any:
+    del services  # they have prepared the database
+
     def open_one(*options: str, stock: int) -> int:
         return int(manage(redis, "open", "--stock", str(stock), *options))
 
