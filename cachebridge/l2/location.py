@@ -16,7 +16,7 @@ from cachebridge.counterparts.redis_settings import REDIS_PY
 from cachebridge.errors import ConfigError
 from cachebridge.l2.handshake import guarded, refused_argument, verify_peer
 from cachebridge.l2.sentinel import FORM as SENTINEL
-from cachebridge.l2.sentinel import SentinelUrl, split_url
+from cachebridge.l2.sentinel import SentinelUrl, host_and_port, split_url
 from cachebridge.texts import (
     conceal,
     hide_password,
@@ -245,21 +245,13 @@ def _bare_hint(location: str) -> str:
     return f" Write redis://{location}/0 or, for Memcached, {url}"
 
 
-_MEMCACHED_SERVER: Final = re.compile(
-    r"(\[[0-9A-Fa-f:.]+\]|[^\s:;/@?#\[\]]+)(?::(\d+))?"
-)
-
-
 def _memcached_server(text: str) -> Address | None:
     """Read one server; None if it is none."""
     if text.startswith("unix:/"):
         path = text.removeprefix("unix:")
         return Address(path, path)
-    found = _MEMCACHED_SERVER.fullmatch(text)
-    if found is None:
-        return None
-    host, port = found[1].strip("[]"), int(found[2] or MEMCACHED_PORT)
-    return Address(f"{host}:{port}", (host, port)) if 0 < port < 65536 else None  # noqa: PLR2004
+    found = host_and_port(text, MEMCACHED_PORT)
+    return None if found is None else Address("{}:{}".format(*found), found)
 
 
 def _parse_redis(

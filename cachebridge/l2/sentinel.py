@@ -13,7 +13,7 @@ FORM: Final = "+sentinel"
 PORT: Final = 26379
 _PREFIX: Final = "sentinel_"
 """Query options of this prefix are for the connections to the sentinels."""
-_SERVER: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/?#\[\]]+)(?::(\d{1,5}))?")
+_SERVER: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:;@/?#\[\]]+)(?::(\d{1,5}))?")
 
 Address = tuple[str, int]
 
@@ -41,7 +41,8 @@ def split_url(location: str, scheme: str, label: str) -> SentinelUrl:
     authority, _, path = rest.partition("/")
     user, at, hosts = authority.rpartition("@")
     name, _, db = path.partition("/")
-    servers = tuple(map(_server, hosts.split(","))) if hosts else ()
+    texts = hosts.split(",") if hosts else ()
+    servers = tuple(host_and_port(text.strip(), PORT) for text in texts)
     is_clear = "@" not in user + path and is_told_from_login(location)
     if not name or not servers or None in servers or not is_clear:
         # The parts themselves may be of a password.
@@ -71,11 +72,12 @@ def split_url(location: str, scheme: str, label: str) -> SentinelUrl:
     )
 
 
-def _server(text: str) -> Address | None:
-    found = _SERVER.fullmatch(text.strip())
+def host_and_port(text: str, default: int) -> Address | None:
+    """Read a host, and its port if there is one; None for any other text."""
+    found = _SERVER.fullmatch(text)
     if found is None:
         return None
-    port = int(found[2] or PORT)
+    port = int(found[2] or default)
     return (found[1].strip("[]"), port) if 0 < port < 65536 else None  # noqa: PLR2004
 
 
@@ -91,7 +93,7 @@ def as_hosts(name: str, sentinels: Any) -> str:
         is_pair = isinstance(each, (list, tuple)) and len(each) == 2  # noqa: PLR2004
         host = str(each[0]) if is_pair else ""
         shown = f"[{host}]" if ":" in host else host
-        if not is_pair or _server(f"{shown}:{each[1]}") is None:
+        if not is_pair or host_and_port(f"{shown}:{each[1]}".strip(), PORT) is None:
             # Without the value: it may be a URL with a password.
             raise ConfigError(f"{name}[{number}] is not (host, port).")
         hosts.append(f"{shown}:{each[1]}")

@@ -295,6 +295,7 @@ def test_locations(url, names):
         "memcached://a,,b",
         "memcached://a:0",
         "memcached://a:70000",
+        f"memcached://a:{'1' * 5000}",
         "memcached://a:x",
         "memcached://user:secret@a",
         "memcached://a/1",
