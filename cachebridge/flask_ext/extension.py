@@ -312,9 +312,6 @@ class Cache(CacheMethods, AdminMethods):
         key = version_key_of(f)
         await self.cache.adelete(key)
 
-    def _full_key_of(self, key: str) -> str:
-        return self.cache.calls.full_key_of(key)
-
     # -- the state of the cache --------------------------------------------------------
 
     @property

@@ -124,9 +124,6 @@ class CacheBridgeBackend(AdminMethods, Backend):
                 binding.can_be_cleared_by(pattern_of_prefix(self.key_prefix))
         self.calls = BackendCalls(binding, self.key_prefix)
 
-    def _full_key_of(self, key: str) -> str:
-        return self.calls.full_key_of(key)
-
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in _BOUND and "calls" in self.__dict__:

@@ -41,6 +41,9 @@ class CacheMethods(GroupMethods, ABC):
     def _find_locally(self, key: str) -> Any:
         return self._backend.local_get(key)
 
+    def _full_key_of(self, key: str) -> str:
+        return self._backend.calls.full_key_of(key)
+
     def _place(self) -> Place | None:
         return self._backend.place()
 
