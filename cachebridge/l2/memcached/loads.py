@@ -3,7 +3,7 @@
 Memcached has no scripts.  What voids a load is the CAS number of the key's own item: a
 load that begins where there is no value leaves an item without one (LOADING), and what
 was loaded replaces just that item.  Every write of the key changes the number, and a
-delete takes the item along.  Who may load is another item beside it, the *lease*, whose
+delete takes the item along.  The right to load is an item beside it, the *lease*, whose
 TTL is the server's to count: no clock of ours is asked.  It holds what has become of
 it, in one byte, and its owner's token::
 

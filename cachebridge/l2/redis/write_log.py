@@ -3,8 +3,8 @@
 A process that could not change a key owes its delete, and may come back late.  By then
 another process may have set the key, and was told so: that value must stay.  So each
 script that stores a value for a caller appends its message to one string,
-``cachebridge:writes``.  ``DELETE_OLDER`` reads there who has written which key when,
-and deletes only those keys that no other process has written since the change failed.
+``cachebridge:writes``.  ``DELETE_OLDER`` reads which process wrote which key when, and
+deletes only those keys that no other process has written since the change failed.
 
 ::
 

@@ -75,7 +75,7 @@ class L2MessageContract:
     """False for a store whose ``incr`` answers NOT_AN_INTEGER for less than 0."""
 
     orders_writes: ClassVar[bool] = True
-    """False for a store that cannot tell who has written a key when."""
+    """False for a store that cannot tell which process wrote a key when."""
     lists_keys: ClassVar[bool] = True
     """False for a store that cannot ``scan``, and so has to ``clear``."""
 
