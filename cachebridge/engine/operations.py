@@ -142,16 +142,15 @@ class Operations(Removals, Counting):
             await self.discard_damaged([(key, raw)])
         return value
 
-    async def read_raw(self, key: str) -> bytes | None:
-        """Return the bytes of a value that can be decoded, from L2 alone."""
+    async def read(self, key: str) -> tuple[bytes | None, Any | Missing]:
+        """Return bytes and value, from L2 alone; MISSING if none can be read here."""
         self.count_read()
         with self.open_fill((key,)) as fill, fill:
             raw, ttl_ms = await self.l2.get(key)
             value = self.decode_and_fill(fill, key, raw, ttl_ms)
         if value is MISSING and raw is not None:
             await self.discard_damaged([(key, raw)])
-            return None
-        return raw
+        return raw, value
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values that exist; one round trip for all that L1 lacks."""
@@ -347,8 +346,7 @@ class Operations(Removals, Counting):
             if answer is None:
                 raise missing(key)
         while True:
-            raw = await self.read_raw(key)
-            value = MISSING if raw is None else self.values.decode(key, raw)
+            raw, value = await self.read(key)
             if raw is None or value is MISSING:
                 raise missing(key)
             value = total(key, value, delta)
@@ -362,16 +360,14 @@ class Operations(Removals, Counting):
         is read, joined, and replaced if unchanged.
         """
         while True:
-            raw = await self.read_raw(key)
-            if raw is None:
-                whole = appended(key, MISSING, data)
+            raw, value = await self.read(key)
+            whole = appended(key, value, data)
+            if raw is None or value is MISSING:
                 if await self.add(key, whole, ttl_ms, fences=False):
                     return len(whole)
                 await self._require_readable(key)
-            else:
-                whole = appended(key, self.values.decode(key, raw), data)
-                if await self.replace(key, raw, whole):
-                    return len(whole)
+            elif await self.replace(key, raw, whole):
+                return len(whole)
 
     async def _require_readable(self, key: str) -> None:
         """Raise TypeError for a value of a writer that this process cannot read."""

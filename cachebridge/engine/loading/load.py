@@ -219,7 +219,8 @@ class Load:
     async def read_raw(self) -> bytes | None:
         """Return the bytes of a value that can be decoded, from L2."""
         self._shared.as_of = self._tick_of_request()
-        return await self._operations.read_raw(self.key)
+        raw, value = await self._operations.read(self.key)
+        return None if value is MISSING else raw
 
     async def get_or_lease(self, terms: LeaseTerms) -> LeaseGet | None:
         """Read the key or take its lease; None for a damaged value, deleted now.
