@@ -170,14 +170,16 @@ class Entries:
         load: Callable[[str], Callable[[], Any]],
     ) -> dict[str, Any]:
         if place is None:
-            values = await self._load_counted(batch, load_many)
+            with self.tally.loading(len(batch)):
+                values = await load_many(batch)
             return {key: unwrap_loaded(values[key]) for key in batch}
         how = self._how(place)
         loaded: list[str] = []
 
         async def load_and_count(keys: list[str]) -> Mapping[str, Any]:
             loaded.extend(keys)
-            return await self._load_counted(keys, load_many)
+            with self.tally.loading(len(keys)):
+                return await load_many(keys)
 
         def start(key: str) -> Coroutine[Any, Any, Any]:
             operations, full_key = self._at(place, io, key)
@@ -189,18 +191,6 @@ class Entries:
         self.tally.hits += len(batch) - len(loaded)
         return found
 
-    async def _load_counted(
-        self,
-        keys: list[str],
-        load_many: LoadMany,
-    ) -> Mapping[str, Any]:
-        self.tally.loads += len(keys)
-        try:
-            return await load_many(keys)
-        except BaseException:
-            self.tally.failures += len(keys)
-            raise
-
     # -- how ---------------------------------------------------------------------------
 
     def _counted(self, load: Callable[[], Any], runs: list[Any]) -> Callable[[], Any]:
@@ -210,22 +200,14 @@ class Entries:
         """
 
         async def load_in_task() -> Any:
-            self.tally.loads += 1
             runs.append(load)
-            try:
+            with self.tally.loading():
                 return await load()
-            except BaseException:
-                self.tally.failures += 1
-                raise
 
         def load_here() -> Any:
-            self.tally.loads += 1
             runs.append(load)
-            try:
+            with self.tally.loading():
                 return load()
-            except BaseException:
-                self.tally.failures += 1
-                raise
 
         return load_in_task if iscoroutinefunction(load) else load_here
 

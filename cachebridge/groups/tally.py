@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
@@ -14,7 +14,7 @@ from cachebridge.identity.values import text_of
 from cachebridge.stats import GroupStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Origin(NamedTuple):
@@ -51,6 +51,16 @@ class Tally:
     def reset(self) -> None:
         """Set all counters to zero, as in a forked child."""
         self.hits = self.loads = self.failures = 0
+
+    @contextmanager
+    def loading(self, count: int = 1) -> Iterator[None]:
+        """Count so many loads, as failures if they raise."""
+        self.loads += count
+        try:
+            yield
+        except BaseException:
+            self.failures += count
+            raise
 
     def stats(self) -> GroupStats:
         """Return a snapshot of the counters."""
