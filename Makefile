@@ -9,6 +9,8 @@ ARGS ?=
 # together, for the fixtures they share; files with many tests come first.
 PROCESSES := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PARALLEL := -n $(PROCESSES) --dist loadfile
+# What runs pytest: CI puts tools/second_look.sh in its place.
+PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 SECONDS ?= 300
@@ -39,14 +41,14 @@ fix: $(READY) ## format, and repair what the linter can
 
 test: $(READY) ## what every change must pass; ARGS="-k name"
 	@tools/ensure_servers.sh $(VENV) redis-server memcached valkey-server
-	$(BIN)/python -m pytest $(PARALLEL) -m "not proof" $(ARGS)
+	$(PYTEST) $(PARALLEL) -m "not proof" $(ARGS)
 
 coverage: override ARGS += --cov --cov-report=term:skip-covered
 coverage: test ## the same, and which lines it did not reach
 
 proof: $(READY) ## what takes longer: schedules, faults, suites; ARGS="-k name"
 	@tools/ensure_servers.sh $(VENV) redis-server memcached
-	$(BIN)/python -m pytest $(PARALLEL) -m proof $(ARGS)
+	$(PYTEST) $(PARALLEL) -m proof $(ARGS)
 
 soak: $(READY) ## random load and faults over 4 processes; SECONDS=300 SEED=7 STORE=redis
 	@tools/ensure_servers.sh $(VENV) redis-server memcached

@@ -25,6 +25,7 @@ from cachebridge.core.breaker import Breaker
 from cachebridge.core.coherence import Coherence
 from cachebridge.core.entry import make_entry
 from cachebridge.engine import registry
+from cachebridge.errors import L2UnavailableError
 from cachebridge.l1.eviction import POLICIES
 from cachebridge.stats import Counters
 from cachebridge.testing import FakeClock as FakeClock  # noqa: PLC0414 shared here
@@ -67,10 +68,12 @@ def eventually(
 ) -> T:
     """Return the first true answer of ``condition``; fail if none comes in time.
 
-    ``timeout_s`` is for tests of this function: no promise is a number of seconds here.
+    A server that does not answer yet is no answer: its error comes out only if it is
+    still there at the end.  ``timeout_s`` is for tests of this function: no promise is
+    a number of seconds here.
     """
     deadline = time.monotonic() + timeout_s
-    while not (answer := condition()):
+    while not (answer := _answer_of(condition, deadline)):
         assert time.monotonic() < deadline, _too_late(condition, what, timeout_s)
         time.sleep(0.005)  # a poll: what is waited for may be in another process
     return answer
@@ -81,10 +84,19 @@ async def until(
 ) -> T:
     """Let the loop run until the condition holds, and return its answer."""
     deadline = time.monotonic() + timeout_s
-    while not (answer := condition()):
+    while not (answer := _answer_of(condition, deadline)):
         assert time.monotonic() < deadline, _too_late(condition, what, timeout_s)
         await asyncio.sleep(0.002)  # a poll, as above
     return answer
+
+
+def _answer_of(condition: Callable[[], T], deadline: float) -> T | None:
+    try:
+        return condition()
+    except L2UnavailableError:
+        if time.monotonic() < deadline:
+            return None
+        raise
 
 
 def _too_late(condition: Callable[[], object], what: str, timeout_s: float) -> str:

@@ -84,7 +84,7 @@ combination() {
     # shellcheck disable=SC2086 # the options are several words
     if environment "$base" "$directory" "django~=$django.0" "redis==$redis.*" hiredis &&
         tools/ensure_servers.sh "$directory" redis-server memcached &&
-        "$directory/bin/python" -m pytest -q $parallel "$@"; then
+        $run "$directory/bin/python" $how -q $parallel "$@"; then
         echo "passed  $name" >>"$summary"
     else
         echo "FAILED  $name" >>"$summary"
@@ -93,12 +93,14 @@ combination() {
 }
 
 must_exist=no
+run='' how='-m pytest' # or with a second look at what fails
 chosen=$(combinations)
 if [ "${1:-}" = --ci ]; then
     shift
     chosen='3.13 6.1 8'
     if [ "${CI:-}" = true ]; then
         must_exist=yes
+        run=tools/second_look.sh how=''
     fi
     if [ $# = 0 ]; then
         # Types are checked with mypy, once, by `make test`.

@@ -284,10 +284,8 @@ class Load:
 
     async def wait(self, lease_s: float, attempt: int) -> None:
         """Wait until the bus says that the key has changed, or it is time to ask."""
-        longest_s = poll_s(attempt, has_bus=self._operations.has_load_messages())
-        await self._io.wait(
-            self._shared.key_changed, min(lease_s + _GRACE_S, longest_s)
-        )
+        poll = poll_s(attempt, has_bus=self._operations.has_load_messages())
+        await self._io.wait(self._shared.key_changed, min(lease_s + _GRACE_S, poll))
 
     async def release(self, lease: LeaseGet, keep_ms: int) -> bytes | None:
         """Give the lease back, and return a copy to serve after an error, if any."""
