@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cachebridge.testing.chaos import ChaosBus, ChaosL2, FakeClock
+from cachebridge.testing.clusters import RedisCluster, redis_cluster
 from cachebridge.testing.processes import ServerStartError
 from cachebridge.testing.proxy import FaultProxy
 from cachebridge.testing.sentinels import SentinelGroup, sentinel_group
@@ -20,11 +21,13 @@ __all__ = [
     "FakeClock",
     "FaultProxy",
     "MemcachedServer",
+    "RedisCluster",
     "RedisServer",
     "SentinelGroup",
     "ServerNotFoundError",
     "ServerStartError",
     "memcached_server",
+    "redis_cluster",
     "redis_server",
     "sentinel_group",
 ]

@@ -175,6 +175,9 @@ class PrivateServer(ABC):
         with self._lock:
             os.kill(self.pid, signal.SIGCONT)
 
+    def _new_port(self) -> int:
+        return free_port()
+
     def _require_owner(self) -> None:
         if os.getpid() != self._owner:
             raise RuntimeError(f"{self!r} belongs to process {self._owner}")
@@ -183,7 +186,7 @@ class PrivateServer(ABC):
         """Run a process on the port, or on a free one if there is no port yet."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for attempt in range(_PORT_ATTEMPTS):
-            port = free_port() if self._port is None else self._port
+            port = self._new_port() if self._port is None else self._port
             try:
                 self._spawn(port)
             except _PortTakenError:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self
 
+from cachebridge.testing.asking import client_of, until
 from cachebridge.testing.processes import started
 from cachebridge.testing.servers import RedisServer, find_redis_server, redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from redis import Redis
 
 __all__ = ["SentinelGroup", "SentinelServer", "sentinel_group"]
-
-_TIMEOUT_S: Final = 60.0
-_POLL_S: Final = 0.05
-T = TypeVar("T")
 
 _LOCAL: Final = ("--repl-diskless-sync-delay", "0", "--repl-timeout", "10")
 
@@ -87,7 +83,7 @@ class SentinelGroup:
         Raises RuntimeError if none does.
         """
         for sentinel in self.sentinels:
-            with suppress(Exception), _client(sentinel) as client:
+            with suppress(Exception), client_of(sentinel) as client:
                 host, port = client.execute_command(
                     "SENTINEL GET-MASTER-ADDR-BY-NAME", self.name
                 )
@@ -103,8 +99,8 @@ class SentinelGroup:
         """
         old = self.master()
         sentinel = next(each for each in self.sentinels if each.is_running)
-        with _client(sentinel) as client:
-            _until(lambda: client.execute_command("SENTINEL FAILOVER", self.name))
+        with client_of(sentinel) as client:
+            until(lambda: client.execute_command("SENTINEL FAILOVER", self.name))
         return self.promoted(old)
 
     def promoted(self, old: RedisServer) -> RedisServer:
@@ -114,13 +110,13 @@ class SentinelGroup:
             found = self.master()
             return None if found is old else found
 
-        return _until(new)
+        return until(new)
 
     def wait_until_ready(self) -> None:
         """Wait until every sentinel knows all servers; raises TimeoutError."""
         for sentinel in self.sentinels:
-            with _client(sentinel) as client:
-                _until(partial(self._is_known_to, client))
+            with client_of(sentinel) as client:
+                until(partial(self._is_known_to, client))
 
     def _is_known_to(self, client: Redis) -> bool:
         state = client.execute_command("SENTINEL MASTER", self.name)
@@ -179,35 +175,3 @@ def sentinel_group(
         group.stop()
         raise
     return group
-
-
-def _client(sentinel: SentinelServer) -> Redis:
-    from redis import Redis  # noqa: PLC0415 slow to import
-    from redis.backoff import NoBackoff  # noqa: PLC0415
-    from redis.retry import Retry  # noqa: PLC0415
-
-    return Redis(
-        host=sentinel.host,
-        port=sentinel.port,
-        protocol=2,
-        socket_timeout=5.0,
-        retry=Retry(NoBackoff(), 0),
-    )
-
-
-def _until(condition: Callable[[], T | None]) -> T:
-    """Return the first true answer; while servers refuse or are away, ask again."""
-    deadline = time.monotonic() + _TIMEOUT_S
-    while True:
-        problem: Exception | None = None
-        try:
-            answer = condition()
-        except Exception as exc:  # noqa: BLE001 raised below, if it lasts
-            answer, problem = None, exc
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise TimeoutError(
-                f"not within {_TIMEOUT_S:.0f} s: {problem or condition}"
-            ) from problem
-        time.sleep(_POLL_S)
