@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -11,7 +12,10 @@ from cachebridge.testing.ports import free_port
 from cachebridge.testing.servers import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from cachebridge.testing.bus_proxy import BusProxy
 
 __all__ = ["ClusterNode", "ClusterView"]
 
@@ -30,6 +34,15 @@ class ClusterNode(RedisServer):
     # It has nothing to save, and would wait for replicas that lag behind.
     _stop_signal: ClassVar = signal.SIGKILL
 
+    def __init__(
+        self, program: Path, args: Sequence[str], bus_proxy: BusProxy | None
+    ) -> None:
+        """``bus_proxy``, if any, ends with the node."""
+        self.bus_proxy = bus_proxy
+        if bus_proxy is not None:
+            args = (*args, "--cluster-announce-bus-port", str(bus_proxy.port))
+        super().__init__(program, None, args)
+
     @cached_property
     def id(self) -> str:
         """The name that the nodes call it by; stays the same over restart()."""
@@ -38,8 +51,14 @@ class ClusterNode(RedisServer):
 
     @property
     def bus_port(self) -> int:
-        """The port of its messages to and from other nodes."""
-        return self.port + _BUS_OFFSET
+        """The port that other nodes send their messages to."""
+        return self.bus_proxy.port if self.bus_proxy else self.port + _BUS_OFFSET
+
+    def stop(self) -> None:
+        """End the node and its proxy, remove its directory. Stopping twice is fine."""
+        super().stop()
+        if self.bus_proxy is not None and os.getpid() == self._owner:
+            self.bus_proxy.stop()
 
     def view(self) -> ClusterView:
         """Ask it what it knows of the cluster; raises what redis-py raises."""
@@ -57,6 +76,11 @@ class ClusterNode(RedisServer):
     def _new_port(self) -> int:
         # The bus's port must not be an ephemeral one: the other nodes dial it.
         return free_port() - _BUS_OFFSET
+
+    def _start(self) -> None:
+        super()._start()
+        if self.bus_proxy is not None:
+            self.bus_proxy.lead_to(self.host, self.port + _BUS_OFFSET)
 
 
 class ClusterView:

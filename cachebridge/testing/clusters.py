@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from cachebridge.testing.asking import ask, until
+from cachebridge.testing.bus_proxy import BusProxy
 from cachebridge.testing.cluster_nodes import ClusterNode
 from cachebridge.testing.processes import started
 from cachebridge.testing.servers import find_redis_server
@@ -38,9 +39,12 @@ class RedisCluster:
     refuses. One thread at a time may change the cluster.
     """
 
-    def __init__(self, masters: int, replicas: int, args: Sequence[str]) -> None:
+    def __init__(
+        self, masters: int, replicas: int, args: Sequence[str], *, bus_proxies: bool
+    ) -> None:
         """Start it; ``args`` are those of each node."""
         self._args = (*_LOCAL, *args)
+        self._has_proxies = bus_proxies
         self._running = ExitStack()
         self._last_slots: dict[str, int] = {}
         self.nodes: list[ClusterNode] = []
@@ -162,9 +166,9 @@ class RedisCluster:
     def await_failover(self, old: ClusterNode) -> ClusterNode:
         """Wait until all other nodes know who has the slots of ``old``; return it.
 
-        ``old`` is a master that was killed or paused. The nodes promote a replica of it
-        after their timeout, and a second or two for the election. Raises ValueError if
-        it had no slots.
+        ``old`` is a master that was killed, paused or cut off. The nodes promote a
+        replica of it after their timeout, and a second or two for the election. Raises
+        ValueError if it had no slots.
         """
         if (slot := self._last_slots.get(old.id)) is None:
             raise ValueError(f"{old!r} had no slots")
@@ -174,6 +178,25 @@ class RedisCluster:
             return None if owner is old else owner
 
         return until(promoted)
+
+    def cut_bus(self, node: ClusterNode) -> None:
+        """Lose the messages between a node and all others; clients reach it on.
+
+        A master so cut off takes writes until the node timeout, and its replica is
+        promoted after it; replication goes on. Raises ValueError without bus_proxies.
+        """
+        self._latest_view()  # for await_failover()
+        for other, proxy in self._proxies():
+            if other is node:
+                proxy.refuse()
+                proxy.cut()
+            else:
+                proxy.shut_out(node.id)
+
+    def restore_bus(self) -> None:
+        """Let all messages pass again; wait_until_ready() waits for their effect."""
+        for _, proxy in self._proxies():
+            proxy.restore()
 
     def wait_until_ready(self) -> None:
         """Wait until all nodes that run know each other and the slots, and serve."""
@@ -188,6 +211,11 @@ class RedisCluster:
             and all(view.slots() == views[0].slots() for view in views)
             and all(node.is_ready() for node in nodes)
         )
+
+    def _proxies(self) -> list[tuple[ClusterNode, BusProxy]]:
+        if not self._has_proxies:
+            raise ValueError("the cluster was made without bus_proxies=True")
+        return [(node, node.bus_proxy) for node in self.nodes if node.bus_proxy]
 
     def _up(self) -> list[ClusterNode]:
         return [node for node in self.nodes if node.is_running]
@@ -221,7 +249,8 @@ class RedisCluster:
         program = find_redis_server()
         fresh = []
         for _ in range(count):
-            node = started(ClusterNode(program, None, self._args))
+            proxy = BusProxy() if self._has_proxies else None
+            node = started(ClusterNode(program, self._args, proxy))
             fresh.append(self._running.enter_context(node))
         for node in fresh:
             epoch = len(self.nodes) + 1  # else equal ones are told apart one by one
@@ -250,6 +279,7 @@ def redis_cluster(
     replicas: int = 0,
     node_timeout_ms: int = 1500,
     require_full_coverage: bool = True,
+    bus_proxies: bool = False,
     args: Sequence[str] = (),
 ) -> RedisCluster:
     """Start a Redis Cluster with all slots; as a context manager it stops.
@@ -257,10 +287,10 @@ def redis_cluster(
     ``replicas`` are those of each master. ``node_timeout_ms`` is how long a node must
     be silent to be held for failed; a failover takes the votes of most masters.
     ``require_full_coverage`` is the servers' setting of that name: whether all of them
-    refuse requests while a slot has no master. ``args`` are further arguments of each
-    node. Returns when all nodes serve, which takes two and a half seconds: masters
-    refuse requests in the first two. Raises ValueError, ServerNotFoundError,
-    ServerStartError and TimeoutError.
+    refuse requests while a slot has no master. ``bus_proxies`` is for cut_bus().
+    ``args`` are further arguments of each node. Returns when all nodes serve, which
+    takes two and a half seconds: masters refuse requests in the first two. Raises
+    ValueError, ServerNotFoundError, ServerStartError and TimeoutError.
     """
     if masters < 1 or replicas < 0:
         raise ValueError(
@@ -270,7 +300,7 @@ def redis_cluster(
         *("--cluster-node-timeout", str(node_timeout_ms)),
         *("--cluster-require-full-coverage", "yes" if require_full_coverage else "no"),
     )
-    return RedisCluster(masters, replicas, (*settings, *args))
+    return RedisCluster(masters, replicas, (*settings, *args), bus_proxies=bus_proxies)
 
 
 def _slot_of(key: str | bytes | int) -> int:

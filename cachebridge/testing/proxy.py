@@ -193,10 +193,13 @@ class FaultProxy:
                 with contextlib.suppress(ConnectionError):
                     client, _ = listener.accept()
                     client.setblocking(False)
-                    link = Link(self._faults, client)
+                    link = self._make_link(client)
                     task = self._loop.create_task(link.run(*self._upstream))
                     self._links[task] = link
                     task.add_done_callback(self._forget)
+
+    def _make_link(self, client: socket.socket) -> Link:
+        return Link(self._faults, client)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._links.pop(task).abort()

@@ -20,11 +20,12 @@ from tests.unit.testing.test_servers import process_exists
 pytestmark = pytest.mark.usefixtures("shared_server")
 
 KEYS = [f"key:{n}" for n in range(50)]
+IN_SLOT_0 = "fHh"
 
 
 @pytest.fixture(scope="module")
 def cluster(shared_server):
-    with redis_cluster(replicas=1) as made:
+    with redis_cluster(replicas=1, bus_proxies=True) as made:
         yield made
 
 
@@ -116,6 +117,20 @@ def test_a_master_is_killed(cluster):
     assert cluster.replicas_of(replica) == [old]
 
 
+def test_the_bus_of_a_master_is_cut(cluster):
+    """Its replica is promoted, while clients reach it; it is told when that ends."""
+    old = cluster.node_of(0)
+    (replica,) = cluster.replicas_of(old)
+    cluster.cut_bus(old)
+    assert cluster.await_failover(old) is replica
+    assert cluster.node_of(0) is replica
+    assert old.view().owner_of(0) == old.id
+    eventually(lambda: "ClusterDown" in str(answer_of(old, "GET", IN_SLOT_0)))
+    cluster.restore_bus()
+    cluster.wait_until_ready()
+    assert old.view().owner_of(0) == replica.id
+
+
 def test_a_master_is_added(cluster):
     """It has no slots until they move there."""
     added = cluster.add_master()
@@ -130,7 +145,7 @@ def test_a_master_is_added(cluster):
 
 def test_without_full_coverage_and_stop():
     """What has a master is served without the others; stop() leaves nothing."""
-    with redis_cluster(require_full_coverage=False, node_timeout_ms=500) as cluster:
+    with redis_cluster(require_full_coverage=False) as cluster:
         dead, *others = cluster.nodes
         pids = [node.pid for node in cluster.nodes]
         cluster.kill(dead)
