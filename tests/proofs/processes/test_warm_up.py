@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import random
+import sys
 import threading
+import urllib.request
+from contextlib import suppress
 from itertools import count
 
 import pytest
 
 from cachebridge.engine.warming.automatic import BATCH
+from tests.children import Child
+from tests.proofs.processes import recycled_app
 from tests.proofs.processes.recycled import CAPACITY, WINDOW, observe
 from tests.rig import (
+    PATIENCE_S,
     PATIENT,
     after_heartbeats,
     engine_of,
@@ -65,6 +73,46 @@ def test_nothing_is_stale_that_was_written_meanwhile(redis_url):
         assert each.stats().warmed > BATCH
         assert each.get_many(keys) == wanted
         assert each.stats().l1_hits > 0
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed"
+)
+def test_gunicorns_new_worker_reads_hot_keys_from_l1(redis_url, free_port):
+    """After ``max_requests`` its successor does not ask L2, from its first request."""
+    hot = {key: f"value of {key}" for key in recycled_app.HOT}
+    lone_cache(redis_url).set_many({**hot, recycled_app.SETTING: 1})
+    server = Child(
+        [
+            *(sys.executable, "-m", "gunicorn", "--log-level", "warning"),
+            *("--config", "python:tests.proofs.processes.recycled_app"),
+            "tests.proofs.processes.recycled_app:application",
+        ],
+        env={"CACHE_URL": redis_url, "SITE": f"127.0.0.1:{free_port}"},
+    )
+    answers = []
+
+    def successor():
+        with (
+            suppress(OSError),
+            urllib.request.urlopen(
+                f"http://127.0.0.1:{free_port}/", timeout=PATIENCE_S
+            ) as response,
+        ):
+            answers.append(json.loads(response.read()))
+            return answers[-1]["age"] > recycled_app.workers and answers[-1]
+        assert server.poll() is None, server.said()
+        return None
+
+    try:
+        warm = eventually(successor, "a worker has been replaced")
+    finally:
+        server.end()
+    cold = answers[0]
+    assert (cold["handled"], cold["l1_hits"], cold["l2_reads"]) == (1, 0, len(hot))
+    assert (warm["handled"], warm["l1_hits"], warm["l2_reads"]) == (1, len(hot), 0)
+    assert warm["warmed"] >= len(hot)
+    assert all(answer["values"] == list(hot.values()) for answer in answers)
 
 
 def listening(url, options):
