@@ -21,6 +21,7 @@ from benchmarks.rows import (
     engine_hit,
     flask_memoize,
     flask_web,
+    groups,
     invalidation,
     local_counts,
     memcached,
@@ -56,6 +57,7 @@ ROWS: dict[str, Measure] = {
     "L": outage.measure,
     "M": memcached.measure,
     "I": local_counts.measure,
+    "G": groups.measure,
     "Q": write_behind.measure,
 }
 
