@@ -230,12 +230,12 @@ def stores_of(cache: Any) -> Any:
 
 def pool_of(cache: Any) -> Any:
     """Return the pool of connections to Redis that threads use."""
-    return engine_of(cache).l2._client.links
+    return engine_of(cache).l2.client.links
 
 
 def task_pool_of(cache: Any) -> Any:
     """Return the pool of connections to Redis that tasks use."""
-    return engine_of(cache).l2_for_tasks._client.links
+    return engine_of(cache).l2_for_tasks.client.links
 
 
 def cluster_of(cache: Any) -> Any:
@@ -265,7 +265,7 @@ def breaker_of(cache: Any) -> Any:
 
 def bus_breaker_of(cache: Any) -> Any:
     """Return the breaker of a bus beside the shared store."""
-    return outbox_of(cache)._bus._client.breaker
+    return outbox_of(cache)._bus.client.breaker
 
 
 def outage_of(cache: Any) -> Any:

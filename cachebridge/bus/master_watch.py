@@ -1,4 +1,4 @@
-"""The watch over a failover: one thread per engine that asks the sentinels.
+"""The watch over failovers: one thread per engine that asks sentinels, or a cluster.
 
 To ask when connecting is not enough: after a planned failover the old master goes on
 to take writes for ten seconds, and they are lost.  A subscription to ``+switch-master``
@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Address = tuple[str, int]
-
 _log = logging.getLogger("cachebridge.bus")
 
 INTERVAL_S: Final = 0.5
-"""How often all sentinels are asked."""
+"""How often it asks, in seconds."""
+PAUSE_S: Final = 0.05
+"""How often at most."""
 
 
 class MasterWatch:
     """Asks again and again whether the master has moved.  Thread safe; never raises.
 
-    ``moved`` asks and returns the former masters, if there are any; ``on_move`` is
-    called with a reason for people.
+    ``moved`` asks, and returns a reason for people if it has; ``on_move`` is called
+    with it.
     """
 
     def __init__(
         self,
-        moved: Callable[[], tuple[Address, ...]],
+        moved: Callable[[], str],
         *,
         on_move: Callable[[str], None],
         on_tick: Callable[[], None],
@@ -51,6 +51,7 @@ class MasterWatch:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._hurry = threading.Event()
         self._problem = ""
 
     def start(self) -> None:
@@ -64,7 +65,7 @@ class MasterWatch:
             thread = threading.Thread(
                 target=self._run,
                 args=(self._stopping,),
-                name="cachebridge-sentinel",
+                name="cachebridge-watch",
                 daemon=True,
             )
             try:
@@ -80,14 +81,21 @@ class MasterWatch:
     def stop(self) -> None:
         """Make the thread end soon; do not wait for it."""
         self._stopping.set()
+        self._hurry.set()
+
+    def hurry(self) -> None:
+        """Ask as soon as possible."""
+        self._hurry.set()
 
     def _run(self, stopping: threading.Event) -> None:
-        while not stopping.wait(INTERVAL_S):
+        while not stopping.wait(PAUSE_S):
+            self._hurry.wait(INTERVAL_S - PAUSE_S)
+            self._hurry.clear()
+            if stopping.is_set():
+                return
             try:
-                former = self._moved()
-                if former and not stopping.is_set():
-                    names = ", ".join(f"{host}:{port}" for host, port in former)
-                    reason = f"the sentinels name another master than {names}"
+                reason = self._moved()
+                if reason and not stopping.is_set():
                     _log.warning("%s: %s", self._label, reason)
                     self._on_move(reason)
                 self._report("")

@@ -119,7 +119,9 @@ class Session:
             now, renew_at = self._clock(), self._renew_at
             if renew_at is not None and now >= renew_at and self._beat is None:
                 self._make_before_break(now)
-            if now >= self._next_beat:
+            if now >= self._next_beat or (
+                self._beat is None and self._receiver.waits_for_beat()
+            ):
                 self._continue()
 
     def _begin(self) -> list[Any]:

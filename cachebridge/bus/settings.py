@@ -26,15 +26,23 @@ class Channels:
     """Written by each heartbeat of this process."""
 
 
-def channels_of(db: int, origin: bytes) -> Channels:
-    """Name the channels and keys of a database for one process."""
+HOME: Final = b"home"
+"""The hash tag of the keys that a cluster has once for all its masters."""
+
+
+def channels_of(db: int, origin: bytes, tag: bytes = b"") -> Channels:
+    """Name the channels and keys of a database for one process.
+
+    ``tag`` is the hash tag of the keys, at a master of a cluster.
+    """
     shared = f"cachebridge:{db}"
+    end = f"{{{tag.decode()}}}" if tag else ""
     return Channels(
         shared=shared,
         private=f"{shared}:{origin.hex()}",
-        server_id_key="cachebridge:server-id",
-        switch_key="cachebridge:l1",
-        mark_key=f"cachebridge:mark:{origin.hex()}",
+        server_id_key=f"cachebridge:server-id{end}",
+        switch_key=f"cachebridge:l1{end}",
+        mark_key=f"cachebridge:mark:{origin.hex()}{end}",
     )
 
 
@@ -99,6 +107,9 @@ class Receiver(Protocol):
 
     def on_server_changed(self) -> None:
         """The server has lost its data: a restart, a FLUSHALL, a failover."""
+
+    def waits_for_beat(self) -> bool:
+        """Return whether a caller waits for the next heartbeat."""
 
     def l1_is_on(self) -> bool:
         """Return whether the switch is on by its key, or by a caller of the process."""

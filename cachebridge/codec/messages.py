@@ -17,7 +17,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 MAGIC: Final = 0xCB
 VERSION: Final = 1
@@ -79,6 +79,12 @@ def encode_message(message: Message) -> bytes:
         name = key.encode("utf-8", "surrogatepass")
         parts += length_of(len(name)), name
     return b"".join(parts)
+
+
+def messages_for(frame: bytes, groups: Iterable[Sequence[str]]) -> list[bytes]:
+    """Return the same message about each group of keys instead of its own."""
+    message = decode_message(frame)
+    return [encode_message(message._replace(keys=tuple(keys))) for keys in groups]
 
 
 def decode_message(frame: bytes) -> Message:

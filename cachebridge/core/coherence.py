@@ -108,6 +108,8 @@ class Coherence:
         self.siblings: tuple[Coherence, ...] = ()
         """The rules of this process's other engines on the same server and database."""
         self.fences = Fences()
+        self.echo_proves_all = True
+        """Whether all earlier messages come before an echo: of one server, they do."""
         self.reset()
 
     def reset(self) -> None:
@@ -228,7 +230,8 @@ class Coherence:
             for key in keys:
                 if not (own and self._is_own_echo(key, write_id)):
                     self.drop(key)
-            if own and self.fences and self.fences.end(write_id):
+            ends = own and self.echo_proves_all and self.fences
+            if ends and self.fences.end(write_id):
                 self.update_gate()
 
     def on_prefix(self, prefix: str) -> None:

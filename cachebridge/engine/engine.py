@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from cachebridge.bus.settings import channels_of
 from cachebridge.codec.messages import MessageType
 from cachebridge.codec.values import SERIALIZERS
 from cachebridge.core.breaker import Breaker
@@ -144,6 +143,7 @@ class Engine:
                 on_no_room=self._on_no_room,
             ),
         )
+        self.rules.echo_proves_all = not self.stores.bus_cluster
         self.l2: L2Store = self.stores.threads
         self.l2_for_tasks: L2Store = self.stores.tasks
         # messages
@@ -152,7 +152,7 @@ class Engine:
             self.counters,
             has_bus=self.stores.has_bus,
             publishes=self.stores.switchboard is not None,
-            switch_key=channels_of(self.stores.bus_db, b"").switch_key,
+            switch_key=self.stores.switch_key,
         )
         self.listening = Listening(
             self._make_bus,

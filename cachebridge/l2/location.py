@@ -14,20 +14,16 @@ from cachebridge.config import did_you_mean, override_engine_options, warn_once
 from cachebridge.counterparts.fates import settle
 from cachebridge.counterparts.redis_settings import REDIS_PY
 from cachebridge.errors import ConfigError
-from cachebridge.l2.handshake import guarded, refused_argument, verify_peer
+from cachebridge.l2 import cluster_url
 from cachebridge.l2.sentinel import FORM as SENTINEL
 from cachebridge.l2.sentinel import SentinelUrl, host_and_port, split_url
 from cachebridge.texts import (
-    conceal,
     hide_password,
     is_told_from_login,
-    secrets_in,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from redis.connection import Connection
+    from collections.abc import Mapping
 
     from cachebridge.config import EngineOptions
 
@@ -41,8 +37,13 @@ _NAMES: Final = {
     "valkeys": "rediss",
 }
 """The schemes of one server, and what redis-py calls them."""
-_WITH_SENTINEL: Final = [f"{each}{SENTINEL}" for each in _NAMES if each != "unix"]
-REDIS_SCHEMES: Final = (*_NAMES, *_WITH_SENTINEL)
+_SEVERAL: Final = [
+    f"{each}{form}"
+    for each in _NAMES
+    if each != "unix"
+    for form in (SENTINEL, cluster_url.FORM)
+]
+REDIS_SCHEMES: Final = (*_NAMES, *_SEVERAL)
 _OF_IDENTITY: Final = {"host", "port", "path", "db", "username", "password"}
 MEMCACHED: Final = "memcached"
 SCHEMES: Final = ("redis", "rediss", "unix", "memory", MEMCACHED)
@@ -85,6 +86,8 @@ class Location:
     """The servers of Memcached."""
     sentinel: SentinelUrl | None = field(default=None, repr=False, compare=False)
     """The sentinels that know the server's address."""
+    cluster: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    """Nodes of a cluster, which know the others."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -167,33 +170,44 @@ def parse_location(
         known = (*SCHEMES, *REDIS_SCHEMES)
         hint = did_you_mean(scheme, known) if slashes else _bare_hint(location)
         raise ConfigError(
-            f"LOCATION {label!r} must begin with {valid}; valkey:// is redis://, and "
-            f"redis+sentinel:// asks sentinels.{hint}"
+            f"LOCATION {label!r} must begin with {valid}; valkey:// is redis://, "
+            f"redis+sentinel:// asks sentinels, redis+cluster:// nodes.{hint}"
         )
     if scheme == "memory":
         name = location.removeprefix("memory://")
         return Location(scheme, ("memory", name), 0, hide_password(location))
     if scheme == MEMCACHED:
         return _parse_memcached(location)
-    url, sentinel = _as_one_server(location)
+    url, several = _as_one_server(location)
     parsed = _parse_redis(url, client_kwargs or {}, hide_password(location))
-    if sentinel is None:
+    if several is None:
         return parsed
-    servers = ",".join(sorted(f"{host}:{port}" for host, port in sentinel.servers))
-    identity = (parsed.scheme, servers, sentinel.master, *parsed.identity[3:])
-    return replace(parsed, identity=identity, sentinel=sentinel)
+    servers = ",".join(sorted(f"{host}:{port}" for host, port in several.servers))
+    name = several.master if isinstance(several, SentinelUrl) else cluster_url.FORM
+    identity = (parsed.scheme, servers, name, *parsed.identity[3:])
+    if isinstance(several, SentinelUrl):
+        return replace(parsed, identity=identity, sentinel=several)
+    if parsed.db:
+        raise ConfigError(f"LOCATION {parsed.label!r}: a cluster has database 0 alone.")
+    return replace(parsed, identity=identity, cluster=several.servers)
 
 
-def _as_one_server(location: str) -> tuple[str, SentinelUrl | None]:
-    """Return the URL as redis-py takes it, and the sentinels that know the address.
+def _as_one_server(
+    location: str,
+) -> tuple[str, SentinelUrl | cluster_url.ClusterUrl | None]:
+    """Return the URL as redis-py takes it, and what knows the address of the server.
 
-    Raises ConfigError for a URL that names sentinels, and is wrong.
+    Raises ConfigError for a URL that names sentinels or nodes, and is wrong.
     """
     scheme, _, rest = location.partition("://")
-    name, plus, _ = scheme.partition("+")
+    name, plus, form = scheme.partition("+")
     if not plus:
         return f"{_NAMES[name]}://{rest}", None
-    sentinel = split_url(location, _NAMES[name], hide_password(location))
+    label = hide_password(location)
+    if f"+{form}" == cluster_url.FORM:
+        cluster = cluster_url.split_url(location, _NAMES[name], label)
+        return cluster.node_url, cluster
+    sentinel = split_url(location, _NAMES[name], label)
     return sentinel.master_url, sentinel
 
 
@@ -328,64 +342,3 @@ def _may_hold_login(location: str, part: str) -> bool:
     """Return whether a part of the URL may be a piece of a password."""
     _, at, address = location.partition("://")[2].rpartition("@")
     return part not in address or (not at and ":" in address)
-
-
-def connection_factory(
-    location: Location,
-    options: EngineOptions,
-    find_master: Callable[[], tuple[str, int]] | None = None,
-) -> Callable[[], Connection]:
-    """Return a function that makes connections, not connected yet.
-
-    ``find_master`` is asked for the address each time, if sentinels know it: then
-    making one may block, and raise.  Raises ConfigError for arguments of the URL or
-    CLIENT_KWARGS that redis-py refuses.
-    """
-    from redis._parsers import _RESP2Parser  # noqa: PLC0415 late, as above
-    from redis.backoff import NoBackoff  # noqa: PLC0415
-    from redis.connection import Connection, SSLConnection  # noqa: PLC0415
-    from redis.exceptions import RedisError  # noqa: PLC0415
-    from redis.retry import Retry  # noqa: PLC0415
-
-    kwargs = {**location.connection_kwargs, **options.client_kwargs}
-    kind: type[Connection] = kwargs.pop("connection_class", Connection)
-    if issubclass(kind, SSLConnection):
-        verify_peer(kwargs)
-    kwargs.update(
-        parser_class=_RESP2Parser,  # of replies of a handshake alone
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        socket_timeout=options.socket_timeout,
-        socket_connect_timeout=options.socket_connect_timeout,
-    )
-
-    if options.credential_provider is not None:
-        if kwargs.get("username") or kwargs.get("password"):
-            raise ConfigError(
-                f"LOCATION {location.label!r}: a user or a password stands beside "
-                "CREDENTIAL_PROVIDER, which gives both. Leave them out."
-            )
-        kwargs["credential_provider"] = options.credential_provider
-    secrets = {*secrets_in(kwargs)}
-    connection_class = guarded(kind, secrets, location.label)
-    problem = ""
-    try:
-        connection_class(**kwargs)
-    except TypeError as exc:
-        is_plain = location.scheme == "redis"
-        problem = f"LOCATION {location.label!r} or CLIENT_KWARGS: " + (
-            refused_argument(kind, kwargs, has_tls=not is_plain) or str(exc)
-        )
-    except (RedisError, ValueError) as exc:
-        problem = f"LOCATION {location.label!r}: {exc}"
-    if problem:
-        raise ConfigError(conceal(problem, secrets, location.label))
-
-    def make_connection() -> Connection:  # no partial: its repr would show the password
-        if find_master is None:
-            return connection_class(**kwargs)
-        host, port = find_master()
-        return connection_class(**{**kwargs, "host": host, "port": port})
-
-    return make_connection

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cachebridge import Cache
 from cachebridge.config import EngineOptions, parse_options
 from cachebridge.errors import ConfigError
-from cachebridge.l2.location import connection_factory, parse_location
+from cachebridge.l2.factory import connection_factory
+from cachebridge.l2.location import parse_location
 from cachebridge.texts import (
     SHOWN,
     SHOWN_REPLY,

@@ -77,6 +77,11 @@ class Receiver:
         """The server lost its data, and perhaps messages with it."""
         self._rules.flush("server")
 
+    def waits_for_beat(self) -> bool:
+        """Return whether a fence is up that only heartbeats end."""
+        rules = self._rules
+        return bool(rules.fences.up) and not rules.echo_proves_all
+
     def l1_is_on(self) -> bool:
         """Return whether the switch is on by its key, or by a caller of the process.
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakSet, ref
 
 from cachebridge.bus.listener import Listener
 from cachebridge.bus.local import LocalBus
-from cachebridge.bus.settings import ListenerSettings, channels_of
+from cachebridge.bus.masters import MastersBus
+from cachebridge.bus.settings import HOME, ListenerSettings, channels_of
 from cachebridge.engine.messages.hosting import NO_THREADS, freezes_threads, only_forks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from redis.connection import Connection
 
     from cachebridge.bus.settings import Commands
+    from cachebridge.bus.settings import Receiver as SessionReceiver
     from cachebridge.config import EngineOptions
     from cachebridge.engine.messages.incoming import Receiver
     from cachebridge.l2.memory.store import MemoryServer
@@ -65,6 +67,20 @@ class BusServer(Protocol):
         """The connections that commands use."""
 
 
+class BusCluster(Protocol):
+    """What a bus needs to know of a cluster."""
+
+    on_change: Callable[[str], None]
+    on_masters: Callable[[], None]
+    on_leave: Callable[[Any, str], None]
+
+    def sessions(self) -> Mapping[Any, bytes]:
+        """Return the masters that need a session, each with a hash tag it has."""
+
+    def has_guests(self) -> bool:
+        """Return whether a node is in use that has no session."""
+
+
 class Messaging(Protocol):
     """What a bus needs to know of the stores."""
 
@@ -73,7 +89,11 @@ class Messaging(Protocol):
 
     @property
     def bus(self) -> BusServer | None:
-        """The server of the messages, None in memory."""
+        """The server of the messages; None in memory, and in a cluster."""
+
+    @property
+    def bus_cluster(self) -> BusCluster | None:
+        """The masters that take the messages, if a cluster does."""
 
     @property
     def bus_db(self) -> int:
@@ -210,21 +230,39 @@ def make_bus(
     if not stores.has_bus:
         _log.warning("%s, %s", stores.label, why_no_bus(options))
         return LocalBus([], receiver)
+
+    def make_listener(
+        server: BusServer, tag: bytes, receiver: SessionReceiver
+    ) -> Listener:
+        settings = ListenerSettings(
+            make_connection=server.make_connection,
+            commands=server.pool,
+            leave=server.leave,
+            channels=channels_of(stores.bus_db, origin, tag),
+            receiver=receiver,
+            test_message=test_message,
+            heartbeat_s=options.bus_heartbeat,
+            trust_s=options.bus_trust,
+            clock=clock,
+            jitter=random.Random().uniform,  # noqa: S311 users seed the shared one
+        )
+        return Listener(settings)
+
+    if (cluster := stores.bus_cluster) is not None:
+        bus = MastersBus(
+            receiver,
+            masters=cluster.sessions,
+            is_whole=lambda: not cluster.has_guests(),
+            make_listener=make_listener,
+            home=HOME,
+            clock=clock,
+        )
+        cluster.on_change, cluster.on_masters = bus.on_change, bus.follow
+        cluster.on_leave = bus.on_leave
+        return bus
     if (server := stores.bus) is None:
         return LocalBus(memory.subscribers, receiver)
-    settings = ListenerSettings(
-        make_connection=server.make_connection,
-        commands=server.pool,
-        leave=server.leave,
-        channels=channels_of(stores.bus_db, origin),
-        receiver=receiver,
-        test_message=test_message,
-        heartbeat_s=options.bus_heartbeat,
-        trust_s=options.bus_trust,
-        clock=clock,
-        jitter=random.Random().uniform,  # noqa: S311 users seed the shared one
-    )
-    return Listener(settings)
+    return make_listener(server, b"", receiver)
 
 
 def why_no_bus(options: EngineOptions) -> str:

@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from cachebridge.bus.master_watch import MasterWatch
 from cachebridge.bus.settings import ELSEWHERE, channels_of
-from cachebridge.l2.location import connection_factory
+from cachebridge.l2.factory import connection_factory
 from cachebridge.l2.logins import Logins
 from cachebridge.resp import Hello, pack, read_hello
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from cachebridge.config import EngineOptions
     from cachebridge.core.breaker import Breaker
+    from cachebridge.l2.cluster.client import Router
     from cachebridge.l2.connections.pool import Links
     from cachebridge.l2.location import Location
+    from cachebridge.l2.redis.names import Names
     from cachebridge.l2.redis.sentinels import Sentinels
     from cachebridge.l2.redis.store import RedisStore
     from cachebridge.l2.two_steps import Outbox
@@ -65,21 +67,28 @@ class RedisServer:
         *,
         on_new_login: Callable[[], None] = lambda: None,
         outboxes: tuple[Outbox | None, Outbox | None] = (None, None),
+        routers: tuple[Router, Router] | None = None,
+        find_node: Callable[[], tuple[str, int]] | None = None,
+        on_connect: Callable[[], None] = lambda: None,
     ) -> None:
         """``leave`` is called with a reason if the server turns out to be wrong.
 
         ``on_new_login`` is called when the credentials have changed, by any thread.
         ``outboxes``, for threads and for tasks, if another server takes the messages.
+        For a node of a cluster ``routers`` know the others; ``find_node`` returns the
+        address, if the location has none; ``on_connect`` is called before each opening.
         """
         # Here, because redis-py takes longer to import than everything else.
         from cachebridge.l2.connections.pool import Pool  # noqa: PLC0415
         from cachebridge.l2.connections.task_pool import TaskPool  # noqa: PLC0415
         from cachebridge.l2.redis.client import RedisClient, open_link  # noqa: PLC0415
+        from cachebridge.l2.redis.names import PLAIN  # noqa: PLC0415
         from cachebridge.l2.redis.store import RedisStore  # noqa: PLC0415
 
         self.location, self.options, self.leave = location, options, leave
         self._on_new_login = on_new_login
         self._connections: WeakSet[Connection] = WeakSet()
+        self.find_master = find_node
         if location.sentinel is not None:
             self._follow(hooks)
         if options.credential_provider is not None:
@@ -91,17 +100,29 @@ class RedisServer:
 
         def make_connection() -> Connection:
             made = make()
+            on_connect()
             self._connections.add(made)
             if self._watch is not None:
                 self._watch.start()
             return made
 
-        def store_over(links: Links, outbox: Outbox | None) -> RedisStore:
-            client = RedisClient(
-                links, label=location.label, breaker=breaker, leave=leave
+        def store_over(
+            links: Links, outbox: Outbox | None, router: Router | None
+        ) -> RedisStore:
+            make_client: Callable[..., RedisClient] = RedisClient
+            names: Names = PLAIN
+            if router is not None:
+                from cachebridge.l2.cluster.client import ClusterClient  # noqa: PLC0415
+                from cachebridge.l2.cluster.names import SLOT_NAMES  # noqa: PLC0415
+
+                make_client = partial(ClusterClient, router=router)
+                names = SLOT_NAMES
+            return RedisStore(
+                make_client(links, label=location.label, breaker=breaker, leave=leave),
+                channel=channels_of(location.db, b"").shared,
+                outbox=outbox,
+                names=names,
             )
-            channel = channels_of(location.db, b"").shared
-            return RedisStore(client, channel=channel, outbox=outbox)
 
         self.make_connection = make_connection
         pool = self.pool = Pool(
@@ -110,8 +131,9 @@ class RedisServer:
             options.socket_timeout,
         )
         pool.on_stray = partial(leave, ELSEWHERE)
-        self.threads = store_over(pool, outboxes[0])
-        self.tasks = store_over(TaskPool(pool), outboxes[1])
+        ways = routers or (None, None)
+        self.threads = store_over(pool, outboxes[0], ways[0])
+        self.tasks = store_over(TaskPool(pool), outboxes[1], ways[1])
 
     def _on_rotation(self, login: bytes) -> None:
         """Let every connection log in anew before it is used again."""
@@ -128,9 +150,14 @@ class RedisServer:
         sentinels = Sentinels(
             self.location, self.options, on_made=self._connections.add
         )
+
+        def moved() -> str:
+            names = ", ".join(f"{host}:{port}" for host, port in sentinels.moved())
+            return names and f"the sentinels name another master than {names}"
+
         self._sentinels, self.find_master = sentinels, sentinels.master
         self._watch = MasterWatch(
-            sentinels.moved,
+            moved,
             on_move=on_move,
             on_tick=hooks.on_tick,
             label=self.location.label,

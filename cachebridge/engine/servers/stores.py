@@ -9,6 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from cachebridge.bus.settings import HOME, channels_of
+from cachebridge.codec.messages import messages_for
 from cachebridge.engine.servers.redis_server import RedisServer
 from cachebridge.errors import ConfigError, L2Error
 from cachebridge.l2.location import resolve
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from cachebridge.core.breaker import Breaker
     from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.messages.outbox import Outbox
+    from cachebridge.engine.servers.redis_cluster import RedisCluster
     from cachebridge.engine.servers.redis_server import Hooks
     from cachebridge.l2.connections.link import Link
     from cachebridge.l2.location import Location
@@ -66,13 +69,19 @@ class Stores:
         """Whether messages are published, and listened to."""
         self.switchboard: L2Store | None = None
         """For threads: publishes, and keeps the switch of the fleet."""
+        self.bus_cluster: RedisCluster | None = None
+        """The masters that take the messages, if a cluster does."""
         self.outbox: Outbox | None = None
         """Publishes what the store cannot publish itself."""
         self.cluster: Cluster | None = None
-        """The servers, where there may be several."""
+        """The servers of Memcached, of which there may be several."""
+        self.redis_cluster: RedisCluster | None = None
+        """The masters of a Redis Cluster."""
         self._links: WeakSet[Link] = WeakSet()
         self._hooks = hooks
-        if location.is_redis and options.bus_location is None:
+        if location.cluster and options.bus_location is None:
+            self._open_cluster(location, options, breaker)
+        elif location.is_redis and options.bus_location is None:
             server = self._bus_server(location, options, breaker)
             self.redis, self.threads, self.tasks = server, server.threads, server.tasks
         elif location.scheme == "memory":
@@ -85,12 +94,16 @@ class Stores:
         else:
             outboxes = self._open_bus(location, options, breaker, make_outbox)
             self._open_beside(location, options, breaker, outboxes)
-        first = self.redis or self.bus
+        first = next(iter(self.servers), None)
         if options.credential_provider is not None and first is None:
             raise ConfigError(
                 f"CREDENTIAL_PROVIDER is for Redis and Valkey, not for {self.label!r}."
             )
-        if options.sentinel_kwargs and (first is None or first.find_master is None):
+        if (
+            options.sentinel_kwargs
+            and location.sentinel is None
+            and (self.bus is None or self.bus.location.sentinel is None)
+        ):
             raise ConfigError(
                 f"SENTINEL_KWARGS are for redis+sentinel://, not for {self.label!r}."
             )
@@ -108,6 +121,28 @@ class Stores:
         )
         self.switchboard = server.threads
         return server
+
+    def _open_cluster(
+        self,
+        location: Location,
+        options: EngineOptions,
+        breaker: Breaker,
+        outboxes: tuple[Sends | None, Sends | None] = (None, None),
+    ) -> None:
+        # Here, because redis-py takes longer to import than everything else.
+        from cachebridge.engine.servers.redis_cluster import RedisCluster  # noqa: PLC0415
+
+        cluster = self.redis_cluster = RedisCluster(
+            location,
+            options,
+            breaker,
+            self._hooks,
+            narrow=messages_for,
+            outboxes=outboxes,
+        )
+        self.threads, self.tasks = cluster.threads, cluster.tasks
+        if outboxes[0] is None:
+            self.switchboard, self.bus_cluster = cluster.threads, cluster
 
     def _open_bus(
         self,
@@ -134,6 +169,9 @@ class Stores:
         outboxes: BothWays,
     ) -> None:
         """Make the stores of keys whose messages another server takes."""
+        if location.cluster:
+            self._open_cluster(location, options, breaker, outboxes)
+            return
         if location.is_redis:
             server = self.redis = RedisServer(
                 location,
@@ -181,18 +219,32 @@ class Stores:
         return 0 if self.bus is None else self.bus.location.db
 
     @property
+    def switch_key(self) -> str:
+        """The name of the key that says whether L1 is on in the fleet."""
+        home = HOME if self.bus_cluster is not None else b""
+        return channels_of(self.bus_db, b"", home).switch_key
+
+    @property
     def servers(self) -> tuple[RedisServer, ...]:
-        """The servers of Redis: that of the keys, then that of the messages."""
-        return tuple(dict.fromkeys(filter(None, (self.redis, self.bus))))
+        """The servers of Redis: those of the keys, then that of the messages."""
+        masters = self.redis_cluster.all() if self.redis_cluster is not None else ()
+        return tuple(dict.fromkeys(filter(None, (self.redis, *masters, self.bus))))
+
+    @property
+    def _shards(self) -> Cluster | RedisCluster | None:
+        return self.cluster or self.redis_cluster
 
     @property
     def is_sharded(self) -> bool:
         """Whether the keys are on several servers."""
-        return self.cluster is not None and len(self.cluster.nodes) > 1
+        return self.redis_cluster is not None or (
+            self.cluster is not None and len(self.cluster.nodes) > 1
+        )
 
     def server_of(self, key: str) -> int:
         """Return the number of the server that has the key."""
-        return self.cluster.place_of(key).node if self.cluster is not None else 0
+        shards = self._shards
+        return 0 if shards is None else shards.number_of(key)
 
     def can_find(self, pattern: KeyPattern) -> bool:
         """Return whether exactly the keys of the pattern can be deleted."""
@@ -200,7 +252,8 @@ class Stores:
 
     def split(self, keys: Iterable[str]) -> list[list[str]]:
         """Group keys by their servers, which fail independently."""
-        return [list(keys)] if self.cluster is None else self.cluster.split(keys)
+        shards = self._shards
+        return [list(keys)] if shards is None else shards.split(keys)
 
     def clears_owed(self) -> int:
         """Count the clears that are owed to single servers."""
@@ -215,13 +268,12 @@ class Stores:
 
     def servers_away(self) -> tuple[str, ...]:
         """Return the names of those of several servers that do not answer now."""
-        return () if self.cluster is None else tuple(self.cluster.away())
+        return () if self._shards is None else tuple(self._shards.away())
 
     def is_behind(self) -> bool:
         """Return whether messages or clears are owed, or a server is away."""
-        return bool(self.outbox) or (
-            self.cluster is not None and self.cluster.is_behind
-        )
+        shards = self._shards
+        return bool(self.outbox) or (shards is not None and shards.is_behind)
 
     async def catch_up(self) -> None:
         """Publish what is owed, and clear the servers that are back; for threads."""

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from pymemcache.client.rendezvous import RendezvousHash
 
 from cachebridge.l2.connections.client import Client
+from cachebridge.l2.connections.group import ServerGroup
 from cachebridge.l2.connections.pool import Pool
 from cachebridge.l2.connections.task_pool import TaskPool
 from cachebridge.l2.memcached.link import check_client_kwargs, open_link
@@ -26,15 +26,12 @@ from cachebridge.l2.memcached.names import MAX_BYTES, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import TypeAlias
 
     from cachebridge.config import EngineOptions
     from cachebridge.core.breaker import Breaker
     from cachebridge.l2.connections.link import Link
     from cachebridge.l2.location import Address, Location
     from cachebridge.l2.memcached.clears import Clears
-
-    Report: TypeAlias = Callable[[], None]
 
 _log = logging.getLogger("cachebridge.l2")
 
@@ -112,13 +109,13 @@ class Cluster:
         self.on_late_clear = on_late_clear
         self.on_no_room = on_no_room
         self._breaker = breaker
-        """Open while no server answers."""
-        self._lock = threading.Lock()
-        self._away: set[str] = set()
+        self._group = ServerGroup(breaker)
         self.nodes = [
             self._make_node(address, options, watch, alone=len(location.servers) == 1)
             for address in location.servers
         ]
+        if len(self.nodes) > 1:
+            self._group.set_members(node.label for node in self.nodes)
         self.clients = [node.client for node in self.nodes]
         self.task_clients = [node.task_client for node in self.nodes]
         self._numbers = {
@@ -142,7 +139,7 @@ class Cluster:
         label = f"memcached://{address.name}"
         breaker = self._breaker
         if not alone:
-            breaker = breaker.sibling(_NodeWatcher(self, label))
+            breaker = self._group.breaker_for(label)
         return Node(pool, label=label, breaker=breaker)
 
     def place_of(self, key: str) -> Place:
@@ -161,6 +158,10 @@ class Cluster:
             if len(key) <= MAX_BYTES:
                 self._places[key] = place
         return place
+
+    def number_of(self, key: str) -> int:
+        """Return the number of the server that has the key."""
+        return self.place_of(key).node
 
     def split(self, keys: Iterable[str]) -> list[list[str]]:
         """Group keys by their servers."""
@@ -181,19 +182,6 @@ class Cluster:
     def is_behind(self) -> bool:
         """Whether a server is away, or has to be cleared when it is back."""
         return any(node.breaker.is_open or node.owed_clears for node in self.nodes)
-
-    def on_node_away(self, label: str, reason: str) -> Report | None:
-        """Note that a server is away; if it was the last, there is an outage."""
-        with self._lock:
-            self._away.add(label)
-            is_last = len(self._away) == len(self.nodes)
-            return self._breaker.trip(reason) if is_last else None
-
-    def on_node_back(self, label: str) -> Report | None:
-        """Note that a server has answered again: then L2 is there."""
-        with self._lock:
-            self._away.discard(label)
-            return self._breaker.close()
 
     def owe_clear(self, keys: Iterable[str], prefix: str) -> None:
         """Clear the servers of these keys before they are used again."""
@@ -217,36 +205,8 @@ class Cluster:
 
     def forget(self) -> None:
         """Begin anew in the child of a fork, with connections of its own."""
-        self._lock = threading.Lock()
-        self._away.clear()
-        self._breaker.reset()
+        self._group.reset()
         for node in self.nodes:
             node.client.forget()
             node.owed_clears.clear()
             node.is_silent = False
-
-
-class _NodeWatcher:
-    """Logs what happens to one server of several, and tells the cluster."""
-
-    def __init__(self, cluster: Cluster, label: str) -> None:
-        self._cluster = cluster
-        self._label = label
-
-    def on_open(self, reason: str, since: float) -> Report:  # noqa: ARG002
-        """See ``BreakerWatcher``."""
-        report = self._cluster.on_node_away(self._label, reason)
-        text = "%s is away, its keys are degraded: %s"
-        return partial(_say, report, text, self._label, reason)
-
-    def on_close(self) -> Report:
-        """See ``BreakerWatcher``."""
-        report = self._cluster.on_node_back(self._label)
-        return partial(_say, report, "%s is back", self._label)
-
-
-def _say(report: Report | None, text: str, *args: str) -> None:
-    """Log, now that no lock is held, and let the cluster report."""
-    _log.warning(text, *args)
-    if report is not None:
-        report()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cachebridge.errors import L2Error
     from cachebridge.l2.connections import client
     from cachebridge.l2.connections.pool import Links
+    from cachebridge.l2.redis.commands import Call
 
 T = TypeVar("T")
 
@@ -78,6 +79,29 @@ class RedisClient(Client):
     ) -> None:
         super().__init__(links, label=label, breaker=breaker)
         self._leave = leave or (lambda _reason: links.leave())
+
+    async def run_each(self, calls: list[Call[T]]) -> list[T]:
+        """Send several requests at once; what is refused by name is sent alone then."""
+        if len(calls) == 1:
+            return [await self.run(*calls[0])]
+        requests = [request for request, _ in calls]
+        packed = b"".join([request.packed for request in requests])
+        replies = await self.run(
+            requests[0]._replace(
+                packed=packed,
+                replies=len(requests),
+                idempotent=all(request.idempotent for request in requests),
+                script=None,
+            ),
+            list,
+        )
+        results = []
+        for (request, read), reply in zip(calls, replies, strict=True):
+            if isinstance(reply, Exception):  # also a script that is not known here
+                results.append(await self.run(request, read))
+            else:
+                results.append(read([reply]))
+        return results
 
     async def _recover(
         self,

@@ -17,9 +17,13 @@ from cachebridge.l2.store import NOT_AN_INTEGER, Counted
 from cachebridge.resp import pack, pack_after, wrong_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
     from cachebridge.l2.store import Read
+
+    Call: TypeAlias = tuple["Request", Callable[[list[Any]], "T"]]
+    """A request, and what reads its replies."""
 
 T = TypeVar("T")
 Words = tuple[bytes, ...]
@@ -99,8 +103,25 @@ def get(key: bytes) -> Request:
     return Request(
         b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
         % (size, key, size, key),
-        replies=2,
+        2,
+        keys=(key,),
     )
+
+
+def asking(request: Request, read: Callable[[list[Any]], T]) -> Call[T]:
+    """Return the request as a node executes it that is being given the slot.
+
+    The node must be told anew before each command; a script goes with its text.
+    """
+    ask = pack(b"ASKING")
+    if request.script is not None:
+        request = load_script(request)
+    elif request.replies > 1:
+        (key,) = request.keys
+        packed = b"".join([ask, pack(b"GET", key), ask, pack(b"PTTL", key)])
+        return request._replace(packed=packed, replies=4), lambda r: read(r[1::2])
+    packed = ask + request.packed
+    return request._replace(packed=packed, replies=2), lambda r: read(r[1:])
 
 
 def keep(key: bytes, raw: bytes, ttl_ms: int) -> Request:

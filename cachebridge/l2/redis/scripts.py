@@ -22,6 +22,8 @@ PUBLISH: Final = """if ARGV[1] ~= '' and ARGV[2] ~= '' then
 end
 """
 MOST_BYTES: Final = 4 * 1024 * 1024
+MOST_BYTES_OF_SLOT: Final = 4096
+"""The same of the log of one slot, of which a cluster has 16,384."""
 COMPLETE: Final = """local stats = redis.pcall('INFO', 'stats')
 local evicted = type(stats) == 'string' and string.match(stats, 'evicted_keys:(%d+)')
 local complete = not evicted or evicted == '0'
@@ -33,8 +35,10 @@ end
 """
 """What a key is called in the log, which has two bytes for the length of a name."""
 NOTE: Final = f"""local frame, size = ARGV[2], 0
+local is_of_slot = string.sub(KEYS[#KEYS], -1) == '}}'
+local most = is_of_slot and {MOST_BYTES_OF_SLOT} or {MOST_BYTES}
 if frame ~= '' then size = redis.pcall('APPEND', KEYS[#KEYS], frame) end
-if size == 0 or size == #frame or type(size) == 'number' and size > {MOST_BYTES} then
+if size == 0 or size == #frame or type(size) == 'number' and size > most then
   local t = redis.call('TIME')
   local now = t[1] * 1000000 + t[2]
   local function u64(n)
@@ -54,7 +58,7 @@ if size == 0 or size == #frame or type(size) == 'number' and size > {MOST_BYTES}
   if size == #frame then
     {COMPLETE}
     redis.call('SET', KEYS[#KEYS], u64(complete and 0 or now) .. frame)
-  elseif type(size) == 'number' and size > {MOST_BYTES} then
+  elseif type(size) == 'number' and size > most then
     local log, at, since, rest = redis.call('GET', KEYS[#KEYS]), 9, now, ''
     pcall(function()
       local last = 0

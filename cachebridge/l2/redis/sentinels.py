@@ -22,7 +22,8 @@ from cachebridge.config import override_engine_options
 from cachebridge.counterparts.fates import settle
 from cachebridge.counterparts.redis_settings import REDIS_PY
 from cachebridge.errors import ConfigError
-from cachebridge.l2.location import Location, connection_factory
+from cachebridge.l2.factory import connection_factory
+from cachebridge.l2.location import Location
 from cachebridge.l2.redis.client import open_link
 from cachebridge.resp import GARBLED, pack
 from cachebridge.texts import shown_reply

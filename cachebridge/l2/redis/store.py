@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachebridge.core.keys import matcher_of
 from cachebridge.l2.keys import encode_key
 from cachebridge.l2.redis import commands, load_scripts, scripts, write_log
-from cachebridge.l2.redis.names import (
-    LISTS,
-    WRITES,
-    name_of,
-    names_of,
-    with_record,
-    with_records,
-)
+from cachebridge.l2.redis.names import LISTS, PLAIN, WRITES, name_of, names_of
 from cachebridge.l2.two_steps import announced
 
 if TYPE_CHECKING:
@@ -28,7 +21,8 @@ if TYPE_CHECKING:
 
     from cachebridge.core.lease import LeaseGet, LeaseTerms, LoadedRaw, LoadReply
     from cachebridge.l2.redis.client import RedisClient
-    from cachebridge.l2.redis.commands import Script, Words
+    from cachebridge.l2.redis.commands import Call, Request, Script, Words
+    from cachebridge.l2.redis.names import Names
     from cachebridge.l2.store import Bounds, Counted, Read, Ttl
     from cachebridge.l2.two_steps import Outbox
 
@@ -47,9 +41,15 @@ class RedisStore:
     """
 
     def __init__(
-        self, client: RedisClient, *, channel: str, outbox: Outbox | None = None
+        self,
+        client: RedisClient,
+        *,
+        channel: str,
+        outbox: Outbox | None = None,
+        names: Names = PLAIN,
     ) -> None:
-        self._client = client
+        self.client = client
+        self._names = names
         self._outbox = outbox
         self._channel = b"" if outbox is not None else channel.encode()
 
@@ -62,9 +62,18 @@ class RedisStore:
         read: Callable[[list[Any]], T],
     ) -> Answer[T]:
         """Run a script that publishes the message with its change."""
+        request = self._changing(script, keys, message, args)
+        return self._announced(self.client.run(request, read), message)
+
+    def _changing(
+        self,
+        script: Script,
+        keys: Words,
+        message: bytes | None,
+        args: Iterable[bytes] = (),
+    ) -> Request:
         every = (self._channel, message or b"", *args)
-        request = commands.call_script(script, keys, every)
-        return self._announced(self._client.run(request, read), message)
+        return commands.call_script(script, keys, every)
 
     def _announced(self, change: Answer[T], message: bytes | None) -> Answer[T]:
         """Let the message follow a change, if this server does not publish it."""
@@ -74,22 +83,25 @@ class RedisStore:
 
     def get(self, key: str) -> Answer[Read]:
         """Read one key."""
-        return self._client.run(commands.get(name_of(key)), commands.read_pair)
+        return self.client.run(commands.get(name_of(key)), commands.read_pair)
 
     async def get_many(self, keys: Sequence[str]) -> list[Read]:
         """Read several keys, a thousand per round trip."""
         reads: list[Read] = []
         for start in range(0, len(keys), READ_BATCH):
-            batch = tuple(names_of(keys[start : start + READ_BATCH]))
-            request = commands.call_script(scripts.READ, batch, ())
-            reads += await self._client.run(
-                request, partial(commands.read_pairs, len(batch))
-            )
+            batch = keys[start : start + READ_BATCH]
+            reads += await self.client.run(*self.reading(batch))
         return reads
+
+    def reading(self, keys: Sequence[str]) -> Call[list[Read]]:
+        """Return the request that reads these keys, and how to read its reply."""
+        names = tuple(names_of(keys))
+        read = partial(commands.read_pairs, len(names))
+        return commands.call_script(scripts.READ, names, ()), read
 
     def exists(self, key: str) -> Answer[bool]:
         """Return whether the key exists."""
-        return self._client.run(commands.exists(name_of(key)), commands.read_flag)
+        return self.client.run(commands.exists(name_of(key)), commands.read_flag)
 
     def store(
         self,
@@ -98,36 +110,54 @@ class RedisStore:
         message: bytes | None,
     ) -> Answer[Sequence[str]]:
         """Set all items."""
+        change = self.client.run(*self.storing(items, ttl_ms, message))
+        return self._announced(change, message)
+
+    def storing(
+        self, items: Sequence[tuple[str, bytes]], ttl_ms: Ttl, message: bytes | None
+    ) -> Call[Sequence[str]]:
+        """Return the request that sets all items, and how to read its reply."""
+        script, read = scripts.STORE, commands.read_stored
         if len(items) == 1 and not isinstance(ttl_ms, list):
             ((key, raw),) = items
-            pair, few = (*with_record(key), WRITES), (_number(ttl_ms), raw)
-            return self._change(scripts.STORE, pair, message, few, commands.read_stored)
-        keys = (*with_records([key for key, _ in items]), WRITES)
+            few = (_number(ttl_ms), raw)
+            return self._changing(script, self._logged(key), message, few), read
+        log = self._names.log_of(items[0][0])
+        names = (*self._names.with_records([key for key, _ in items]), log)
         args = [raw for _, raw in items]
         if isinstance(ttl_ms, list):
             args += [b"%d" % each for each in ttl_ms]
             ttl_ms = None
         args.insert(0, _number(ttl_ms))
-        return self._change(scripts.STORE, keys, message, args, commands.read_stored)
+        return self._changing(script, names, message, args), read
+
+    def _logged(self, key: str) -> Words:
+        """Name the key, its record and its log."""
+        return (*self._names.with_record(key), self._names.log_of(key))
 
     def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
     ) -> Answer[bool]:
         """Set the key if it does not exist."""
-        keys, args = (*with_record(key), WRITES), (_number(ttl_ms), raw)
+        keys, args = self._logged(key), (_number(ttl_ms), raw)
         return self._change(scripts.ADD, keys, message, args, commands.read_flag)
 
     def touch(
         self, key: str, ttl_ms: int | None, message: bytes | None
     ) -> Answer[bool]:
         """Give an existing key a new TTL."""
-        keys, args = with_record(key), (_number(ttl_ms),)
+        keys, args = self._names.with_record(key), (_number(ttl_ms),)
         return self._change(load_scripts.TOUCH, keys, message, args, commands.read_flag)
 
     def delete(self, keys: Sequence[str], message: bytes | None) -> Answer[int]:
         """Delete the keys; always publish."""
-        names = with_records(keys)
-        return self._change(scripts.DELETE, names, message, (), commands.read_count)
+        change = self.client.run(*self.deleting(keys, message))
+        return self._announced(change, message)
+
+    def deleting(self, keys: Sequence[str], message: bytes | None) -> Call[int]:
+        """Return the request that deletes the keys, and how to read its reply."""
+        names = self._names.with_records(keys)
+        return self._changing(scripts.DELETE, names, message), commands.read_count
 
     def delete_older(
         self,
@@ -137,16 +167,27 @@ class RedisStore:
         message: bytes | None,
     ) -> Answer[int]:
         """Delete the keys that no other process has written since."""
+        change = self.client.run(*self.deleting_older(keys, ages_s, origin, message))
+        return self._announced(change, message)
+
+    def deleting_older(
+        self,
+        keys: Sequence[str],
+        ages_s: Callable[[], Sequence[float]],
+        origin: bytes,
+        message: bytes | None,
+    ) -> Call[int]:
+        """Return the request of ``delete_older``, and how to read its reply."""
         args = (origin, *write_log.instants(ages_s))
-        names = (*with_records(keys), WRITES)
-        script, read = write_log.DELETE_OLDER, commands.read_count
-        return self._change(script, names, message, args, read)
+        names = (*self._names.with_records(keys), self._names.log_of(keys[0]))
+        request = self._changing(write_log.DELETE_OLDER, names, message, args)
+        return request, commands.read_count
 
     def incr(
         self, key: str, delta: int, message: bytes | None
     ) -> Answer[int | str | None]:
         """Add to an integer."""
-        keys, args = (*with_record(key), WRITES), (b"%d" % delta,)
+        keys, args = self._logged(key), (b"%d" % delta,)
         return self._change(scripts.INCR, keys, message, args, commands.read_counter)
 
     def count(
@@ -158,7 +199,7 @@ class RedisStore:
         message: bytes | None,
     ) -> Answer[Counted | None]:
         """Add to a counter if the bounds allow it."""
-        keys = (*with_record(key), WRITES)
+        keys = self._logged(key)
         numbers = (delta, bounds.floor, bounds.ceiling, ttl_ms)
         args, read = map(_number, numbers), commands.read_counted
         return self._change(scripts.COUNT, keys, message, args, read)
@@ -167,10 +208,8 @@ class RedisStore:
         self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
     ) -> Answer[bool]:
         """Compare and set, or compare and delete."""
-        keys, args = (
-            (*with_record(key), WRITES),
-            (expected,) if raw is None else (expected, raw),
-        )
+        keys = self._logged(key)
+        args = (expected,) if raw is None else (expected, raw)
         return self._change(scripts.REPLACE, keys, message, args, commands.read_flag)
 
     # -- loading -----------------------------------------------------------------
@@ -187,8 +226,10 @@ class RedisStore:
             b"refresh" if terms.is_refresh else b"join" if terms.joins else b"",
         )
         script = load_scripts.GET_OR_LEASE
-        request = commands.call_script(script, with_record(key), args, token)
-        return self._client.run(request, partial(load_scripts.read_lease_get, token))
+        request = commands.call_script(
+            script, self._names.with_record(key), args, token
+        )
+        return self.client.run(request, partial(load_scripts.read_lease_get, token))
 
     def store_loaded(
         self, key: str, loaded: LoadedRaw, lease: LeaseGet, message: bytes | None
@@ -202,7 +243,7 @@ class RedisStore:
             b"%d" % loaded.cost_ms,
         )
         script, read = load_scripts.STORE_LOADED, load_scripts.read_load_reply
-        return self._change(script, with_record(key), message, args, read)
+        return self._change(script, self._names.with_record(key), message, args, read)
 
     def store_absent(
         self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
@@ -210,26 +251,30 @@ class RedisStore:
         """Note that there is no such thing."""
         args = (lease.generation, b"%d" % ttl_ms)
         script, read = load_scripts.STORE_ABSENT, load_scripts.read_load_reply
-        return self._change(script, with_record(key), message, args, read)
+        return self._change(script, self._names.with_record(key), message, args, read)
 
     async def release(
         self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None
     ) -> bytes | None:
         """End the lease without a value."""
-        self._client.links.settle(lease.token)
+        self.settle(lease)
         args = (self._channel, message or b"", lease.token, b"%d" % keep_ms)
         script, read = load_scripts.RELEASE, load_scripts.read_released
-        request = commands.call_script(script, with_record(key), args)
-        copy, is_told = await self._client.run(request, read)
+        request = commands.call_script(script, self._names.with_record(key), args)
+        copy, is_told = await self.client.run(request, read)
         if self._outbox is not None and message is not None and is_told:
             await self._outbox.send(message)
         return copy
+
+    def settle(self, lease: LeaseGet) -> None:
+        """Wait for the end of an interrupted request here that may take this lease."""
+        self.client.links.settle(lease.token)
 
     async def release_unshared(
         self, key: str, lease: LeaseGet, lease_ms: int, message: bytes | None
     ) -> None:
         """End the lease, and let every caller load for a while."""
-        keys, args = with_record(key), (lease.token, b"%d" % lease_ms)
+        keys, args = self._names.with_record(key), (lease.token, b"%d" % lease_ms)
         script = load_scripts.RELEASE_UNSHARED
         await self._change(script, keys, message, args, commands.read_flag)
 
@@ -240,16 +285,15 @@ class RedisStore:
 
     async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Make one step of a SCAN, also over what follows a key in a record's name."""
-        is_open = pattern.endswith("*") and not pattern.endswith("\\*")
-        request = commands.scan(encode_key(pattern + "*" * (not is_open)), cursor)
-        cursor, keys = await self._client.run(request, commands.read_scan)
+        request = commands.scan(encode_key(self._names.all_like(pattern)), cursor)
+        cursor, keys = await self.client.run(request, commands.read_scan)
         matches = matcher_of(pattern)
         return cursor, [key for key in dict.fromkeys(keys) if matches(key)]
 
     def flush_db(self, message: bytes) -> Answer[bool]:
         """Delete every key of the database."""
         request = commands.flush_db(self._channel, message)
-        change = self._client.run(request, commands.read_transaction)
+        change = self.client.run(request, commands.read_transaction)
         return self._announced(change, message)
 
     def switch(self, name: str, word: bytes, message: bytes) -> Answer[None]:
@@ -260,12 +304,12 @@ class RedisStore:
     def keep_list(self, name: str, raw: bytes, ttl_ms: int) -> Answer[None]:
         """Set a list of keys."""
         request = commands.keep(LISTS + name.encode(), raw, ttl_ms)
-        return self._client.run(request, commands.read_done)
+        return self.client.run(request, commands.read_done)
 
     async def kept_list(self, name: str) -> bytes | None:
         """Return a list of keys."""
         request = commands.get(LISTS + name.encode())
-        raw, _ = await self._client.run(request, commands.read_pair)
+        raw, _ = await self.client.run(request, commands.read_pair)
         return raw
 
     def publish(self, message: bytes) -> Answer[None]:
@@ -273,7 +317,7 @@ class RedisStore:
         if self._outbox is not None:
             return self._outbox.send(message)
         request = commands.publish(self._channel, message)
-        return self._client.run(request, commands.read_done)
+        return self.client.run(request, commands.read_done)
 
     def ping(self) -> Answer[None]:
         """Return if the server answers; asked even while the breaker is open.
@@ -282,15 +326,15 @@ class RedisStore:
         """
         is_plain = self._outbox is None
         request = commands.ping() if is_plain else commands.exists(WRITES)
-        return self._client.run(request, commands.read_done, past_breaker=True)
+        return self.client.run(request, commands.read_done, past_breaker=True)
 
     def close(self) -> None:
         """Close idle connections."""
-        self._client.close()
+        self.client.close()
 
     def forget(self) -> None:
         """Drop every connection: they belong to the parent process."""
-        self._client.forget()
+        self.client.forget()
 
 
 def _number(number: int | None) -> bytes:

@@ -172,7 +172,7 @@ def spoil(kind, request, redis_url):
 def links_of(engine):
     """Return the connections as threads and as tasks use them."""
     if engine.stores.cluster is None:
-        return engine.l2._client.links, engine.l2_for_tasks._client.links
+        return engine.l2.client.links, engine.l2_for_tasks.client.links
     (node,) = engine.stores.cluster.nodes
     return node.client.links, node.task_client.links
 
@@ -317,7 +317,7 @@ def test_interrupted_connections_are_closed(redis_cache, run):
 
     async def main():
         await redis_cache.aset("k", 1)
-        pool = engine.l2._client.links
+        pool = engine.l2.client.links
         (link,) = pool._idle
         struck = Struck(redis_cache.aget("k"), 0, early=True)
         with pytest.raises(asyncio.CancelledError):

@@ -33,7 +33,7 @@ class Process:
         self.cache = lone_cache(url, l1_max_entries=0, breaker_failures=0)
         engine = engine_of(self.cache)
         engine.catch_up_in_background = lambda: None  # a heartbeat would, at any time
-        self._client = engine.l2._client
+        self._client = engine.l2.client
         self._client.run = self._run
         self.is_away = False
         self.late = []

@@ -253,7 +253,7 @@ def test_one_round_trip(redis_url, shared_server, run):
     cache = lone_cache(redis_url, l1_max_entries=0)
 
     async def main():
-        links = engine_of(cache).l2_for_tasks._client.links
+        links = engine_of(cache).l2_for_tasks.client.links
         trips = []
         exchange = links.exchange
 

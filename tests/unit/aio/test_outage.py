@@ -124,7 +124,7 @@ def test_a_loop_that_is_too_busy(redis_url, run, monkeypatch):
     monkeypatch.setattr(apool, "CHECK_S", 0.001)
     cache = lone_cache(redis_url, on_error="raise")
     engine = engine_of(cache)
-    pool = engine.l2._client.links
+    pool = engine.l2.client.links
 
     async def main():
         call = asyncio.create_task(cache.aget("k"))

@@ -154,7 +154,7 @@ def links_of(cache):
     """Return the connections as threads and as tasks use them."""
     cluster, engine = cluster_of(cache), engine_of(cache)
     if cluster is None:
-        return engine.l2._client.links, engine.l2_for_tasks._client.links
+        return engine.l2.client.links, engine.l2_for_tasks.client.links
     (node,) = cluster.nodes
     return node.client.links, node.task_client.links
 

@@ -15,7 +15,8 @@ from cachebridge import ConfigError, config
 from cachebridge.flask_ext import Cache, CacheBridgeBackend
 from cachebridge.flask_ext.settings.backend_settings import backend_settings
 from cachebridge.flask_ext.settings.config import cache_type, merged
-from cachebridge.l2.location import connection_factory, parse_location
+from cachebridge.l2.factory import connection_factory
+from cachebridge.l2.location import parse_location
 from tests.rig import eventually
 from tests.unit.flask.support import Calls
 

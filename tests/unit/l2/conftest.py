@@ -14,7 +14,8 @@ import redis
 from cachebridge.config import EngineOptions
 from cachebridge.l2.connections.pool import Pool
 from cachebridge.l2.connections.task_pool import TaskPool
-from cachebridge.l2.location import connection_factory, parse_location
+from cachebridge.l2.factory import connection_factory
+from cachebridge.l2.location import parse_location
 from cachebridge.l2.memcached.cluster import Cluster
 from cachebridge.l2.memcached.store import MemcachedStore
 from cachebridge.l2.redis.client import RedisClient, open_link
@@ -99,7 +100,7 @@ def open_store(
 
 def pool_of(store: StoreFace) -> Pool:
     """Return the pool of a Redis store, which both sides share."""
-    links = store._client.links
+    links = store.client.links
     return links if isinstance(links, Pool) else links._pool
 
 

@@ -73,8 +73,8 @@ def test_an_interrupted_task_closes_its_link(redis_server_factory, how):
     assert isinstance(result, asyncio.CancelledError if how == "cancelled" else L2Error)
     assert not link.is_open()
     assert slots_of(store).free == 1
-    assert store._client.links._turns.free == 64
-    assert not store._client.links._held._tasks
+    assert store.client.links._turns.free == 64
+    assert not store.client.links._held._tasks
     assert store.get("k") == (None, -2)
 
 
@@ -116,7 +116,7 @@ def test_threads_and_tasks_contend_for_the_same_links(own_url):
 def test_a_task_takes_an_idle_link_at_once(own_url):
     """It suspends only if there is none, if all are busy, or if it wants a new one."""
     store = open_store(own_url, "tasks", max_connections=1)
-    links = store._client.links
+    links = store.client.links
     assert links.take_now() is None, "on no loop"
 
     async def main():
@@ -145,7 +145,7 @@ def test_tasks_that_are_more_than_may_call_at_once(own_url):
         return await asyncio.gather(*(store.l2.exists("k") for _ in range(300)))
 
     assert asyncio.run(main()) == [False] * 300
-    assert store._client.links._turns.free == 64
+    assert store.client.links._turns.free == 64
     assert len(pool_of(store)._idle) <= 64
 
 
@@ -160,8 +160,8 @@ def test_a_call_of_the_wrong_side(own_url):
 
     with pytest.raises(RuntimeError, match="must not suspend"):
         asyncio.run(on_a_loop())
-    eventually(lambda: not store._client.links._held._tasks)
-    assert store._client.links._turns.free == 64
+    eventually(lambda: not store.client.links._held._tasks)
+    assert store.client.links._turns.free == 64
 
 
 def test_a_thread_s_call_within_a_task(own_url):
@@ -194,7 +194,7 @@ def test_a_task_that_goes_on_in_a_forked_child(own_url):
     store = open_store(own_url, "tasks")
 
     async def main():
-        links = store._client.links
+        links = store.client.links
         link = await links.take()
         links.forget()
         links.discard(link)

@@ -170,7 +170,7 @@ def test_a_trial_may_load_a_script(store, admin, sent):
 
     The breaker admits one call; its script's text is part of it.
     """
-    breaker = store._client.breaker = Breaker(
+    breaker = store.client.breaker = Breaker(
         threshold=1,
         retry_s=60.0,
         clock=time.monotonic,

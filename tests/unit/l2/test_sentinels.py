@@ -11,7 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cachebridge.config import EngineOptions
 from cachebridge.errors import ConfigError
-from cachebridge.l2.location import connection_factory, parse_location
+from cachebridge.l2.factory import connection_factory
+from cachebridge.l2.location import parse_location
 from cachebridge.l2.redis.sentinels import Sentinels
 from cachebridge.testing.ports import free_port
 from cachebridge.testing.processes import started

@@ -14,7 +14,8 @@ import redis
 from cachebridge.config import EngineOptions
 from cachebridge.contrib.django.checks.facts import facts_about
 from cachebridge.errors import ConfigError, L2Error
-from cachebridge.l2.location import Address, connection_factory, parse_location
+from cachebridge.l2.factory import connection_factory
+from cachebridge.l2.location import Address, parse_location
 from cachebridge.l2.memcached.link import open_link
 from cachebridge.testing import ServerStartError, redis_server
 from cachebridge.testing.ports import free_port

@@ -80,7 +80,7 @@ def test_a_server_that_loads_its_data(pair, side):
 @pytest.mark.parametrize("text", ["MOVED 1 h:1", "ASK 1 h:1", "CROSSSLOT Keys in"])
 def test_cluster_mode_is_permanent(own_url, text):
     """No retry helps: the text says what to use instead."""
-    error = open_store(own_url)._client.error_of(ResponseError(text))
+    error = open_store(own_url).client.error_of(ResponseError(text))
     assert type(error) is L2Error
     assert error.is_permanent
     assert "cluster mode is off" in str(error)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cachebridge.bus.settings import channels_of
-from cachebridge.l2.location import connection_factory
+from cachebridge.l2.factory import connection_factory
 from cachebridge.resp import pack, read_hello
 
 if TYPE_CHECKING:

@@ -1,0 +1,231 @@
+"""The bus of a cluster: a session at every master, and trust when all are proven.
+
+A message is published at the master that has its key, and reaches the subscribers of
+all masters.  Only at its own master is it ordered before a later heartbeat: on the way
+to the others it may be lost.  So each master has a listener of its own, and L1 is
+trusted as far as the earliest of their heartbeats proves.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
+    from cachebridge.bus.listener import Listener
+    from cachebridge.bus.settings import Receiver
+
+
+class Sessions:
+    """Which sessions there have to be, and which are proven.  Thread safe."""
+
+    def __init__(self, receiver: Receiver, clock: Callable[[], float]) -> None:
+        self.receiver = receiver
+        self._clock = clock
+        self._lock = threading.Lock()
+        self.frames = threading.Lock()
+        """Held while a message is handled: counters are not exact otherwise."""
+        self._wanted: frozenset[MasterReceiver] = frozenset()
+        self._subscribed: set[MasterReceiver] = set()
+        self._proofs: dict[MasterReceiver, float] = {}
+        """When the last heartbeat was sent that has come back."""
+        self._is_whole = False
+        """Whether every node that may be asked has a session among the wanted."""
+        self._is_open = False
+        """Whether the receiver knows that messages arrive."""
+        self._open_since = 0.0
+
+    def want(self, sessions: frozenset[MasterReceiver], *, is_whole: bool) -> None:
+        """Say which sessions there have to be."""
+        with self._lock:
+            if sessions != self._wanted or not is_whole:
+                self._close("the masters of the cluster are others now")
+            self._wanted, self._is_whole = sessions, is_whole
+            self._subscribed &= sessions
+            self._open_if_possible()
+
+    def subscribed(self, session: MasterReceiver) -> None:
+        """Note that a session hears messages; when all do, L1 begins anew."""
+        with self._lock:
+            self._subscribed.add(session)
+            self._open_if_possible()
+
+    def broke(self, session: MasterReceiver, reason: str) -> None:
+        """Note that a session may have missed messages."""
+        with self._lock:
+            self._subscribed.discard(session)
+            if session in self._wanted:
+                self._close(reason)
+
+    def close(self, reason: str) -> None:
+        """End trust, until each session is proven anew; they go on."""
+        with self._lock:
+            self._is_whole = False
+            self._close(reason)
+
+    def proven(self, session: MasterReceiver, sent_at: float) -> float | None:
+        """Return what a heartbeat proves of all messages: when the earliest was sent.
+
+        None while a session has not come back since all of them are there.
+        """
+        with self._lock:
+            if self._is_open and sent_at >= self._open_since:
+                self._proofs[session] = sent_at
+            if not self._is_open or self._proofs.keys() < self._wanted:
+                return None
+            return min(self._proofs[each] for each in self._wanted)
+
+    def _close(self, reason: str) -> None:
+        self._is_open = False
+        self._proofs.clear()
+        self.receiver.on_break(reason)
+
+    def _open_if_possible(self) -> None:
+        if self._is_open or not self._is_whole or not self._wanted:
+            return
+        if self._subscribed >= self._wanted:
+            self._is_open, self._open_since = True, self._clock()
+            self.receiver.on_subscribed()
+
+
+class MasterReceiver:
+    """See ``Receiver``; of the session at one master."""
+
+    def __init__(self, sessions: Sessions, *, is_home: bool) -> None:
+        """``is_home``: the master has the switch, and the name of the cluster."""
+        self._sessions = sessions
+        self._receiver = sessions.receiver
+        self._is_home = is_home
+
+    def on_subscribed(self) -> None:
+        """Begin anew when all sessions are there."""
+        self._sessions.subscribed(self)
+
+    def on_break(self, reason: str) -> None:
+        """End trust at once."""
+        self._sessions.broke(self, reason)
+
+    def on_frame(self, frame: bytes) -> bool:
+        """Handle a message, which every session brings once."""
+        with self._sessions.frames:
+            return self._receiver.on_frame(frame)
+
+    def pause(self, seconds: float) -> None:
+        """Handle nothing more at this master for so long."""
+        self._receiver.pause(seconds)
+
+    def on_server_known(self, server_id: bytes) -> None:
+        """Name the cluster."""
+        if self._is_home:
+            self._receiver.on_server_known(server_id)
+
+    def on_server_changed(self) -> None:
+        """The master has lost its data."""
+        self._receiver.on_server_changed()
+
+    def l1_is_on(self) -> bool:
+        """Return True where the switch is not: there it cannot be lost."""
+        return self._receiver.l1_is_on() if self._is_home else True
+
+    def on_heartbeat(self, sent_at: float, *, l1_on: bool | None) -> None:
+        """Extend trust as far as all masters allow."""
+        proven = self._sessions.proven(self, sent_at)
+        if proven is not None:
+            self._receiver.on_heartbeat(proven, l1_on=l1_on if self._is_home else None)
+
+    def waits_for_beat(self) -> bool:
+        """Return whether a caller waits for the next heartbeats."""
+        return self._receiver.waits_for_beat()
+
+
+class MastersBus:
+    """A listener for each master.  Thread safe."""
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        *,
+        masters: Callable[[], Mapping[Any, bytes]],
+        is_whole: Callable[[], bool],
+        make_listener: Callable[[Any, bytes, Receiver], Listener],
+        home: bytes,
+        clock: Callable[[], float],
+    ) -> None:
+        """``masters`` returns them with a hash tag each: that of ``home`` for one.
+
+        ``is_whole``: no other node is in use.
+        """
+        self._masters = masters
+        self._is_whole = is_whole
+        self._make_listener = make_listener
+        self._home = home
+        self._sessions = Sessions(receiver, clock)
+        self._lock = threading.Lock()
+        self._listeners: dict[Hashable, tuple[bytes, MasterReceiver, Listener]] = {}
+        self._is_started = False
+
+    def start(self) -> None:
+        """Listen to the masters that are known, and to others as they become known."""
+        self._is_started = True
+        self.follow()
+
+    def follow(self) -> None:
+        """Listen to the masters that there are now."""
+        with self._lock:
+            if not self._is_started:
+                return
+            wanted, known = self._masters(), self._listeners
+            for master, (tag, _, listener) in list(known.items()):
+                if wanted.get(master) != tag:
+                    del known[master]
+                    listener.stop()
+            for master in wanted.keys() - known.keys():
+                tag = wanted[master]
+                receiver = MasterReceiver(self._sessions, is_home=tag == self._home)
+                listener = self._make_listener(master, tag, receiver)
+                known[master] = tag, receiver, listener
+                listener.start()
+            sessions = frozenset(receiver for _, receiver, _ in known.values())
+            self._sessions.want(sessions, is_whole=self._is_whole())
+
+    def on_change(self, reason: str) -> None:
+        """End trust before a node is used that no session has proven."""
+        self._sessions.close(reason)
+
+    def _each(self) -> list[Listener]:
+        with self._lock:
+            return [listener for _, _, listener in self._listeners.values()]
+
+    def stop(self) -> None:
+        """End soon, without waiting."""
+        self._is_started = False
+        for listener in self._each():
+            listener.stop()
+
+    def renew(self) -> None:
+        """Replace the connections of the subscriptions, without a gap."""
+        for listener in self._each():
+            listener.renew()
+
+    def break_off(self, reason: str) -> None:
+        """End trust at once, and begin anew everywhere."""
+        for listener in self._each():
+            listener.break_off(reason)
+
+    def on_leave(self, master: Hashable, reason: str) -> None:
+        """End trust at once, and begin anew at one master."""
+        with self._lock:
+            known = self._listeners.get(master)
+        if known is not None:
+            known[-1].break_off(reason)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until all have ended, for at most ``timeout_s`` each."""
+        for listener in self._each():
+            listener.join(timeout_s)
+
+    def is_alive(self) -> bool:
+        """Return whether it listens, also while no master is known yet."""
+        return self._is_started and all(each.is_alive() for each in self._each())
