@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 NO_CLUSTER: Final = (
-    "cachebridge cannot use a server in cluster mode yet. Give it one whose cluster "
-    "mode is off (a primary, with replicas or without), or memcached:// servers"
+    "a server in cluster mode is one node of several: name some of them in a URL such "
+    "as redis+cluster://host:6379,host2:6379"
 )
 NO_REPLICA: Final = (
     "give the address of the primary, or a name that follows it at a failover"

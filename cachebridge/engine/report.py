@@ -32,9 +32,9 @@ def stats_of(engine: Engine) -> Stats:
     )
 
 
-def _wrong_server(address: str, hello: Hello) -> str:
+def _wrong_server(address: str, hello: Hello, *, is_node: bool) -> str:
     """Say what is wrong with the server that connections lead to, if anything is."""
-    if hello.mode == "cluster":
+    if hello.mode == "cluster" and not is_node:
         return f"{address} is in cluster mode: {NO_CLUSTER}"
     if hello.role == REPLICA:
         return f"{address} is a replica, which refuses writes: {NO_REPLICA}"
@@ -52,7 +52,9 @@ def health_of(engine: Engine) -> Health:
     options, rules, stores = engine.options, engine.rules, engine.stores
     asked = stores.servers[:1] if reachable else ()
     address, hello = asked[0].greet() if asked else ("", Hello())
-    error = error or _wrong_server(address, hello)
+    error = error or _wrong_server(
+        address, hello, is_node=stores.redis_cluster is not None
+    )
     error = error or engine.receiver.problem
     if not error and not engine.listening.is_running():
         error = "not listening yet: no reads so far"

@@ -227,8 +227,20 @@ class Stores:
     @property
     def servers(self) -> tuple[RedisServer, ...]:
         """The servers of Redis: those of the keys, then that of the messages."""
-        masters = self.redis_cluster.all() if self.redis_cluster is not None else ()
-        return tuple(dict.fromkeys(filter(None, (self.redis, *masters, self.bus))))
+        return tuple(dict.fromkeys(filter(None, (*self.key_servers, self.bus))))
+
+    @property
+    def key_servers(self) -> tuple[RedisServer, ...]:
+        """The servers of Redis that have the keys."""
+        if self.redis_cluster is not None:
+            return self.redis_cluster.all()
+        return () if self.redis is None else (self.redis,)
+
+    def carries_messages(self, server: RedisServer) -> bool:
+        """Return whether processes publish and subscribe at the server."""
+        return server is self.bus or (
+            self.bus_cluster is not None and server in self.bus_cluster.all()
+        )
 
     @property
     def _shards(self) -> Cluster | RedisCluster | None:

@@ -18,7 +18,7 @@ from cachebridge.core.lease import LeaseGet, LeaseState, LeaseTerms, LoadedRaw
 from cachebridge.l2.memcached import protocol
 from cachebridge.l2.redis import load_scripts, scripts
 from cachebridge.l2.redis.commands import make_script
-from cachebridge.l2.redis.names import with_record
+from cachebridge.l2.redis.names import PLAIN
 from cachebridge.testing.contracts.message_contract import StoreFace
 from tests.proofs.schedules.orders import orders
 from tests.rig import l2_of, lone_cache
@@ -89,7 +89,7 @@ class RedisServer:
         return self.client.pexpire(key, MINUTE_MS // 2)
 
     def expire(self, key):
-        return self._expire(with_record(key), ())
+        return self._expire(PLAIN.with_record(key), ())
 
 
 class MemcachedServer:

@@ -101,7 +101,7 @@ def test_threads_and_tasks_contend_for_the_same_links(own_url):
     """Both sides share the pool, its idle connections and its limit."""
     threads = open_store(own_url, max_connections=2, socket_timeout=20.0)
     tasks = open_store(own_url, "tasks")
-    tasks._client.links = TaskPool(pool_of(threads))
+    tasks.client.links = TaskPool(pool_of(threads))
     with ThreadPoolExecutor(8) as pool:
         calls = [
             pool.submit(store.exists, "k")

@@ -6,7 +6,9 @@ import pytest
 import redis
 
 from cachebridge.core.lease import LeaseState, LeaseTerms, LoadedRaw, LoadReply
-from cachebridge.l2.redis.names import key_of, name_of, with_record
+from cachebridge.l2.cluster.names import SLOT_NAMES
+from cachebridge.l2.cluster.slots import slot_of
+from cachebridge.l2.redis.names import PLAIN, key_of, name_of
 from cachebridge.testing.contracts.message_contract import StoreFace
 from tests.rig import eventually, l2_of, lone_cache
 
@@ -159,18 +161,35 @@ def test_what_another_program_left_in_the_place_of_a_record(store, other, kind):
 
 def test_a_record_is_in_the_slot_of_its_key():
     """If the key has a hash tag."""
-    assert with_record("a{tag}b") == (b"a{tag}b", b"a{tag}b:cachebridge-load")
+    assert PLAIN.with_record("a{tag}b") == (b"a{tag}b", b"a{tag}b:cachebridge-load")
 
 
 @pytest.mark.parametrize("end", ["", "_", "__", ":cachebridge-load", "x"])
 @pytest.mark.parametrize(
-    "start", ["k:cachebridge-load", "cachebridge:l1", "cachebridge:mark:f", "k", "\n:"]
+    "start",
+    [
+        *("k:cachebridge-load", "cachebridge:l1", "cachebridge:mark:f", "k", "\n:"),
+        *(
+            "a{b}c",
+            "{}a",
+            "a{b",
+            "}{",
+            "cachebridge:l1{home}",
+            "k:cachebridge-load{1f}",
+        ),
+        *("cachebridge:load{1f}{z", "k:cachebridge-load{}", "cachebridge:writes{0}"),
+    ],
 )
-def test_names_are_undone(start, end):
+@pytest.mark.parametrize("names", [PLAIN, SLOT_NAMES])
+def test_names_are_undone(names, start, end):
     """Each key has a name of its own, which is no record and none of ours."""
     key = start + end
-    name, record = with_record(key)
+    name, record = names.with_record(key)
     assert key_of(name) == key_of(record) == key
+    if names is SLOT_NAMES:
+        assert {slot_of(each) for each in (record, names.log_of(key))} == {
+            slot_of(name)
+        }
     assert not name.endswith(b":cachebridge-load")
     assert name not in {b"cachebridge:l1", b"cachebridge:mark:f"}
     assert name_of(key + "_") != name

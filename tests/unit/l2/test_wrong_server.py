@@ -83,4 +83,4 @@ def test_cluster_mode_is_permanent(own_url, text):
     error = open_store(own_url).client.error_of(ResponseError(text))
     assert type(error) is L2Error
     assert error.is_permanent
-    assert "cluster mode is off" in str(error)
+    assert "redis+cluster://" in str(error)

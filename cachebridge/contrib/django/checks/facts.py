@@ -94,8 +94,8 @@ def questions_of(engine: Engine) -> list[Question]:
         Question(
             server.location.label,
             partial(facts_about, engine, server),
-            is_bus=server is not stores.redis,
-            listens=server is stores.bus and listens(engine),
+            is_bus=server not in stores.key_servers,
+            listens=stores.carries_messages(server) and listens(engine),
         )
         for server in stores.servers
     ]
@@ -146,11 +146,13 @@ def _ask(engine: Engine, server: RedisServer) -> Facts:
         version=_parse_version(version) if version else None,
         subscriber_limit=_parse_limit(limit),
         role=hello.role,
-        mode=hello.mode,
+        mode="" if engine.stores.redis_cluster else hello.mode,
         identity=(run_id, server.location.db) if run_id else None,
         refused=tuple(_refused(engine, server)),
     )
-    if server is not engine.stores.redis:  # it only carries messages, without memory
+    if (
+        server not in engine.stores.key_servers
+    ):  # it only carries messages, without memory
         return facts
     return replace(
         facts,
@@ -203,11 +205,11 @@ def _refused(engine: Engine, server: RedisServer) -> Iterator[str]:
     Redis checks rights when it queues a command.  The transaction ends with its
     connection and runs nothing, so no process receives a message.
     """
-    if server is engine.stores.redis:
+    if server in engine.stores.key_servers:
         with _link_to(server) as link:
             if _reply(link, "MULTI") is not None:
                 yield from (words[0] for words in _denied(link, *_SCRIPTS))
-    if not engine.stores.has_bus or server is not engine.stores.bus:
+    if not engine.stores.has_bus or not engine.stores.carries_messages(server):
         return
     channels = channels_of(server.location.db, secrets.token_bytes(8))
     subscribes = listens(engine)
