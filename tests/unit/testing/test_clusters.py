@@ -19,7 +19,7 @@ from tests.unit.testing.test_servers import process_exists
 
 pytestmark = pytest.mark.usefixtures("shared_server")
 
-KEYS = [f"key:{n}" for n in range(50)]
+KEYS = [f"key:{n}" for n in range(12)]
 IN_SLOT_0 = "fHh"
 
 
@@ -27,6 +27,9 @@ IN_SLOT_0 = "fHh"
 def cluster(shared_server):
     with redis_cluster(replicas=1, bus_proxies=True) as made:
         yield made
+    for node in made.nodes:
+        with pytest.raises(RuntimeError, match="stopped"):
+            node.bus_proxy.cut()
 
 
 @pytest.fixture
@@ -65,16 +68,16 @@ def test_a_slot_moves_step_by_step(cluster):
     slot = key_slot(b"moved")
     source = cluster.node_of(slot)
     target = next(each for each in cluster.masters() if each is not source)
-    keys = [f"{{moved}}:{n}" for n in range(250)]
+    keys = [f"{{moved}}:{n}" for n in range(120)]
     for key in keys:
         answer_of(source, "SET", key, key)
 
     cluster.begin_move(slot, target)
-    assert cluster.move_keys(slot, target, count=200) == 200
+    assert cluster.move_keys(slot, target, count=70) == 70
     assert cluster.node_of(slot) is source
     there = f"{slot} 127.0.0.1:{target.port}"
     asked = [key for key in keys if there in answer_of(source, "GET", key)]
-    assert len(asked) == 200
+    assert len(asked) == 70
     assert answer_of(source, "GET", asked[0]) == f"AskError: {there}"
     assert "MovedError" in answer_of(target, "GET", asked[0])
     with pytest.raises(ValueError, match="50 keys left"):
@@ -99,24 +102,6 @@ def test_a_planned_failover(cluster):
     assert answer_of(replica, "SET", "key", "next") is True
 
 
-def test_a_master_is_killed(cluster):
-    """Its replica is promoted; when it is restarted, it is the replica."""
-    slot = 0
-    old = cluster.node_of(slot)
-    (replica,) = cluster.replicas_of(old)
-    with pytest.raises(ValueError, match="had no slots"):
-        cluster.await_failover(replica)
-    cluster.kill(old)
-    assert not old.is_running
-    assert cluster.await_failover(old) is replica
-    assert old not in cluster.masters()
-    with pytest.raises(ValueError, match="has no replica"):
-        cluster.fail_over(replica)
-    old.restart()
-    cluster.wait_until_ready()
-    assert cluster.replicas_of(replica) == [old]
-
-
 def test_the_bus_of_a_master_is_cut(cluster):
     """Its replica is promoted, while clients reach it; it is told when that ends."""
     old = cluster.node_of(0)
@@ -129,6 +114,31 @@ def test_the_bus_of_a_master_is_cut(cluster):
     cluster.restore_bus()
     cluster.wait_until_ready()
     assert old.view().owner_of(0) == replica.id
+
+
+def test_a_master_is_killed(cluster):
+    """Its replica is promoted; when it is restarted, it is the replica.
+
+    A replica that is killed is no replica until it is restarted.
+    """
+    old, other = (cluster.node_of(slot) for slot in (0, 8192))
+    (replica,) = cluster.replicas_of(old)
+    (its_own,) = cluster.replicas_of(other)
+    with pytest.raises(ValueError, match="had no slots"):
+        cluster.await_failover(its_own)
+    cluster.kill(old)
+    cluster.kill(its_own)
+    assert not old.is_running
+    assert cluster.await_failover(old) is replica
+    assert old not in cluster.masters()
+    eventually(lambda: not cluster.replicas_of(other))
+    with pytest.raises(ValueError, match="has no replica"):
+        cluster.fail_over(other)
+    old.restart()
+    its_own.restart()
+    cluster.wait_until_ready()
+    assert cluster.replicas_of(replica) == [old]
+    assert cluster.replicas_of(other) == [its_own]
 
 
 def test_a_master_is_added(cluster):
@@ -148,6 +158,8 @@ def test_without_full_coverage_and_stop():
     with redis_cluster(require_full_coverage=False) as cluster:
         dead, *others = cluster.nodes
         pids = [node.pid for node in cluster.nodes]
+        with pytest.raises(ValueError, match="without bus_proxies"):
+            cluster.cut_bus(dead)
         cluster.kill(dead)
         for node in others:
             eventually(lambda node=node: dead.id not in node.view().masters())
