@@ -228,9 +228,11 @@ class Binding:
         """
         groups = self.group(keys, locate)
         values: dict[str, Any] = {}
-        for operations, names in groups:
-            values.update(await operations.on(io).get_many(names))
-        if len(groups) == 1 and len(names) == len(keys):  # mostly
+        for found in await io.together(
+            [operations.on(io).get_many(names) for operations, names in groups]
+        ):
+            values.update(found)
+        if len(groups) == 1 and len(names := groups[0][1]) == len(keys):  # mostly
             return {key: values[name] for name, key in names.items() if name in values}
         located = [(key, locate(key)[1]) for key in keys]
         return {key: values[name] for key, name in located if name in values}
@@ -260,25 +262,32 @@ class Binding:
         """Read these from L2 into L1, if the rules allow; False if L2 is away."""
         stores, operations = self.engine.stores, self.coherent.on(io)
         shards = stores.split(full_keys) if stores.is_sharded else [full_keys]
-        return any([await operations.warm(list(shard)) for shard in shards])
+        return any(await io.together([operations.warm(list(s)) for s in shards]))
 
     async def set_many(
         self, io: IO, items: Mapping[K, Any], ttl_ms: int | None, locate: Locate[K]
     ) -> list[K]:
         """Set all values; return the keys that failed."""
-        failed: list[K] = []
-        for operations, names in self.group(items, locate):
-            by_full_key = {full_key: items[key] for full_key, key in names.items()}
-            refused = await operations.on(io).set_many(by_full_key, ttl_ms)
-            failed += [names[full_key] for full_key in refused]
-        return failed
+        groups = self.group(items, locate)
+        refused = await io.together(
+            [
+                operations.on(io).set_many(
+                    {full_key: items[key] for full_key, key in names.items()}, ttl_ms
+                )
+                for operations, names in groups
+            ]
+        )
+        return [
+            names[full_key]
+            for (_, names), few in zip(groups, refused, strict=True)
+            for full_key in few
+        ]
 
     async def delete_many(self, io: IO, keys: Iterable[K], locate: Locate[K]) -> int:
         """Delete all keys; return how many existed."""
-        existed = 0
-        for operations, names in self.group(keys, locate):
-            existed += await operations.on(io).delete_many(names)
-        return existed
+        groups = self.group(keys, locate)
+        calls = [operations.on(io).delete_many(names) for operations, names in groups]
+        return sum(await io.together(calls))
 
     async def clear(
         self, io: IO, pattern: Callable[[], KeyPattern | None], why_not: str

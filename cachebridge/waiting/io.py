@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from cachebridge.waiting.run import Call, Carried
 from cachebridge.waiting.signals import is_on_loop
+from cachebridge.waiting.together import run_together
 
 if TYPE_CHECKING:
     from cachebridge.waiting.signals import Signal, Slots
+
+T = TypeVar("T")
 
 
 class IO(Protocol):
@@ -34,6 +37,12 @@ class IO(Protocol):
 
     async def call(self, function: Callable[[], Any]) -> Any:
         """Call the application's function; await its result where tasks do."""
+
+    async def together(self, calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Carry all to their ends at once; return their results, in order.
+
+        If some raise, the first error comes out when all have ended.
+        """
 
     def may_wait(self) -> bool:
         """Return whether waiting for another caller is safe here."""
@@ -75,6 +84,10 @@ class ThreadIO:
         finally:
             del error  # it refers to this frame
 
+    async def together(self, calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Send all first requests before the first reply is read."""
+        return [await calls[0]] if len(calls) == 1 else run_together(calls)
+
     def may_wait(self) -> bool:
         """Return False in a thread that runs an event loop, whose tasks it blocks."""
         return not is_on_loop()
@@ -109,6 +122,18 @@ class TaskIO:
         """Call it here; what it returns is awaited if it is awaitable."""
         result = function()
         return await result if isawaitable(result) else result
+
+    async def together(self, calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Run each in a task of its own."""
+        if len(calls) == 1:
+            return [await calls[0]]
+        from asyncio import gather  # noqa: PLC0415 a loop runs, so it is imported
+
+        ended = await gather(*calls, return_exceptions=True)
+        for each in ended:
+            if isinstance(each, BaseException):
+                raise each
+        return ended  # type: ignore[return-value] # none of them is an error
 
     def may_wait(self) -> bool:
         """Return True: waiting suspends this task alone."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cachebridge.errors import L2Error
 from cachebridge.waiting.signals import Slots
+from cachebridge.waiting.together import SENT, stops_when_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -139,13 +140,22 @@ class Pool:
         """Return a connection; blocks until there is one."""
         return self.take_now(fresh=fresh)
 
-    def exchange_now(self, link: Link, packed: bytes, count: int) -> list[Any]:
-        """Send a request and block until its replies are there."""
-        return link.exchange(packed, count)
+    def exchange_now(self, link: Link, packed: bytes, count: int) -> list[Any] | None:
+        """Send a request and block until its replies are there.
+
+        None if other requests are to go out before they are read.
+        """
+        return None if stops_when_sent() else link.exchange(packed, count)
 
     async def exchange(self, link: Link, packed: bytes, count: int) -> list[Any]:
         """Send a request and block until its replies are there."""
-        return link.exchange(packed, count)
+        if not stops_when_sent():
+            return link.exchange(packed, count)
+        due = bool(link.login_due)
+        link.send(link.with_login(packed) if due else packed)
+        await SENT
+        replies = link.receive(count + due)
+        return link.without_login(replies) if due else replies
 
     def give_back(self, link: Link) -> None:
         """Return a connection whose replies have all been read."""
