@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,9 @@ from cachebridge.waiting.run import REFUSED, Call, Carried, run
 from tests.hostile import serving
 from tests.rig import PATIENCE_S
 from tests.unit.l2.conftest import open_store
+
+if TYPE_CHECKING:
+    import socket
 
 CARRY = {
     "threads": lambda calls: run(THREADS.together(calls)),
