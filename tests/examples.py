@@ -61,6 +61,7 @@ def run(page: Path, redis_url: str, memcached: str) -> None:
             if not block.is_run:
                 continue
             code = re.sub(r"redis(\+sentinel)?://[^\"]+/0\b", redis_url, block.code)
+            code = re.sub(r"redis\+cluster://[^\"]+", redis_url, code)
             code = re.sub(_MEMCACHED, memcached, code)
             compiled = compile(
                 "\n" * (block.line - 1) + code,

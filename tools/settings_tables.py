@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cachebridge.counterparts.cluster_settings import CLUSTER_CLIENT
 from cachebridge.counterparts.memcached_settings import (
     BEHAVIORS,
     CACHELIB_MEMCACHED,
@@ -31,7 +32,12 @@ PAGE = Path(__file__).parents[1] / "docs" / "other-backends.md"
 TABLES: dict[str, Mapping[str, Fate]] = {
     "django-redis": DJANGO_REDIS,
     "settings": DJANGO_SETTINGS,
-    "redis-py": REDIS_PY,
+    "redis-py": {
+        name: fate
+        for name, fate in REDIS_PY.items()
+        if CLUSTER_CLIENT.get(name) is not fate
+    },
+    "RedisCluster": CLUSTER_CLIENT,
     "beside OPTIONS": BESIDE_OPTIONS,
     "pymemcache": PYMEMCACHE,
     "behaviors": BEHAVIORS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any, Final
 
+from cachebridge.counterparts.cluster_settings import CLUSTER_CLIENT
 from cachebridge.counterparts.fates import (
     Argument,
     Fate,
@@ -85,6 +86,7 @@ REDIS_PY: Final[dict[str, Fate]] = {
     "ssl": Refused("write rediss:// in the URL", unless=_NO),
     "connection_pool": Refused("give the URL of the server", unless=(None,)),
     "unix_socket_path": Refused("write unix:///path?db=0 as the URL", unless=(None,)),
+    **CLUSTER_CLIENT,
 }
 """In the query of a URL, CLIENT_KWARGS, CONNECTION_POOL_KWARGS, OPTIONS of Django's
 RedisCache, and CACHE_OPTIONS."""
@@ -143,8 +145,9 @@ _POOL_CLASS: Final = Ignored(
         for name in ("ConnectionPool", "BlockingConnectionPool")
     ),
     instead=(
-        "redis-py's ConnectionPool and BlockingConnectionPool are, and "
-        "SentinelConnectionPool beside SENTINELS"
+        "redis-py's ConnectionPool and BlockingConnectionPool are, "
+        "SentinelConnectionPool beside SENTINELS, and rediscluster's "
+        "ClusterConnectionPool where LOCATION names nodes of a cluster"
     ),
 )
 _OUTAGE_LOG: Final = Ignored(
@@ -189,7 +192,8 @@ DJANGO_REDIS: Final[dict[str, Fate]] = {
         ),
         instead=(
             "only DefaultClient is, and SentinelClient beside SENTINELS; get_or_load "
-            "does what HerdClient does, and one server has all keys"
+            "does what HerdClient does; one server has all keys, or a cluster, with "
+            "the LOCATION redis+cluster://host:6379"
         ),
     ),
     "CONNECTION_FACTORY": Ignored(
@@ -209,7 +213,10 @@ DJANGO_REDIS: Final[dict[str, Fate]] = {
             for place in ("redis", "redis.client")
             for name in ("Redis", "StrictRedis")
         ),
-        instead="only redis.client.Redis is",
+        instead=(
+            "only redis.client.Redis is, and redis.RedisCluster where LOCATION names "
+            "nodes of a cluster"
+        ),
     ),
     "PARSER_CLASS": Ignored("cachebridge parses replies itself"),
     "CLOSE_CONNECTION": _STAY_OPEN,

@@ -10,6 +10,7 @@ from django.core.signals import setting_changed
 from django.db import connections
 
 from cachebridge.config import mapping, parse_options
+from cachebridge.django_backend.clusters import with_nodes
 from cachebridge.django_backend.options import VALID, rows_for, translate
 from cachebridge.django_backend.sentinels import with_sentinels
 from cachebridge.engine.binding import Binding
@@ -47,7 +48,7 @@ def binding_for(location: Any, params: Mapping[str, Any]) -> Binding:
     server = location[0] if is_list_of_one else location
     try:
         own = mapping("OPTIONS", options or {})
-        server, options_left = with_sentinels(server, own)
+        server, options_left = with_nodes(*with_sentinels(server, own))
         given, serializer = translate({**params, "OPTIONS": options_left}, server)
         engine_options, cache_options = parse_options(
             given, valid=VALID, others=rows_for(server)

@@ -321,6 +321,7 @@ class Cache(CacheMethods, AdminMethods):
             raise ConfigError(
                 "CACHE_TYPE is 'NullCache': there are no levels. counter(), warm(), "
                 "stats(), health(), bypass_l1(), l1_off() and l1_on() need "
-                "'RedisCache', 'RedisSentinelCache', 'MemcachedCache' or 'SimpleCache'."
+                "'RedisCache', 'RedisSentinelCache', 'RedisClusterCache', "
+                "'MemcachedCache' or 'SimpleCache'."
             )
         return backend._binding  # noqa: SLF001 both are adapters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import redis
 from cachebridge import Cache
 from cachebridge.commands import warm
 from cachebridge.engine.warming.lists import name_of_host
+from cachebridge.l2.cluster.slots import slot_of
+from cachebridge.testing import redis_cluster
 from tests.rig import PATIENCE_S, engine_of, eventually, l1_of
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +66,36 @@ def test_the_documented_user_can_do_everything(
         eventually(is_published)
         engine_of(cache).stop(patience_s=1.0)
         assert admin.acl_log() == []
+
+
+@pytest.mark.parametrize("keys", ["~*", "~shop:* ~cachebridge:*"])
+def test_the_documented_user_can_do_everything_on_a_cluster(shared_server, keys):
+    """With the rights that the page adds, also while a slot is being moved."""
+    rule = documented_rule("SECURITY.md").replace(" ~* ", f" {keys} ")
+    page = (ROOT / "SECURITY.md").read_text()
+    (more,) = re.findall(r"^```\n(\+cluster.*?)\n```$", page, re.MULTILINE)
+    with redis_cluster() as cluster, ExitStack() as opened:
+        admins = [
+            opened.enter_context(redis.Redis(node.host, node.port))
+            for node in cluster.nodes
+        ]
+        for admin in admins:
+            admin.execute_command(*rule.split(), *more.split())
+        url = cluster.url.replace("://", "://shop:password@")
+        cache = Cache(url, KEY_PREFIX="shop:")
+        opened.callback(cache.close)
+        use_every_operation(cache)
+        eventually(lambda: cache.get("counter") and cache.health().l1_trusted)
+        slot = slot_of(b"shop:counter")
+        to = next(n for n in cluster.nodes if n is not cluster.node_of(slot))
+        cluster.begin_move(slot, to)
+        cluster.move_keys(slot, to)
+        with cache.bypass_l1():
+            assert cache.get("counter") == 1  # ASK
+        cluster.end_move(slot, to)
+        assert cache.incr("counter") == 2  # MOVED
+        for admin in admins:
+            assert admin.acl_log() == []
 
 
 def use_every_operation(cache: Cache) -> None:

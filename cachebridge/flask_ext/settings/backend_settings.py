@@ -24,6 +24,7 @@ from cachebridge.counterparts.redis_settings import CACHELIB_REDIS
 from cachebridge.errors import ConfigError
 from cachebridge.flask_ext.http.responses import Timeout, whole_seconds
 from cachebridge.flask_ext.settings.config import (
+    CLUSTER,
     DEFAULTS,
     MEMCACHED,
     MEMORY,
@@ -34,6 +35,7 @@ from cachebridge.flask_ext.settings.config import (
     flag,
 )
 from cachebridge.flask_ext.settings.locations import (
+    cluster_location,
     memcached_location,
     of_cachelib,
     redis_location,
@@ -115,9 +117,8 @@ def backend_settings(
         )
     bridge = bridge_options(_mapping(config, "CACHE_BRIDGE"))
     location = bridge.pop("LOCATION", None)
-    if location is None and kind == SENTINEL:
-        location, for_sentinels = sentinel_location(config, extra)
-        bridge.setdefault("SENTINEL_KWARGS", for_sentinels)
+    if location is None:
+        location = _location_of_several(config, kind, extra, bridge)
     kind = _kind_at(location, kind)
     most = None
     if kind == MEMORY and location is None:
@@ -151,11 +152,25 @@ def backend_settings(
     )
 
 
+def _location_of_several(
+    config: Mapping[str, Any], kind: str, extra: dict[str, Any], bridge: dict[str, Any]
+) -> str | None:
+    """Return a URL that names sentinels or nodes; None for the other types."""
+    if kind == CLUSTER:
+        return cluster_location(config, extra)
+    if kind != SENTINEL:
+        return None
+    location, for_sentinels = sentinel_location(config, extra)
+    bridge.setdefault("SENTINEL_KWARGS", for_sentinels)
+    return location
+
+
 def _kind_at(location: object, kind: str) -> str:
     """Return whose arguments CACHE_OPTIONS has: LOCATION overrides CACHE_TYPE."""
     if str(location).startswith("memcached:"):
         return MEMCACHED
-    return REDIS if kind in {MEMCACHED, SENTINEL} and location is not None else kind
+    is_other = kind in {MEMCACHED, SENTINEL, CLUSTER}
+    return REDIS if is_other and location is not None else kind
 
 
 def _client_options(

@@ -37,6 +37,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "CACHE_REDIS_SENTINELS": None,
     "CACHE_REDIS_SENTINEL_MASTER": "mymaster",
     "CACHE_REDIS_SENTINEL_PASSWORD": None,
+    "CACHE_REDIS_CLUSTER": None,
     "CACHE_MEMCACHED_SERVERS": None,
     "CACHE_MEMCACHED_USERNAME": None,
     "CACHE_MEMCACHED_PASSWORD": None,
@@ -47,7 +48,6 @@ _OF_OTHER_TYPES: Final = frozenset(
         "CACHE_DIR",
         "CACHE_FILE_HASH_METHOD",
         "CACHE_GCS_BUCKET",
-        "CACHE_REDIS_CLUSTER",
         "CACHE_UWSGI_NAME",
     }
 )
@@ -61,10 +61,11 @@ def _short(name: str) -> str:
 
 REDIS: Final = "RedisCache"
 SENTINEL: Final = "RedisSentinelCache"
+CLUSTER: Final = "RedisClusterCache"
 MEMCACHED: Final = "MemcachedCache"
 MEMORY: Final = "SimpleCache"
 NOTHING: Final = "NullCache"
-_SUPPORTED: Final = (REDIS, SENTINEL, MEMCACHED, MEMORY, NOTHING)
+_SUPPORTED: Final = (REDIS, SENTINEL, CLUSTER, MEMCACHED, MEMORY, NOTHING)
 _TYPES: Final = {
     **{name: name for name in _SUPPORTED},
     **{_short(name): name for name in _SUPPORTED},
@@ -81,7 +82,6 @@ _NO_SASL: Final = (
     "'MemcachedCache' in a network of your own, or with a tls_context in CACHE_OPTIONS"
 )
 _REASONS: Final = {
-    "RedisClusterCache": "Redis Cluster is not supported yet",
     "SASLMemcachedCache": _NO_SASL,
     "SpreadSASLMemcachedCache": _NO_SASL,
     "FileSystemCache": _SHARED_INSTEAD,
@@ -120,7 +120,7 @@ def _unknown(name: str) -> str:
 
 
 def cache_type(config: Mapping[str, Any]) -> str:
-    """Return which of the five types CACHE_TYPE names; ConfigError for any other."""
+    """Return which of the six types CACHE_TYPE names; ConfigError for any other."""
     given = config["CACHE_TYPE"]
     name = str(given)
     if name.startswith(_FOLDERS):
@@ -133,8 +133,8 @@ def cache_type(config: Mapping[str, Any]) -> str:
     own = "there is no such type" if hint else _NO_OWN_BACKENDS
     raise ConfigError(
         f"CACHE_TYPE {shown!r} is not supported: {_REPLACEMENTS.get(name, own)}.{hint} "
-        f"Valid types: {REDIS!r}, "
-        f"{SENTINEL!r}, {MEMCACHED!r}, {MEMORY!r} (this process alone) and {NOTHING!r}."
+        f"Valid types: {REDIS!r}, {SENTINEL!r}, {CLUSTER!r}, {MEMCACHED!r}, "
+        f"{MEMORY!r} (this process alone) and {NOTHING!r}."
     )
 
 

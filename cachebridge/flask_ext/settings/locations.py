@@ -13,6 +13,7 @@ from cachebridge.config import integer, warn_once
 from cachebridge.counterparts.fates import NO_EFFECT
 from cachebridge.errors import ConfigError
 from cachebridge.flask_ext.settings.config import DEFAULTS
+from cachebridge.l2 import cluster_url
 from cachebridge.l2.sentinel import FORM, PORT, as_hosts
 
 if TYPE_CHECKING:
@@ -74,6 +75,30 @@ def sentinel_location(
     db = _number(config, "CACHE_REDIS_DB")
     url = f"{scheme}{FORM}://{user}{hosts}/{quote(master, safe='')}/{db}"
     return url, for_sentinels
+
+
+def cluster_location(config: Mapping[str, Any], arguments: dict[str, Any]) -> str:
+    """Return the URL for RedisClusterCache; takes the way out of ``arguments``.
+
+    As with Flask-Caching CACHE_REDIS_URL, of one node, overrides CACHE_REDIS_CLUSTER.
+    """
+    if _number(config, "CACHE_REDIS_DB"):
+        warn_once(_log, f"CACHE_REDIS_DB {NO_EFFECT}: a cluster has database 0 alone")
+    if config["CACHE_REDIS_URL"]:
+        url = redis_location({**config, "CACHE_REDIS_DB": 0})
+        scheme, _, rest = url.partition("://")
+        form = "" if "+" in scheme else cluster_url.FORM
+        return f"{scheme}{form}://{rest}"
+    nodes = config["CACHE_REDIS_CLUSTER"]
+    if not isinstance(nodes, str) or not nodes or "@" in nodes or "/" in nodes:
+        # Without the value: it may be a URL with a password.
+        raise ConfigError(
+            "CACHE_REDIS_CLUSTER must name nodes: 'host:6379,host2:6379'; their "
+            "password is CACHE_REDIS_PASSWORD."
+        )
+    scheme = "rediss" if take_way(config, arguments).is_tls else "redis"
+    hosts = ",".join(each.strip() for each in nodes.split(","))
+    return f"{scheme}{cluster_url.FORM}://{_login(config)}{hosts}"
 
 
 _OF_CACHELIB: Final = {

@@ -41,6 +41,7 @@ OF_NO_USER = {
         SSLConnection,
         UnixDomainSocketConnection,
         redis.Redis,
+        redis.RedisCluster,
     ],
 )
 def test_every_argument_of_redis_py_has_a_row(kind):

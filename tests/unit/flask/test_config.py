@@ -62,6 +62,11 @@ WRONG = {
         {"CACHE_TYPE": "RedisSentinelCache", "CACHE_REDIS_SENTINEL_MASTER": None},
         "CACHE_REDIS_SENTINEL_MASTER",
     ),
+    "nodes": ({"CACHE_TYPE": "RedisClusterCache"}, "'host:6379,host2:6379'"),
+    "list of nodes": (
+        {"CACHE_TYPE": "rediscluster", "CACHE_REDIS_CLUSTER": ["a:1"]},
+        "'host:6379,host2:6379'",
+    ),
     "uwsgi": ({"CACHE_TYPE": "flask_caching.contrib.UWSGICache"}, "all processes"),
     "typo": ({"CACHE_TYPE": "RedisCahce"}, "Did you mean 'RedisCache'"),
     "short typo": ({"CACHE_TYPE": "simpel"}, "Did you mean 'simple'"),
@@ -133,6 +138,8 @@ def test_config_must_be_a_dict():
         {"CACHE_REDIS_HOST": "redis://:geheim@host/0"},
         {"CACHE_TYPE": "redissentinel", "CACHE_REDIS_SENTINELS": ["u:geheim@host:1"]},
         {"CACHE_TYPE": "redissentinel", "CACHE_REDIS_SENTINELS": [("u:geheim@h", 1)]},
+        {"CACHE_TYPE": "rediscluster", "CACHE_REDIS_CLUSTER": "u:geheim@host:1"},
+        {"CACHE_TYPE": "rediscluster", "CACHE_REDIS_CLUSTER": "redis://geheim:1"},
         {"CACHE_BRIDGE": {"CREDENTIAL_PROVIDER": "geheim"}},
     ],
     ids=", ".join,
@@ -257,6 +264,56 @@ def test_sentinels(given, expected, kwargs):
     assert {name: seen[name] for name in kwargs} == kwargs
     location = parse_location(settings.location)
     connection_factory(location, settings.engine_options)
+
+
+CLUSTERS = {
+    "nodes": (
+        {"CACHE_REDIS_CLUSTER": "a:1, b:2", "CACHE_REDIS_PASSWORD": "p@ss"},
+        "redis+cluster://:p%40ss@a:1,b:2",
+    ),
+    "TLS": (
+        {
+            "CACHE_REDIS_CLUSTER": "a:1",
+            "CACHE_OPTIONS": {"ssl": True, "skip_full_coverage_check": True},
+        },
+        "rediss+cluster://a:1",
+    ),
+    "url": (
+        {"CACHE_REDIS_URL": "rediss://u:p@a:1/0?ssl_ca_certs=x"},
+        "rediss+cluster://u:p@a:1/0?ssl_ca_certs=x",
+    ),
+    "url of ours": ({"CACHE_REDIS_URL": "redis+cluster://a,b"}, "redis+cluster://a,b"),
+    "database": (
+        {"CACHE_REDIS_CLUSTER": "a:1", "CACHE_REDIS_DB": 3},
+        "redis+cluster://a:1",
+    ),
+    "our own location": (
+        {"CACHE_BRIDGE": {"LOCATION": "redis://h"}, "CACHE_REDIS_CLUSTER": "a:1"},
+        "redis://h",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), CLUSTERS.values(), ids=CLUSTERS)
+def test_clusters(given, expected):
+    """The keys of Flask-Caching's RedisClusterCache keep their meaning."""
+    settings = backend_settings(merged(given), kind="RedisClusterCache")
+    assert settings.location == expected
+    parse_location(settings.location)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RedisClusterCache",
+        "rediscluster",
+        "flask_caching.backends.RedisClusterCache",
+        "flask_caching.backends.rediscache.RedisClusterCache",
+    ],
+)
+def test_names_of_the_cluster_type(name):
+    """By every name that Flask-Caching knows it."""
+    assert cache_type({"CACHE_TYPE": name}) == "RedisClusterCache"
 
 
 @pytest.mark.parametrize(
