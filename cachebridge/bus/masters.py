@@ -71,11 +71,13 @@ class Sessions:
         None while a session has not come back since all of them are there.
         """
         with self._lock:
-            if self._is_open and sent_at >= self._open_since:
-                self._proofs[session] = sent_at
-            if not self._is_open or self._proofs.keys() < self._wanted:
+            if not self._is_open or session not in self._wanted:
                 return None
-            return min(self._proofs[each] for each in self._wanted)
+            if sent_at >= self._open_since:
+                self._proofs[session] = sent_at
+            if len(self._proofs) < len(self._wanted):
+                return None
+            return min(self._proofs.values())
 
     def _close(self, reason: str) -> None:
         self._is_open = False
@@ -169,7 +171,11 @@ class MastersBus:
     def start(self) -> None:
         """Listen to the masters that are known, and to others as they become known."""
         self._is_started = True
-        self.follow()
+        try:
+            self.follow()
+        except RuntimeError:  # no thread: at exit, or at the limit
+            self.stop()
+            raise
 
     def follow(self) -> None:
         """Listen to the masters that there are now."""

@@ -86,6 +86,8 @@ class RedisCluster:
         self._servers: dict[Address, RedisServer] = {}
         self._guests: dict[Address, float] = {}
         """Nodes that are not in the map, and until when they count."""
+        self._slots: dict[RedisServer, int] = {}
+        """A slot of each master, whose tag the keys of its session have."""
         self._seed = self._make_server(None, breaker)
         self._owners = [self._seed] * SLOTS
         self._masters: tuple[RedisServer, ...] = (self._seed,)
@@ -292,13 +294,19 @@ class RedisCluster:
 
         One of them has the tag that the whole fleet knows.
         """
-        found: dict[RedisServer, bytes] = {}
-        home, at = self._owners[slot_of(HOME)], self.map
-        for address, ranges in ({} if at is None else at.ranges).items():
-            server = self._servers.get(address)
-            if server is not None:
-                found[server] = HOME if server is home else tags()[ranges[-1][1]]
-        return found
+        owners, slots = self._owners, {}
+        for server in self._masters if self.map is not None else ():
+            slot = self._slots.get(server, slot_of(HOME))
+            if owners[slot] is not server:
+                held = [at for at, owner in enumerate(owners) if owner is server]
+                slot = random.choice(held or [slot])  # noqa: S311 any will do
+            slots[server] = slot
+        self._slots = slots
+        home = owners[slot_of(HOME)]
+        return {
+            server: HOME if server is home else tags()[slot]
+            for server, slot in slots.items()
+        }
 
     def has_guests(self) -> bool:
         """Return whether a node is in use that has no session."""

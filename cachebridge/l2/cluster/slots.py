@@ -91,7 +91,8 @@ class Redirect(NamedTuple):
     """A reply that says: another node has this slot, or not yet the whole of it."""
 
     kind: str
-    """``MOVED``: ask there from now on.  ``ASK``: only this time.  ``TRYAGAIN``."""
+    """``MOVED``: ask there from now on.  ``ASK``: only this time.  ``TRYAGAIN``: soon,
+    the master of the map."""
     slot: int = 0
     address: Address = ("", 0)
 
@@ -101,6 +102,6 @@ def read_redirect(failure: Exception) -> Redirect | None:
     found = _REDIRECTS.match(str(failure))
     if found is None:
         return None
-    if found[5]:
-        return Redirect(found[5])
+    if found[5] or found[3] in {"", "?"}:  # a node may not know its own host
+        return Redirect("TRYAGAIN")
     return Redirect(found[1], int(found[2]) % SLOTS, (found[3], int(found[4])))

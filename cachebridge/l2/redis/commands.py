@@ -131,7 +131,7 @@ def keep(key: bytes, raw: bytes, ttl_ms: int) -> Request:
 
 def exists(key: bytes) -> Request:
     """Whether the key exists."""
-    return Request(pack(b"EXISTS", key))
+    return Request(pack(b"EXISTS", key), keys=(key,))
 
 
 def scan(pattern: bytes, cursor: int) -> Request:
