@@ -26,7 +26,7 @@ from cachebridge.errors import (
     UncacheableError,
     UnsupportedOperationError,
 )
-from cachebridge.stats import DelayHistogram, GroupStats, Health, Stats
+from cachebridge.stats import DelayHistogram, GroupStats, Health, NodeHealth, Stats
 
 if TYPE_CHECKING:
     from cachebridge.engine.counter import BatchedCounter, Counter
@@ -52,6 +52,7 @@ __all__ = [
     "Loaded",
     "Memoized",
     "MissingKeyError",
+    "NodeHealth",
     "Stats",
     "UncacheableError",
     "UnsupportedOperationError",

@@ -36,7 +36,8 @@ __all__ = [
 
 NO_CLUSTER: Final = (
     "a server in cluster mode is one node of several: name some of them in a URL such "
-    "as redis+cluster://host:6379,host2:6379"
+    "as redis+cluster://host:6379,host2:6379. If there is one address alone, and still "
+    "CROSSSLOT, write redis://host:6379?slots=enforced"
 )
 NO_REPLICA: Final = (
     "give the address of the primary, or a name that follows it at a failover"

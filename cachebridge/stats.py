@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-__all__ = ["DelayHistogram", "GroupStats", "Health", "Stats"]
+__all__ = ["DelayHistogram", "GroupStats", "Health", "NodeHealth", "Stats"]
 
 DELAY_BOUNDS_S: Final = (
     0.0001,
@@ -239,6 +239,18 @@ class GroupStats:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeHealth:
+    """One of several servers, as this process sees it."""
+
+    server: str
+    """Its URL, without login."""
+    is_away: bool
+    """Whether it does not answer: its keys are degraded."""
+    slots: int | None = None
+    """How many slots a master of a cluster has; None elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """The state of an engine at one moment."""
 
@@ -268,6 +280,8 @@ class Health:
     """Kinds of operations that the shared store refuses, with its error texts."""
     servers_away: tuple[str, ...] = ()
     """Servers, of several, that do not answer: their keys are degraded."""
+    nodes: tuple[NodeHealth, ...] = ()
+    """The servers, if there are several: of Memcached, or the masters of a cluster."""
     server: str = ""
     """The Redis of the keys that new connections lead to: address, product and version.
 

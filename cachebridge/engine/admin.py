@@ -106,6 +106,13 @@ class AdminMethods:
         """Undo ``l1_off``."""
         self._binding.engine.switch_l1(on=True)
 
+    def server_of(self, key: str) -> str:
+        """Return the URL, without login, of the server that has the key.
+
+        Of several, that which the process would ask now; it is not asked.
+        """
+        return self._binding.engine.stores.label_of(self._full_key_of(key))
+
     def stats(self) -> Stats:
         """Return a snapshot of the engine's counters in this process."""
         from cachebridge.engine.report import stats_of  # noqa: PLC0415 see above

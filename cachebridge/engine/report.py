@@ -81,6 +81,7 @@ def health_of(engine: Engine) -> Health:
         deletes_lost=outage.pending_deletes.lost,
         messages_owed=len(stores.outbox or ()),
         servers_away=stores.servers_away(),
+        nodes=stores.nodes(),
         bus="messages" if engine.stores.has_bus else why_no_bus(options),
         refused=outage.recent_refusals(),
         server=" ".join(filter(None, (address, hello.product, hello.version))),

@@ -45,6 +45,8 @@ _SEVERAL: Final = [
 ]
 REDIS_SCHEMES: Final = (*_NAMES, *_SEVERAL)
 _OF_IDENTITY: Final = {"host", "port", "path", "db", "username", "password"}
+ENFORCED: Final = "enforced"
+"""The value of ``slots`` in the URL of a server that enforces them."""
 MEMCACHED: Final = "memcached"
 SCHEMES: Final = ("redis", "rediss", "unix", "memory", MEMCACHED)
 """The first of all names, for errors."""
@@ -89,6 +91,8 @@ class Location:
     """The sentinels that know the server's address."""
     cluster: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     """Nodes of a cluster, which know the others."""
+    enforces_slots: bool = field(default=False, compare=False)
+    """Whether ``cluster`` is one server that looks like a cluster's only node."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -327,7 +331,21 @@ def _parse_redis(
         secret,
     )
     ours = in_url.options | beside.options
-    return Location(scheme, identity, int(db), label, kwargs, ours)
+    slots = kwargs.pop("slots", None)
+    parsed = Location(scheme, identity, int(db), label, kwargs, ours)
+    return parsed if slots is None else _with_slots(parsed, slots)
+
+
+def _with_slots(parsed: Location, slots: object) -> Location:
+    """Return the location of a server that enforces slots, as the URL says."""
+    if slots != ENFORCED or parsed.scheme == "unix" or parsed.db:
+        raise ConfigError(
+            f"LOCATION {parsed.label!r}: 'slots' may be '{ENFORCED}', for a server of "
+            "one address that takes no command over several slots; it has database 0 "
+            "alone, and no path of a socket."
+        )
+    node = (parsed.identity[1], int(parsed.identity[2]))
+    return replace(parsed, cluster=(node,), enforces_slots=True)
 
 
 def _without_empty_login(arguments: dict[str, Any]) -> dict[str, Any]:

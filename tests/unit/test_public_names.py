@@ -31,6 +31,7 @@ PUBLIC = {
         "Loaded",
         "Memoized",
         "MissingKeyError",
+        "NodeHealth",
         "Stats",
         "UncacheableError",
         "UnsupportedOperationError",
@@ -47,7 +48,13 @@ PUBLIC = {
         "UnsupportedOperationError",
     ],
     "cachebridge.local": ["IntCache", "ObjCache"],
-    "cachebridge.stats": ["DelayHistogram", "GroupStats", "Health", "Stats"],
+    "cachebridge.stats": [
+        "DelayHistogram",
+        "GroupStats",
+        "Health",
+        "NodeHealth",
+        "Stats",
+    ],
     "cachebridge.django_backend": ["CacheBridge"],
     "cachebridge.flask_ext": [
         "Cache",

@@ -91,6 +91,8 @@ class RedisCluster:
         self._seed = self._make_server(None, breaker)
         self._owners = [self._seed] * SLOTS
         self._masters: tuple[RedisServer, ...] = (self._seed,)
+        if location.enforces_slots:
+            self._use(SlotMap(0, True, {location.cluster[0]: ((0, SLOTS - 1),)}))
         self.threads = ClusterStore(
             self, side="threads", narrow=narrow, outbox=outboxes[0]
         )
@@ -121,7 +123,7 @@ class RedisCluster:
             outboxes=self._outboxes,
             routers=self._routers,
             find_node=find if address is None else None,
-            on_connect=self._watch.start,
+            on_connect=lambda: None if location.enforces_slots else self._watch.start(),
         )
         return server
 
@@ -146,6 +148,20 @@ class RedisCluster:
         for key in keys:
             shards.setdefault(self._owners[slot_of(name_of(key))], []).append(key)
         return list(shards.values())
+
+    def labels(self) -> dict[str, int | None]:
+        """Return the URLs of the masters, with the number of slots of each."""
+        ranges = {} if self.map is None else self.map.ranges
+        return {
+            self._label(address): sum(
+                last - first + 1 for first, last in ranges[address]
+            )
+            for address in ranges
+        }
+
+    def label_of(self, key: str) -> str:
+        """Return the URL of the master that has the key, LOCATION if none is known."""
+        return self._owners[slot_of(name_of(key))].location.label
 
     def number_of(self, key: str) -> int:
         """Return a number of the master that has the key."""
@@ -187,6 +203,8 @@ class RedisCluster:
         """
         from redis.exceptions import RedisError  # noqa: PLC0415 late, as above
 
+        if self.location.enforces_slots and self.map is not None:
+            return self.map
         best: SlotMap | None = None
         failure: Exception = ConnectionError("no node of the cluster has slots")
         known = -1 if self.map is None else self.map.epoch

@@ -16,6 +16,7 @@ from cachebridge.errors import ConfigError, L2Error
 from cachebridge.l2.location import resolve
 from cachebridge.l2.memory.store import MemoryStore
 from cachebridge.l2.two_steps import Silence
+from cachebridge.stats import NodeHealth
 from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
@@ -281,6 +282,21 @@ class Stores:
     def servers_away(self) -> tuple[str, ...]:
         """Return the names of those of several servers that do not answer now."""
         return () if self._shards is None else tuple(self._shards.away())
+
+    def nodes(self) -> tuple[NodeHealth, ...]:
+        """Return how each of several servers is."""
+        shards, away = self._shards, self.servers_away()
+        if shards is None or not self.is_sharded:
+            return ()
+        return tuple(
+            NodeHealth(label, label in away, slots)
+            for label, slots in shards.labels().items()
+        )
+
+    def label_of(self, key: str) -> str:
+        """Return the URL, without login, of the server that has a full key."""
+        shards = self._shards
+        return self.label if shards is None else shards.label_of(key)
 
     def is_behind(self) -> bool:
         """Return whether messages or clears are owed, or a server is away."""

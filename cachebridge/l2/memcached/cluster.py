@@ -159,6 +159,14 @@ class Cluster:
                 self._places[key] = place
         return place
 
+    def labels(self) -> dict[str, int | None]:
+        """Return the URLs of all servers; none has slots."""
+        return dict.fromkeys(node.label for node in self.nodes)
+
+    def label_of(self, key: str) -> str:
+        """Return the URL of the server that has the key."""
+        return self.nodes[self.place_of(key).node].label
+
     def number_of(self, key: str) -> int:
         """Return the number of the server that has the key."""
         return self.place_of(key).node

@@ -65,6 +65,9 @@ def test_no_text(location):
         ("redis://a/zero", "'zero' is not a number"),
         ("redis://a/-1", "'-1' is not a number"),
         ("unix://", "path"),
+        ("redis://a?slots=some", "'slots' may be 'enforced'"),
+        ("redis://a/1?slots=enforced", "database 0"),
+        ("unix:///a?slots=enforced", "no path of a socket"),
     ],
 )
 def test_unusable(location, reason):
