@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ANSWER_S: Final = 4 * PATIENCE_S
 THREADS: Final = "tests.proofs.processes.worker"
+TASKS: Final = "tests.proofs.processes.task_worker"
+GEVENT: Final = "tests.proofs.processes.gevent_worker"
 NEVER: Final = float("inf")
 LAST_LINES: Final = 5
 """How much of each thread's history is shown of a process that failed."""
@@ -135,17 +137,14 @@ class Fleet:
         options: dict[str, Any],
         locate: Callable[[str], tuple[str, dict[str, Any]]],
         worker: str = THREADS,
+        task_worker: str = TASKS,
     ) -> None:
         self._timeline = timeline
         self._directory = directory
         self._seed = seed
         self._mutant = mutant
-        gevent, tasks = (
-            "tests.proofs.processes.gevent_worker",
-            "tests.proofs.processes.task_worker",
-        )
-        self._modules = dict.fromkeys(gevent_slots, gevent)
-        self._modules |= dict.fromkeys(task_slots, tasks)
+        self._modules = dict.fromkeys(gevent_slots, GEVENT)
+        self._modules |= dict.fromkeys(task_slots, task_worker)
         self._options = options
         self._locate = locate
         self._worker = worker

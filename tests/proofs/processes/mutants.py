@@ -9,10 +9,12 @@ import sys
 from typing import Any, Final
 
 from cachebridge.bus.session import Session
+from cachebridge.bus.settings import HOME
 from cachebridge.core.coherence import NEVER, Coherence
 from cachebridge.core.outage import OutageEntries
 from cachebridge.engine.messages.outgoing import OutgoingMessages
 from cachebridge.engine.outage.replay import Replay
+from cachebridge.engine.servers.redis_cluster import RedisCluster
 from cachebridge.engine.servers.redis_server import RedisServer
 from cachebridge.l2.redis import client, load_scripts
 from cachebridge.l2.redis.commands import make_script
@@ -89,6 +91,16 @@ def _moves_unnoticed() -> None:
     Session._meets = lambda *_any: True
 
 
+def _one_session() -> None:
+    """Listen to one master of a cluster, which hears of the others' messages."""
+    all_of = RedisCluster.sessions
+
+    def sessions(self: RedisCluster) -> dict[RedisServer, bytes]:
+        return {each: tag for each, tag in all_of(self).items() if tag == HOME}
+
+    RedisCluster.sessions = sessions
+
+
 def _strikes_leave_keys_open() -> None:
     """Take an exception that strikes for one that needs no tidying up."""
     leave = Coherence.leave
@@ -101,6 +113,7 @@ def _strikes_leave_keys_open() -> None:
 
 
 MUTANTS: Final = {
+    "one-session": _one_session,
     "strikes-leave-keys-open": _strikes_leave_keys_open,
     "moves-unnoticed": _moves_unnoticed,
     "replica-vouches": _replica_vouches,

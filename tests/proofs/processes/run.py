@@ -23,7 +23,7 @@ from tests.proofs.processes.faults import (
     WorkerLane,
     heal,
 )
-from tests.proofs.processes.fleet import Fleet
+from tests.proofs.processes.fleet import TASKS, THREADS, Fleet
 from tests.proofs.processes.history import Op, by_key
 from tests.proofs.processes.timeline import Timeline
 from tests.proofs.processes.values import COUNTERS, KEYS, decode_raw
@@ -114,7 +114,8 @@ class Setup:
 
     options: dict[str, Any] = field(default_factory=lambda: OPTIONS)
     keys: tuple[str, ...] = KEYS
-    worker: str = "tests.proofs.processes.worker"
+    worker: str = THREADS
+    task_worker: str = TASKS
     server_args: tuple[str, ...] = ()
     server_lane: type[ServerLane] = ServerLane
     left_out: tuple[str, ...] = ()
@@ -152,6 +153,8 @@ class Outcome:
     reports: dict[int, dict[str, Any]] = field(default_factory=dict)
     load_s: float = 0.0
     recovery_s: float = 0.0
+    measured: list[str] = field(default_factory=list)
+    """What one kind of run has to tell besides."""
 
     @property
     def is_good(self) -> bool:
@@ -192,6 +195,7 @@ class Outcome:
                 f"L2 hits, {report['evictions']} evictions, flushes "
                 f"{report['flushes']}, fills refused {report['refused']}"
             )
+        yield from self.measured
         for name in self.faults_missing:
             yield f"NEVER FIRED: {name}"
         rules = Counter(violation.rule for violation in self.violations)
@@ -241,6 +245,7 @@ def run(
             options=setup.options,
             locate=store.location,
             worker=setup.worker,
+            task_worker=setup.task_worker,
         )
         server_lane = store.lane(setup, timeline, f"{seed}/server", server)
         lanes = (server_lane, WorkerLane(timeline, f"{seed}/workers", fleet))

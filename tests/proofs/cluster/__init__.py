@@ -1,0 +1,1 @@
+"""The process test over a Redis Cluster whose slots move and whose masters fail."""
