@@ -1,7 +1,8 @@
 """The demo: ``python -m example_project.demo``.
 
 Starts a private Redis, the shop on cachebridge and the same shop on Django's
-RedisCache, drives both over HTTP, prints what it measured and stops all it started.
+RedisCache, drives both over HTTP, then the shop over a private Redis Cluster; prints
+what it measured and stops all it started.
 Needs no root and touches nothing outside of ``example_project/var/`` and the temporary
 directory. Status 0: every promise held; 1: one did not, and the last lines say which.
 """
@@ -23,10 +24,11 @@ from cachebridge.testing import (
     ServerNotFoundError,
     ServerStartError,
     memcached_server,
+    redis_cluster,
     redis_server,
 )
 from example_project import awaited, buyers, client, scenes, sell, stack, together
-from example_project.outage import KEEPS_DATA, outage
+from example_project.outage import KEEPS_DATA, lose_master, outage
 from example_project.stack import ServiceError
 
 if TYPE_CHECKING:
@@ -100,15 +102,19 @@ def run() -> list[str]:
         broken += sell.play(services, redis.url, stock=STOCK, title="8. ")
     with ExitStack() as stage:
         redis = stage.enter_context(redis_server(args=KEEPS_DATA))
-        (shop,) = open_shops(
-            stage,
-            redis.url,
-            "-outage",
-            workers=WORKERS,
-            threads=THREADS,
-            only=OURS,
-        ).values()
-        return broken + show_outage(outage(redis, shop, stack.STAFF_TOKEN))
+        shop = open_shop(stage, redis.url, "-outage")
+        broken += show_outage(outage(redis, shop, stack.STAFF_TOKEN))
+    with ExitStack() as stage:
+        cluster = stage.enter_context(redis_cluster(masters=3, replicas=1))
+        shop = open_shop(stage, cluster.url, "-cluster")
+        return broken + show_lost_master(lose_master(cluster, shop, stack.STAFF_TOKEN))
+
+
+def open_shop(stage: ExitStack, url: str, suffix: str) -> Service:
+    """Start the shop on cachebridge alone, over one Redis or a cluster."""
+    shop = stack.shop(f"{OURS}{suffix}", stack.CACHEBRIDGE, url, threads=THREADS)
+    stage.enter_context(shop).await_ready()
+    return shop
 
 
 def open_shops(
@@ -118,13 +124,10 @@ def open_shops(
     *,
     workers: int,
     threads: int,
-    only: str = "",
 ) -> dict[str, Service]:
     """Start the shop on each backend, with a database of its own in the one Redis."""
     shops = {}
     for number, (name, backend) in enumerate(BACKENDS.items()):
-        if only not in ("", name):
-            continue
         url = stack.redis_database(redis_url, number)
         shop = stack.shop(
             f"{name}{suffix}", backend, url, workers=workers, threads=threads
@@ -254,28 +257,51 @@ def show_cold_key(results: Mapping[str, ColdKey]) -> list[str]:
 def show_outage(seen: Outage) -> list[str]:
     """Print how the shop did without Redis. Promises: no failure, nothing stale."""
     print("9. Redis is killed (-9) under load, and comes back with its old data")
+    show_phases(seen)
+    if seen.recovery_s is not None:
+        row("L1 trusted again after", "", "", f"{seen.recovery_s:.1f} s")
+    row("price changed meanwhile, seen old", "", "", f"{len(seen.stale)} times")
+    print()
+    broken = [f"without Redis {what}" for what in seen_broken(seen)]
+    if not seen.during.l1_hits:
+        broken.append("L1 answered nothing while Redis was away")
+    return broken
+
+
+def show_lost_master(seen: Outage) -> list[str]:
+    """Print how the shop did without a master of its cluster. The same promises."""
+    print("10. A master of a Redis Cluster is killed (-9) under load")
+    show_phases(seen)
+    row("its replica has its place after", "", f"{seen.during.seconds:.1f} s")
+    if seen.recovery_s is not None:
+        row("and L1 is trusted again after", "", "", f"{seen.recovery_s:.1f} s")
+    row("price changed meanwhile, seen old", "", "", f"{len(seen.stale)} times")
+    print()
+    return [f"without a master {what}" for what in seen_broken(seen)]
+
+
+def show_phases(seen: Outage) -> None:
+    """Print what requests came to."""
     row("", "before", "without", "after")
     phases = (seen.before, seen.during, seen.after)
     row("requests/s", *(f"{phase.rate:,.0f}" for phase in phases))
     row("slowest request", *(f"{phase.slowest_ms:.0f} ms" for phase in phases))
     row("look-ups answered by L1", *(f"{phase.l1_hits:,}" for phase in phases))
     row("requests that failed", "", f"{len(seen.failed)}")
-    if seen.recovery_s is not None:
-        row("L1 trusted again after", "", "", f"{seen.recovery_s:.1f} s")
-    row("price changed meanwhile, seen old", "", "", f"{len(seen.stale)} times")
-    print()
-    broken = [f"without Redis a request failed: {what}" for what in seen.failed[:3]]
-    broken += [f"an outdated price on {where}" for where in seen.stale]
-    if not seen.during.l1_hits:
-        broken.append("L1 answered nothing while Redis was away")
+
+
+def seen_broken(seen: Outage) -> list[str]:
+    """Return the promises of every outage that did not hold."""
+    broken = [f"a request failed: {what}" for what in seen.failed[:3]]
+    broken += [f"a price was changed, and is outdated on {what}" for what in seen.stale]
     most_ms = DEADLINE_MS + BUSY * seen.before.slowest_ms
     if seen.during.slowest_ms > most_ms:
         broken.append(
-            f"without Redis a request took {seen.during.slowest_ms:.0f} ms, more than "
-            f"the deadline and what a busy machine adds, {most_ms:.0f} ms"
+            f"a request took {seen.during.slowest_ms:.0f} ms, more than the deadline "
+            f"and what a busy machine adds, {most_ms:.0f} ms"
         )
     if seen.recovery_s is None:
-        broken.append("the workers did not recover when Redis was back")
+        broken.append("the workers did not recover")
     return broken
 
 

@@ -1,7 +1,8 @@
-"""The demo's scene of an outage: Redis is killed under load, and comes back.
+"""The demo's scenes of an outage: Redis, or a cluster's master, is killed under load.
 
-It comes back with its old data, also of a price that was changed in the meantime. That
-old price must not be seen again.
+Redis comes back with its old data, also of a price that was changed in the meantime.
+The replica that takes the place of a master has the same. That old price must not be
+seen again.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from example_project.client import UnexpectedAnswerError, connect, shuffles
 from example_project.scenes import PAGES, PRODUCT, catalogue_page, price_at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from cachebridge.testing import RedisServer
+    from cachebridge.testing import RedisCluster, RedisServer
     from example_project.client import Connection
     from example_project.stack import Service
 
-__all__ = ["KEEPS_DATA", "Outage", "outage"]
+__all__ = ["KEEPS_DATA", "Outage", "lose_master", "outage"]
 
 KEEPS_DATA: Final = ("--appendonly", "yes")
 """Arguments of a Redis that a kill does not make forget."""
+_ITS_KEY: Final = f":1:product:{PRODUCT.strip('/').split('/')[-1]}"
+"""What the shop keeps of our product."""
 _RECOVERY_LIMIT_S: Final = 15.0
 
 
@@ -45,7 +48,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """What visitors saw of it."""
+    """What visitors saw of it; ``during`` ends when the server is back, or replaced."""
 
     before: Phase
     during: Phase
@@ -53,7 +56,7 @@ class Outage:
     failed: Sequence[str]
     """Requests that were not answered with 200."""
     recovery_s: float | None
-    """From the restart until every worker trusts L1 again; None: not in time."""
+    """From then on until every worker trusts L1 again; None: not in time."""
     stale: Sequence[str]
     """Where an outdated price was seen after the recovery."""
 
@@ -90,16 +93,33 @@ class _Visitors:
         self._pool.shutdown()
 
 
-def outage(
-    server: RedisServer,
+def outage(server: RedisServer, service: Service, token: str) -> Outage:
+    """Kill Redis while visitors walk through the shop; change a price meanwhile."""
+    return _outage(service, token, server.kill, server.restart, outage_s=4.0)
+
+
+def lose_master(cluster: RedisCluster, service: Service, token: str) -> Outage:
+    """Kill the master that has the product; its replica takes over by itself."""
+    master = cluster.node_of(_ITS_KEY)
+    return _outage(
+        service,
+        token,
+        lambda: cluster.kill(master),
+        lambda: cluster.await_failover(master),
+        outage_s=1.0,
+    )
+
+
+def _outage(
     service: Service,
     token: str,
+    kill: Callable[[], object],
+    restore: Callable[[], object],
     *,
+    outage_s: float,
     before_s: float = 1.5,
-    outage_s: float = 4.0,
     after_s: float = 1.5,
 ) -> Outage:
-    """Kill Redis while visitors walk through the shop; change a price meanwhile."""
     held = connect(service, 4)
     askers = {pid: connections.pop() for pid, connections in held.items()}
     writer = next(iter(askers.values()))
@@ -113,12 +133,12 @@ def outage(
         marks = [_Mark.of(askers)]
         time.sleep(before_s)
         marks.append(_Mark.of(askers))
-        server.kill()
+        kill()
         time.sleep(outage_s / 2)
         writer.post(f"{PRODUCT}price/", token, price=str(old_price + 1))
         time.sleep(outage_s / 2)
+        restore()
         marks.append(_Mark.of(askers))
-        server.restart()
         recovery_s = _await_recovery(askers)
         marks.append(_Mark.of(askers))
         time.sleep(after_s)

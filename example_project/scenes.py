@@ -164,7 +164,7 @@ def throughput(
     token: str,
     *,
     rounds: int = 6,
-    seconds: float = 1.0,
+    seconds: float = 0.8,
     each: int = 4,
 ) -> dict[str, Throughput]:
     """Load the shops in turns, ``each`` connections to every worker, all warm.
