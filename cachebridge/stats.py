@@ -287,6 +287,8 @@ class Health:
 
     Over Memcached that of ``BUS_LOCATION``; empty if it is not known.
     """
+    replica: str = ""
+    """The replica that is read from now (``REPLICAS``); empty if none is."""
     role: str = ""
     """What that server is now, "master" or "replica"; empty if it does not say."""
     bus: str = "messages"

@@ -135,6 +135,8 @@ class ListenerSettings:
     """A harmless message, sent once to the shared channel to test the right to it."""
     leave: Callable[[str], None]
     """Ends trust and every idle connection: this server is not the right one."""
+    hears_itself: bool
+    """Whether the subscription is at the server of ``commands``, not at a replica."""
     heartbeat_s: float
     trust_s: float
     clock: Callable[[], float]

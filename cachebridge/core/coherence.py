@@ -144,6 +144,15 @@ class Coherence:
             and not self.resting
         )
 
+    def proven_at(self, trust_s: float) -> float:
+        """Return when the heartbeat was sent by which L1 is trusted for so long.
+
+        NEVER while L1 may not answer: also during a fence, and past a bypass.
+        """
+        if not self.is_on(self.clock()) or self.fences.up or self._bypassing:
+            return NEVER
+        return self.trusted_until - trust_s
+
     def is_idle(self) -> bool:
         """Return whether no fill and no write is running (I16)."""
         return not self._activities

@@ -66,7 +66,6 @@ RENEW_EVERY_S: Final = 10.0
 _noticing = threading.Lock()
 CATCHING_UP: Final = "\0catching up"
 """The name under which an outage is ended in the background."""
-
 MEMCACHED_TICKS_S: Final = 2.0
 """Memcached rounds a lease up to whole seconds, and counts them by its own tick."""
 
@@ -134,6 +133,7 @@ class Engine:
             breaker=self.breaker,
             make_outbox=self._make_outbox,
             hooks=Hooks(
+                clock=clock,
                 leave=self.leave_server,
                 on_departure=self._on_departure,
                 on_alive=self._on_heartbeat,
@@ -141,11 +141,11 @@ class Engine:
                 on_new_login=self._on_new_login,
                 on_late_clear=self._on_late_clear,
                 on_no_room=self._on_no_room,
+                proven=lambda: self.rules.proven_at(self.options.bus_trust),
             ),
         )
         self.rules.echo_proves_all = not self.stores.bus_cluster
-        self.l2: L2Store = self.stores.threads
-        self.l2_for_tasks: L2Store = self.stores.tasks
+        self.l2, self.l2_for_tasks = self.stores.threads, self.stores.tasks
         # messages
         self.outgoing = OutgoingMessages(
             self.rules,

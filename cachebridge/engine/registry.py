@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from cachebridge.engine.engine import Engine
 from cachebridge.errors import ConfigError
-from cachebridge.l2.location import resolve
+from cachebridge.l2.resolving import resolve
 from cachebridge.texts import hide_password
 from cachebridge.waiting.io import THREADS
 from cachebridge.waiting.run import run

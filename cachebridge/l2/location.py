@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from cachebridge.config import did_you_mean, override_engine_options, warn_once
+from cachebridge.config import did_you_mean, warn_once
 from cachebridge.counterparts.fates import settle
 from cachebridge.counterparts.redis_settings import REDIS_PY
 from cachebridge.errors import ConfigError
@@ -25,7 +25,6 @@ from cachebridge.texts import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cachebridge.config import EngineOptions
 
 _log = logging.getLogger("cachebridge.config")
 
@@ -91,6 +90,8 @@ class Location:
     """The sentinels that know the server's address."""
     cluster: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     """Nodes of a cluster, which know the others."""
+    replicas: tuple[Location, ...] = field(default=(), repr=False, compare=False)
+    """Replicas of the server, to be read from."""
     enforces_slots: bool = field(default=False, compare=False)
     """Whether ``cluster`` is one server that looks like a cluster's only node."""
 
@@ -104,27 +105,6 @@ class Location:
     def is_redis(self) -> bool:
         """Whether a server of Redis or Valkey is meant."""
         return self.scheme in REDIS_SCHEMES
-
-
-def resolve(location: object, options: EngineOptions) -> tuple[Location, EngineOptions]:
-    """Parse a LOCATION, and return the options as it changes them.
-
-    The query of a URL overrides options, as with redis-py; CLIENT_KWARGS override both.
-    Raises ConfigError for an unusable one.
-    """
-    parsed = parse_location(location, options.client_kwargs)
-    if not parsed.is_redis:
-        return parsed, options
-    arguments = options.client_kwargs.keys() & parsed.connection_kwargs.keys()
-    options = replace(
-        options, client_kwargs={each: options.client_kwargs[each] for each in arguments}
-    )
-    try:
-        return parsed, override_engine_options(options, parsed.options)
-    except ConfigError as exc:
-        raise ConfigError(
-            f"LOCATION {parsed.label!r} or CLIENT_KWARGS: {exc}"
-        ) from None
 
 
 def without_those_of_url(

@@ -56,6 +56,13 @@ class Bus(Protocol):
         """Return whether it listens."""
 
 
+class Subscribes(Protocol):
+    """What makes the connection of a subscription."""
+
+    def make_connection(self) -> Connection:
+        """Make a connection, not connected yet."""
+
+
 class BusServer(Protocol):
     """What a bus needs to know of its server."""
 
@@ -94,6 +101,10 @@ class Messaging(Protocol):
     @property
     def bus_cluster(self) -> BusCluster | None:
         """The masters that take the messages, if a cluster does."""
+
+    @property
+    def replicas(self) -> Subscribes | None:
+        """The replicas, if one of them is subscribed at."""
 
     @property
     def bus_db(self) -> int:
@@ -235,8 +246,9 @@ def make_bus(
         server: BusServer, tag: bytes, receiver: SessionReceiver
     ) -> Listener:
         settings = ListenerSettings(
-            make_connection=server.make_connection,
+            make_connection=(stores.replicas or server).make_connection,
             commands=server.pool,
+            hears_itself=stores.replicas is None,
             leave=server.leave,
             channels=channels_of(stores.bus_db, origin, tag),
             receiver=receiver,

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from cachebridge.l2.cluster.client import Router
     from cachebridge.l2.connections.pool import Links
     from cachebridge.l2.location import Location
+    from cachebridge.l2.redis.client import RedisClient
     from cachebridge.l2.redis.names import Names
+    from cachebridge.l2.redis.near import NearClient
     from cachebridge.l2.redis.sentinels import Sentinels
     from cachebridge.l2.redis.store import RedisStore
     from cachebridge.l2.two_steps import Outbox
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 class Hooks:
     """What an engine is told of its servers, by any thread."""
 
+    clock: Callable[[], float]
     leave: Callable[[str], None]
     """With a reason: the server of the bus turns out to be the wrong one."""
     on_departure: Callable[[], None]
@@ -46,6 +49,9 @@ class Hooks:
     """The credentials for the server of the bus have changed."""
     on_late_clear: Callable[[str], None]
     on_no_room: Callable[[], None]
+    proven: Callable[[], float]
+    """Returns when the last heartbeat was sent that has come back, by the engine's
+    clock; minus infinity while L1 may not answer."""
 
 
 class RedisServer:
@@ -70,6 +76,7 @@ class RedisServer:
         routers: tuple[Router, Router] | None = None,
         find_node: Callable[[], tuple[str, int]] | None = None,
         on_connect: Callable[[], None] = lambda: None,
+        near: Callable[[RedisClient, bool], NearClient] | None = None,
     ) -> None:
         """``leave`` is called with a reason if the server turns out to be wrong.
 
@@ -77,6 +84,7 @@ class RedisServer:
         ``outboxes``, for threads and for tasks, if another server takes the messages.
         For a node of a cluster ``routers`` know the others; ``find_node`` returns the
         address, if the location has none; ``on_connect`` is called before each opening.
+        ``near`` lets a client, for threads if True, read from a replica.
         """
         # Here, because redis-py takes longer to import than everything else.
         from cachebridge.l2.connections.pool import Pool  # noqa: PLC0415
@@ -117,8 +125,11 @@ class RedisServer:
 
                 make_client = partial(ClusterClient, router=router)
                 names = SLOT_NAMES
+            client = make_client(
+                links, label=location.label, breaker=breaker, leave=leave
+            )
             return RedisStore(
-                make_client(links, label=location.label, breaker=breaker, leave=leave),
+                client if near is None else near(client, links is pool),
                 channel=channels_of(location.db, b"").shared,
                 outbox=outbox,
                 names=names,

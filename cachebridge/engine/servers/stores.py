@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
 from cachebridge.bus.settings import HOME, channels_of
 from cachebridge.codec.messages import messages_for
+from cachebridge.engine.servers.logged import Logged
 from cachebridge.engine.servers.redis_server import RedisServer
 from cachebridge.errors import ConfigError, L2Error
-from cachebridge.l2.location import resolve
 from cachebridge.l2.memory.store import MemoryStore
+from cachebridge.l2.resolving import resolve
 from cachebridge.l2.two_steps import Silence
 from cachebridge.stats import NodeHealth
 from cachebridge.waiting.run import run
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from cachebridge.engine.messages.outbox import Outbox
     from cachebridge.engine.servers.redis_cluster import RedisCluster
     from cachebridge.engine.servers.redis_server import Hooks
+    from cachebridge.engine.servers.replicas import Replicas
     from cachebridge.l2.connections.link import Link
     from cachebridge.l2.location import Location
     from cachebridge.l2.memcached.cluster import Cluster
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     BothWays: TypeAlias = tuple[Sends, Sends]
     """What sends messages for threads, and what does for tasks."""
 
-_log = logging.getLogger("cachebridge.engine")
+NO_MESSAGES: Final = "takes no messages, they are owed"
 
 
 class Stores:
@@ -78,6 +78,8 @@ class Stores:
         """The servers of Memcached, of which there may be several."""
         self.redis_cluster: RedisCluster | None = None
         """The masters of a Redis Cluster."""
+        self.replicas: Replicas | None = None
+        """Replicas of the server of the keys, one of which is read from."""
         self._links: WeakSet[Link] = WeakSet()
         self._hooks = hooks
         if location.cluster and options.bus_location is None:
@@ -112,6 +114,16 @@ class Stores:
     def _bus_server(
         self, location: Location, options: EngineOptions, breaker: Breaker
     ) -> RedisServer:
+        if location.replicas:
+            # Here, because redis-py takes longer to import than everything else.
+            from cachebridge.engine.servers.replicas import Replicas  # noqa: PLC0415
+
+            self.replicas = Replicas(
+                location.replicas,
+                options,
+                breaker,
+                self._hooks,
+            )
         server = self.bus = RedisServer(
             location,
             options,
@@ -119,6 +131,7 @@ class Stores:
             self._hooks.leave,
             self._hooks,
             on_new_login=self._hooks.on_new_login,
+            near=None if self.replicas is None else self.replicas.near,
         )
         self.switchboard = server.threads
         return server
@@ -157,7 +170,7 @@ class Stores:
         if not self.has_bus:
             return Silence(), Silence()
         bus, options = _parse_bus(location, options)
-        watcher = _BusWatcher(bus.label)
+        watcher = Logged(bus.label, away=NO_MESSAGES, back="takes messages again")
         server = self._bus_server(bus, options, breaker.sibling(watcher))
         outbox = self.outbox = make_outbox(server.threads)
         return outbox.over(server.threads), outbox.over(server.tasks)
@@ -321,7 +334,7 @@ class Stores:
         if self.outbox:
             self.outbox.give_up()
         run(self.catch_up())
-        for store in {self.threads, self.switchboard}:
+        for store in {self.threads, self.switchboard, self.replicas}:
             if store is not None:
                 store.close()
 
@@ -334,7 +347,7 @@ class Stores:
         """
         if self.outbox is not None:
             self.outbox.reset()
-        for store in {self.threads, self.switchboard}:
+        for store in {self.threads, self.switchboard, self.replicas}:
             if store is not None:
                 store.forget()
         for server in self.servers:
@@ -364,20 +377,3 @@ def _parse_bus(
             "redis://, rediss://, redis+sentinel:// or unix://."
         )
     return parsed, options
-
-
-class _BusWatcher:
-    """Logs what happens to the server that messages are published on."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-
-    def on_open(self, reason: str, since: float) -> Callable[[], None]:  # noqa: ARG002
-        """See ``BreakerWatcher``."""
-        return partial(
-            _log.warning, "%s takes no messages, they are owed: %s", self._label, reason
-        )
-
-    def on_close(self) -> Callable[[], None]:
-        """See ``BreakerWatcher``."""
-        return partial(_log.warning, "%s takes messages again", self._label)

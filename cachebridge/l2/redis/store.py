@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cachebridge.l2.redis.client import RedisClient
     from cachebridge.l2.redis.commands import Call, Request, Script, Words
     from cachebridge.l2.redis.names import Names
+    from cachebridge.l2.redis.near import NearClient
     from cachebridge.l2.store import Bounds, Counted, Read, Ttl
     from cachebridge.l2.two_steps import Outbox
 
@@ -42,7 +43,7 @@ class RedisStore:
 
     def __init__(
         self,
-        client: RedisClient,
+        client: RedisClient | NearClient,
         *,
         channel: str,
         outbox: Outbox | None = None,

@@ -10,7 +10,8 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from cachebridge.config import EngineOptions
 from cachebridge.errors import ConfigError
 from cachebridge.l2.factory import connection_factory
-from cachebridge.l2.location import parse_location, resolve
+from cachebridge.l2.location import parse_location
+from cachebridge.l2.resolving import resolve
 from tests.unit.l2.conftest import shown
 
 SECRET = "hunter2"
