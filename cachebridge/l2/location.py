@@ -51,8 +51,8 @@ SCHEMES: Final = ("redis", "rediss", "unix", "memory", MEMCACHED)
 """The first of all names, for errors."""
 MEMCACHED_PORT: Final = 11211
 _NO_REPLICAS: Final = (
-    "Of a primary and its replicas give the URL of the primary alone: reads and the "
-    "subscription must use the same server. For nodes of a cluster write "
+    "Of a primary and its replicas give the URL of the primary alone, or with "
+    "REPLICAS='near' a list that begins with it. For nodes of a cluster write "
     "redis+cluster://host:6379,host2:6379."
 )
 _WRONG_ARGUMENT: Final = re.compile(r"Invalid value for ['`](\w+)['`] in connection")

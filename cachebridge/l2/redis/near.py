@@ -41,9 +41,10 @@ class Marks:
 
     def set(self, names: tuple[bytes, ...]) -> None:
         """Note that the primary has answered for these names."""
-        now, asked = self._clock(), self._asked
-        if len(asked) > MOST_MARKS:
+        now = self._clock()
+        if len(self._asked) > MOST_MARKS:
             self._purge(now)
+        asked = self._asked
         for name in names:
             asked[name] = now
 
