@@ -34,6 +34,7 @@ BAD = {
     "L1_EXCLUDE": ["text", None, [""], [1], {"a": 1}, [None], 7],
     "BUS": ["stream", "tracking", "PUBSUB", None, True, []],
     "BUS_LOCATION": ["", 5, True, [], {}],
+    "REPLICAS": ["far", "NEAR", None, True, []],
     "BUS_TRUST": NO_SECONDS,
     "BUS_HEARTBEAT": NO_SECONDS,
     "SOCKET_TIMEOUT": NO_SECONDS,
@@ -71,6 +72,7 @@ GOOD = {
     "L1_EXCLUDE": [[], (), ["a"], ("a", "b"), {"a"}, frozenset({"a"})],
     "BUS": ["pubsub", "none"],
     "BUS_LOCATION": [None, "redis://localhost/1"],
+    "REPLICAS": ["none", "near"],
     "BUS_TRUST": [1, 60.0],
     "BUS_HEARTBEAT": [0.01, 1],
     "SOCKET_TIMEOUT": [0.01, 60],
@@ -98,6 +100,7 @@ GOOD = {
 }
 CHOICES = {
     "BUS": ["'pubsub'", "'none'"],
+    "REPLICAS": ["'none'", "'near'"],
     "SERIALIZER": ["'pickle'", "'json'"],
     "L1_EVICTION": ["'s3fifo'", "'lru'", "'fifo'"],
     "CLEAR_FLUSHES_DB": ["True", "False"],
@@ -129,6 +132,7 @@ def test_defaults():
         "l1_warm": False,
         "bus": "pubsub",
         "bus_location": None,
+        "replicas": "none",
         "bus_trust": 2.0,
         "bus_heartbeat": 0.5,
         "socket_timeout": 1.0,
