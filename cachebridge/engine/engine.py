@@ -81,9 +81,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         memory_server: MemoryServer | None = None,
     ) -> None:
-        self.location = location
-        self.options = options
-        self.clock = clock
+        self.location, self.options, self.clock = location, options, clock
         self.pid = os.getpid()
         self.counters = Counters()
         self.departures = 0
@@ -243,9 +241,10 @@ class Engine:
             for values in tuple(self._values.values()):
                 values.ttl_rule = self._ttl_rule()
 
-    def l2_for(self, io: IO) -> L2Store:
-        """Return the store for threads or for tasks."""
-        return self.l2 if io is THREADS else self.l2_for_tasks
+    def l2_for(self, io: IO, *, may_lag: bool = True) -> L2Store:
+        """Return the store for threads or for tasks; a read ``may_lag`` or must not."""
+        store = self.l2 if io is THREADS else self.l2_for_tasks
+        return store if may_lag else self.stores.past_replicas(store)
 
     @property
     def keeps_l1_off(self) -> bool:

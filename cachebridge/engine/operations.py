@@ -67,7 +67,7 @@ class Operations(Removals, Counting):
         self.values = values
         self.encode = partial(values.encode_for, io)
         self.io = io
-        self.l2 = engine.l2_for(io)
+        self.l2 = engine.l2_for(io, may_lag=reads_l1)
         self.open_fill = fill
         self.open_write = write
         self.count_read = count_read

@@ -45,8 +45,8 @@ class OperationsHost(Protocol):
     def keeps_l1_off(self) -> bool:
         """Whether L2 itself keeps the fleet's switch, and it is off."""
 
-    def l2_for(self, io: IO) -> L2Store:
-        """Return the store for threads or for tasks."""
+    def l2_for(self, io: IO, *, may_lag: bool = True) -> L2Store:
+        """Return the store for threads or for tasks; a read ``may_lag`` or must not."""
 
 
 class Removals:

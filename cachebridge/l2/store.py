@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
 from cachebridge.core.ttl import GONE_MS
 
@@ -54,6 +54,14 @@ class Counted(NamedTuple):
     """The value afterwards, 0 for a counter that does not exist."""
     ttl_ms: int
     """PTTL before: -1 no expiry, -2 did not exist."""
+
+
+@runtime_checkable
+class Lagging(Protocol):
+    """A store that may read from replicas."""
+
+    def past_replicas(self) -> L2Store:
+        """Return one that does not."""
 
 
 class L2Store(Protocol):

@@ -121,6 +121,7 @@ class Replicas:
     def forget(self) -> None:
         """Begin anew in the child of a fork, with connections of its own."""
         self._current = None
+        self._marks.reset()
         for server in self._servers:
             server.threads.forget()
             server.forget()

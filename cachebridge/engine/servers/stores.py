@@ -14,6 +14,7 @@ from cachebridge.engine.servers.redis_server import RedisServer
 from cachebridge.errors import ConfigError, L2Error
 from cachebridge.l2.memory.store import MemoryStore
 from cachebridge.l2.resolving import resolve
+from cachebridge.l2.store import Lagging
 from cachebridge.l2.two_steps import Silence
 from cachebridge.stats import NodeHealth
 from cachebridge.waiting.run import run
@@ -310,6 +311,10 @@ class Stores:
         """Return the URL, without login, of the server that has a full key."""
         shards = self._shards
         return self.label if shards is None else shards.label_of(key)
+
+    def past_replicas(self, store: L2Store) -> L2Store:
+        """Return a store whose reads see what any process has written."""
+        return store.past_replicas() if isinstance(store, Lagging) else store
 
     def is_behind(self) -> bool:
         """Return whether messages or clears are owed, or a server is away."""

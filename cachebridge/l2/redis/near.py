@@ -8,6 +8,7 @@ has not asked the primary for it since the last heartbeat that has come back.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cachebridge.core.outage import NEVER
@@ -37,27 +38,34 @@ class Marks:
         self._clock = clock
         self._proven = proven
         self._asked: dict[bytes, float] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all, in the child of a fork."""
+        self._asked = {}
         self._all_asked = NEVER
+        self._lock = threading.Lock()
 
     def set(self, names: tuple[bytes, ...]) -> None:
         """Note that the primary has answered for these names."""
         now = self._clock()
-        if len(self._asked) > MOST_MARKS:
-            self._purge(now)
-        asked = self._asked
-        for name in names:
-            asked[name] = now
+        with self._lock:
+            if len(self._asked) > MOST_MARKS:
+                self._purge(now)
+            for name in names:
+                self._asked[name] = now
 
     def _purge(self, now: float) -> None:
         proven, asked = self._proven(), self._asked
-        left = {name: at for name, at in asked.copy().items() if at >= proven}
+        left = {name: at for name, at in asked.items() if at >= proven}
         if len(left) > MOST_MARKS // 2:
             self._all_asked, left = now, {}
         self._asked = left
 
     def allow(self, names: tuple[bytes, ...]) -> bool:
         """Return whether the replica has all that the primary has said of them."""
-        proven, asked = self._proven(), self._asked
+        # In this order: what ``_purge`` drops is in ``_all_asked`` by then.
+        asked, proven = self._asked, self._proven()
         if proven <= self._all_asked:
             return False
         return all(asked.get(name, NEVER) < proven for name in names)
@@ -73,7 +81,7 @@ class NearClient:
         marks: Marks,
     ) -> None:
         """``replica`` returns the client of the replica that is read from, if any."""
-        self._primary = primary
+        self.primary = primary
         self._replica = replica
         self._marks = marks
         self.links: Links = primary.links
@@ -100,11 +108,11 @@ class NearClient:
                 except L2Error:  # its own breaker notes it; the primary answers
                     pass
         try:
-            return await self._primary.run(request, read, past_breaker=past_breaker)
+            return await self.primary.run(request, read, past_breaker=past_breaker)
         finally:
             if names:
                 self._marks.set(names)
 
     async def run_each(self, calls: list[Call[T]]) -> list[T]:
         """Send several requests to the primary."""
-        return await self._primary.run_each(calls)
+        return await self.primary.run_each(calls)

@@ -6,6 +6,7 @@ steps (``l2/two_steps.py``), and the scripts publish nothing.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from cachebridge.core.keys import matcher_of
 from cachebridge.l2.keys import encode_key
 from cachebridge.l2.redis import commands, load_scripts, scripts, write_log
 from cachebridge.l2.redis.names import LISTS, PLAIN, WRITES, name_of, names_of
+from cachebridge.l2.redis.near import NearClient
 from cachebridge.l2.two_steps import announced
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from cachebridge.l2.redis.client import RedisClient
     from cachebridge.l2.redis.commands import Call, Request, Script, Words
     from cachebridge.l2.redis.names import Names
-    from cachebridge.l2.redis.near import NearClient
     from cachebridge.l2.store import Bounds, Counted, Read, Ttl
     from cachebridge.l2.two_steps import Outbox
 
@@ -81,6 +82,15 @@ class RedisStore:
         if self._outbox is None or message is None:
             return change
         return announced(change, message, self._outbox)
+
+    def past_replicas(self) -> RedisStore:
+        """Return the store that reads from the primary alone."""
+        client = self.client
+        if not isinstance(client, NearClient):
+            return self
+        store = copy(self)
+        store.client = client.primary
+        return store
 
     def get(self, key: str) -> Answer[Read]:
         """Read one key."""

@@ -12,7 +12,8 @@ from tests.sides import SIDES, on_side
 OPTIONS = {
     "replicas": "near",
     "on_error": "raise",
-    "l1_exclude": ["x"],
+    "l1_exclude": ["session"],
+    "l1_max_entry_bytes": 1,  # so that reads go to L2
     "bus_heartbeat": 0.05,
     **PATIENT,
 }
@@ -137,6 +138,17 @@ def test_a_lock_protects_what_is_read(pair, cache):
     assert cache.get("x") == "new"
 
 
+def test_keys_that_l1_never_holds_are_read_at_the_primary(pair, cache):
+    """Sessions: the next request may come to another process."""
+    other = lone_cache(pair.urls[0], on_error="raise", **PATIENT)
+    other.set("session:1", "old")
+    settled(cache)
+    pair.way.silence()
+    other.set("session:1", "new")
+    assert cache.get("session:1") == "new"
+    assert cache.get_many(["session:1", "x"]) == {"session:1": "new"}
+
+
 def test_past_a_bypass_the_primary_is_read(pair, cache):
     """It shows what is true now."""
     cache.set("x", "old")
@@ -147,8 +159,10 @@ def test_past_a_bypass_the_primary_is_read(pair, cache):
         assert cache.get("x") is None
 
 
-def test_l1_is_coherent(pair, cache):
+def test_l1_is_coherent(pair):
     """The messages come through the replica, behind the changes."""
+    options = {**OPTIONS, "l1_max_entry_bytes": 1024}
+    cache = proven(lone_cache(pair.urls, **options), pair.urls[1])
     other = lone_cache(pair.urls[0], on_error="raise", **PATIENT)
     for number in range(20):
         other.set("k", number)
