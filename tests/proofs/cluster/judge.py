@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -16,7 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import redis
 
 from cachebridge.testing import redis_cluster
-from tests.proofs.cluster.phases import DOWN, NODE_TIMEOUT_MS, ClusterLane, Phase
+from tests.proofs.cluster.phases import (
+    DOWN,
+    MOVING,
+    NODE_TIMEOUT_MS,
+    ClusterLane,
+    Phase,
+)
 from tests.proofs.cluster.worker import L1_OFF
 from tests.proofs.processes.checker import Violation
 from tests.proofs.processes.history import ABSENT, Write
@@ -29,9 +36,11 @@ from tests.proofs.processes.run import (
     accuse,
     judge,
 )
+from tests.proofs.soak import judge as soak
+from tests.proofs.soak.worker import ZONE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from cachebridge.testing import RedisServer
     from tests.proofs.processes.faults import Lane
@@ -42,6 +51,10 @@ if TYPE_CHECKING:
 LAG_S: Final = 1.0
 """For so long before a kill confirmed writes may not have reached the replica."""
 TIMEOUT_S: Final = 1.0
+OF_ALL: Final = {"clear", "replay"}
+"""Calls that concern more keys than are noted, or are noted as failed always."""
+WITH_CLEARS: Final = frozenset(ZONE)
+"""Keys that wait for a clear which is owed: that one concerns all masters."""
 SHOWN: Final = 4
 WORDS: Final = 8
 """How many words of an error tell its kind."""
@@ -91,10 +104,27 @@ def judge_cluster(
     outcome: Outcome, timeline: Timeline, ops: list[Op], started: float
 ) -> None:
     """Check the history, and note what was measured."""
+    _judge(judge, outcome, timeline, ops, started)
+
+
+def judge_soak(
+    outcome: Outcome, timeline: Timeline, ops: list[Op], started: float
+) -> None:
+    """Do the same where outages are answered."""
+    _judge(soak.judge, outcome, timeline, ops, started)
+
+
+def _judge(
+    by_rules: Callable[..., None],
+    outcome: Outcome,
+    timeline: Timeline,
+    ops: list[Op],
+    started: float,
+) -> None:
     rests = [op for op in ops if op.kind == L1_OFF]
     ops[:] = [op for op in ops if op.kind != L1_OFF]
     phases = sorted(phases_of(timeline), key=lambda phase: phase.begin)
-    judge(outcome, timeline, ops, started, amend=partial(amend, phases))
+    by_rules(outcome, timeline, ops, started, amend=partial(amend, phases))
     accuse(outcome, timeline, unserved(phases, ops))
     outcome.measured += measure(phases, ops, rests)
 
@@ -107,6 +137,9 @@ def phases_of(timeline: Timeline) -> list[Phase]:
 def amend(phases: Iterable[Phase], histories: dict[str, KeyHistory]) -> None:
     """Tell the history what the loss of a master does to its keys."""
     for phase in phases:
+        if phase.name in MOVING:
+            for history in histories.values():
+                history.writes = [_spared(write, phase) for write in history.writes]
         for key in phase.keys & histories.keys():
             if phase.loses_writes:
                 doubt([(phase.begin - LAG_S, phase.end)], {key: histories[key]})
@@ -114,6 +147,14 @@ def amend(phases: Iterable[Phase], histories: dict[str, KeyHistory]) -> None:
                 text = f"{phase.died:.4f} its only master is dead, its data lost"
                 lost = Write(ABSENT, phase.died, phase.died, True, -1, text)
                 histories[key].writes.append(lost)
+
+
+def _spared(write: Write, phase: Phase) -> Write:
+    """Return a clear as one that may have missed keys that moved meanwhile."""
+    is_clear = getattr(write.op, "kind", "") == "clear"
+    if is_clear and write.begin < phase.end and write.end > phase.begin:
+        return replace(write, is_sure=False)
+    return write
 
 
 def unserved(phases: Iterable[Phase], ops: Iterable[Op]) -> list[Violation]:
@@ -125,6 +166,8 @@ def unserved(phases: Iterable[Phase], ops: Iterable[Op]) -> list[Violation]:
         for phase in downs
         if op.error
         and op.is_write
+        and op.kind not in OF_ALL
+        and not {key for key, _ in op.items} & WITH_CLEARS
         and phase.begin + FIRST_S < op.begin
         and op.end < phase.end
         and not {key for key, _ in op.items} & phase.keys
@@ -149,10 +192,11 @@ def _measured(
         for op in ops
         if op.error and phase.begin < op.begin < end
     )
-    off_s: dict[int, float] = defaultdict(float)
+    off_s = {op.worker: 0.0 for op in ops if phase.begin < op.begin < phase.end}
     for rest in rests:
         within_s = min(rest.end, end) - max(rest.begin, phase.begin)
-        off_s[rest.worker] += max(0.0, within_s)
+        if rest.worker in off_s and within_s > 0:
+            off_s[rest.worker] += within_s
     yield (
         f"{phase.name} took {phase.end - phase.begin:.1f} s: "
         f"{failed.total()} calls failed; L1 off (s): {_seconds(off_s.values())}"
@@ -192,4 +236,20 @@ CLUSTER: Final = Setup(
     store=OfCluster,
     judge=judge_cluster,
     call_limit_s=2 * (CONNECT_TIMEOUT_S + TIMEOUT_S) + TIMEOUT_S + SCHEDULING_SLACK_S,
+)
+
+OF_PROXIES: Final = (
+    *("delay", "cut", "cut_and_refuse", "silence", "silence_beyond_trust"),
+    *("half_close", "truncate", "late_write"),
+)
+"""Faults on the way to a server: here no proxy is on it."""
+CLUSTER_SOAK: Final = replace(
+    soak.SOAK,
+    options={**soak.SOAK.options, "SOCKET_TIMEOUT": TIMEOUT_S},
+    worker="tests.proofs.cluster.soak_worker",
+    server_args=(),
+    left_out=OF_PROXIES,
+    store=OfCluster,
+    judge=judge_soak,
+    call_limit_s=CLUSTER.call_limit_s,
 )

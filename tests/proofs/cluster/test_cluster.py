@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proofs.cluster.judge import CLUSTER, amend, unserved
+from tests.proofs.cluster.judge import CLUSTER, CLUSTER_SOAK, amend, unserved
 from tests.proofs.cluster.phases import DOWN, PHASES, Phase
 from tests.proofs.processes.history import ABSENT, KeyHistory, Op, Read, Write
 from tests.proofs.processes.run import run
 from tests.proofs.processes.test_processes import caught, shown
 
 SEEDS = (1, 2, 3)
+LOSSES = ("kill_master", "cut_bus_until_failover", "fail_over", DOWN)
 ALL_ONCE_S = 1.0
 """Each phase comes at least once, whatever time there is."""
 
@@ -23,6 +24,16 @@ def test_processes_stay_coherent_over_a_cluster(seed):
     options = {"only": PHASES, "task_slots": (1,), "setup": CLUSTER}
     outcome = run(seed=seed, seconds=ALL_ONCE_S, **options)
     assert outcome.is_good, shown(outcome)
+    shown(outcome)
+
+
+@pytest.mark.proof
+@pytest.mark.usefixtures("shared_server")
+def test_outages_of_masters_are_answered():
+    """With ``ON_ERROR="degrade"`` no call raises, and no answer is too old."""
+    outcome = run(seed=1, seconds=ALL_ONCE_S, only=LOSSES, setup=CLUSTER_SOAK)
+    assert outcome.is_good, shown(outcome)
+    assert outcome.degraded
     shown(outcome)
 
 
@@ -57,6 +68,15 @@ def test_what_a_lost_master_does_to_the_history():
     amend([phase(DOWN, died=12.0)], histories)
     assert histories["a"].writes[-1].value is ABSENT
     assert histories["b"] == history()
+
+
+def test_a_clear_may_miss_keys_that_move():
+    """It counts as possible then, and as always at other times."""
+    clears = [Op(1, 0, "clear", at, at, at + 1, [("a", ABSENT)]) for at in (5, 15)]
+    writes = [Write(ABSENT, op.begin, op.end, True, 1, op) for op in clears]
+    histories = {"a": KeyHistory(writes)}
+    amend([phase("move_slots")], histories)
+    assert [write.is_sure for write in histories["a"].writes] == [True, False]
 
 
 def test_what_has_to_be_served():

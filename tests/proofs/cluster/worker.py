@@ -38,6 +38,7 @@ class ClusterWorker(worker.Worker):
             is_on = engine.rules.is_on(engine.clock())
             if is_on and off_since is not None:
                 self._off_log.read(L1_OFF, off_since, now, ())
+                self._off_log.flush()  # it may be killed
                 off_since = None
             elif not is_on and off_since is None:
                 off_since = now

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+from typing import Final
 
+from tests.proofs.cluster.judge import CLUSTER_SOAK
 from tests.proofs.failover.run import run as run_failovers
 from tests.proofs.processes import mutants
 from tests.proofs.processes.beside import OVER_MEMCACHED
 from tests.proofs.processes.run import run
 from tests.proofs.soak.judge import SOAK
+
+SETUPS: Final = {"redis": SOAK, "memcached": OVER_MEMCACHED, "cluster": CLUSTER_SOAK}
 
 
 def main() -> int:
@@ -22,7 +26,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=(), help="leave other faults out")
     parser.add_argument(
         "--store",
-        choices=["redis", "memcached", "sentinel"],
+        choices=[*SETUPS, "sentinel"],
         default="redis",
         help="memcached: the process test's faults; sentinel: failovers, and no others",
     )
@@ -36,7 +40,7 @@ def main() -> int:
         seconds=chosen.seconds,
         mutant=chosen.mutant,
         only=chosen.only,
-        setup=SOAK if chosen.store == "redis" else OVER_MEMCACHED,
+        setup=SETUPS[chosen.store],
     )
     print("\n".join(outcome.lines()))
     return 0 if outcome.is_good else 1

@@ -37,6 +37,8 @@ from tests.proofs.soak.worker import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.proofs.processes.history import Seen, Write
     from tests.proofs.processes.timeline import Timeline
 
@@ -76,8 +78,15 @@ class OutageChecker(KeyChecker):
             self._reads = reads
 
 
-def judge(outcome: Outcome, timeline: Timeline, ops: list[Op], started: float) -> None:
-    """Check the whole history."""
+def judge(
+    outcome: Outcome,
+    timeline: Timeline,
+    ops: list[Op],
+    started: float,
+    *,
+    amend: Callable[[dict[str, KeyHistory]], None] = lambda _histories: None,
+) -> None:
+    """Check the whole history, as ``amend`` has changed it."""
     fresh = [op for op in ops if op.kind.startswith("fresh")]
     rest = [op for op in ops if not op.kind.startswith("fresh")]
     answered = [op for op in rest if not op.kind.endswith(MADE_UP)]
@@ -87,6 +96,7 @@ def judge(outcome: Outcome, timeline: Timeline, ops: list[Op], started: float) -
     histories = by_key(answered)
     timeline.add_losses(histories, SOAK_KEYS, started)
     timeline.settle(histories)
+    amend(histories)
     outages = by_key(made_up)
     for key, history in histories.items():
         history.writes = [_as_of_its_loader(write) for write in history.writes]
