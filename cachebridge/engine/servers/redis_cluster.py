@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cachebridge.bus.master_watch import MasterWatch
@@ -26,6 +27,7 @@ from cachebridge.l2.cluster.slots import (
 )
 from cachebridge.l2.cluster.store import ClusterStore
 from cachebridge.l2.connections.group import ServerGroup
+from cachebridge.l2.redis.commands import Request
 from cachebridge.l2.redis.names import name_of
 from cachebridge.waiting.io import TASKS, THREADS
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from cachebridge.l2.cluster.slots import Address
     from cachebridge.l2.cluster.store import Narrow
     from cachebridge.l2.location import Location
+    from cachebridge.l2.redis.store import RedisStore
     from cachebridge.l2.two_steps import Outbox
     from cachebridge.waiting.io import IO
 
@@ -242,6 +245,17 @@ class RedisCluster:
             raise
         server.pool.keep(link)
         return found
+
+    async def look(self, side: Callable[[RedisServer], RedisStore]) -> None:
+        """Ask a master for the map, as a caller of that side, and use one as new."""
+        at, server = self.map, random.choice(self._masters)  # noqa: S311 any will do
+        if at is None or self.location.enforces_slots:
+            return
+        known = server.location.connection_kwargs
+        read = partial(read_map, asked=(known["host"], known["port"]))
+        found = await side(server).client.run(Request(ASK_FOR_MAP, 2), read)
+        if found.ranges and found[:2] >= at[:2]:
+            self._use(found)
 
     def _server_at(self, address: Address) -> RedisServer:
         server = self._servers.get(address)

@@ -48,6 +48,9 @@ class Masters(Protocol):
     def all(self) -> Sequence[Master]:
         """Return the masters in an order that lasts; some node if none is known."""
 
+    async def look(self, side: Callable[[Any], RedisStore]) -> None:
+        """Ask a master for the map: another one is a departure, and used from now."""
+
     def close(self) -> None:
         """Close idle connections."""
 
@@ -274,7 +277,10 @@ class ClusterStore:
         rest, keys = await every[number].scan(pattern, cursor >> NODE_BITS)
         if rest:
             return (rest << NODE_BITS) + number, keys
-        return (number + 1) % len(every), keys
+        if number + 1 < len(every):
+            return number + 1, keys
+        await self._masters.look(self._side)
+        return 0, keys
 
     async def flush_db(self, message: bytes) -> bool:
         """Delete every key of every master."""
