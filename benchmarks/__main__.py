@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.report import Row
 from benchmarks.rows import (
+    cluster,
     django_ops,
     engine_hit,
     flask_memoize,
@@ -59,6 +60,7 @@ ROWS: dict[str, Measure] = {
     "I": local_counts.measure,
     "G": groups.measure,
     "Q": write_behind.measure,
+    "K": cluster.measure,
 }
 
 
