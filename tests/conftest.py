@@ -22,13 +22,16 @@ from django.conf import settings
 
 from cachebridge.testing import (
     MemcachedServer,
+    RedisCluster,
     RedisServer,
     ServerNotFoundError,
     memcached_server,
+    redis_cluster,
     redis_server,
 )
 from cachebridge.testing.ports import free_port as find_free_port
 from tests.children import all_said
+from tests.clusters import empty
 from tests.rig import no_shared_memory, stopped_engines
 from tests.stores import REDIS, Place, make_place, stores_of
 
@@ -162,6 +165,20 @@ def shared_memcached() -> Iterator[MemcachedServer]:
         pytest.skip(str(missing))
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def running_cluster(shared_server: RedisServer) -> Iterator[RedisCluster]:
+    """Start the Redis Cluster of the whole run: three masters."""
+    with redis_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def shared_cluster(running_cluster: RedisCluster) -> Iterator[RedisCluster]:
+    """Return the cluster of the whole run, empty: it has one database."""
+    yield running_cluster
+    empty(running_cluster)
 
 
 @pytest.fixture

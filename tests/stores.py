@@ -1,9 +1,9 @@
 """The shared levels that the scenarios of Django and Flask run on.
 
 A test that asks for the fixture ``place`` runs on Redis.  In a module that is marked
-``every_store`` it runs on Memcached as well, with messages over Redis and without any,
-unless it is marked ``only_on_redis`` with one of the reasons below: then it is not even
-collected for the others.
+``every_store`` it runs on a Redis Cluster as well, and on Memcached, with messages over
+Redis and without any, unless it is marked ``only_on_redis`` with one of the reasons
+below: then it is not even collected for the others.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     import pytest
 
     from cachebridge import Cache
-    from cachebridge.testing import MemcachedServer
+    from cachebridge.testing import MemcachedServer, RedisCluster
 
 REDIS = "redis"
+CLUSTER = "redis+cluster"
 WITH_BUS = "memcached+bus"
 ALONE = "memcached"
-EVERY = (REDIS, WITH_BUS, ALONE)
+EVERY = (REDIS, CLUSTER, WITH_BUS, ALONE)
 
 MILLISECONDS = "Memcached counts whole seconds: its contract has the same to the second"
 PEEKS = "looks at the keys with a client of Redis, to see what stands there"
@@ -55,7 +56,7 @@ class Place(NamedTuple):
 
     @property
     def is_memcached(self) -> bool:
-        return self.name != REDIS
+        return self.name in {WITH_BUS, ALONE}
 
     @property
     def nowhere(self) -> str:
@@ -97,6 +98,9 @@ def make_place(request: pytest.FixtureRequest, name: str, redis_url: str) -> Pla
     """Return an empty shared level of that name."""
     if name == REDIS:
         return Place(name, redis_url, {})
+    if name == CLUSTER:
+        cluster: RedisCluster = request.getfixturevalue("shared_cluster")
+        return Place(name, cluster.url, {})
     server: MemcachedServer = request.getfixturevalue("shared_memcached")
     flush(server)
     options = {"BUS_LOCATION": redis_url} if name == WITH_BUS else {}

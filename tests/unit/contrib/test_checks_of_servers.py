@@ -123,6 +123,15 @@ def test_a_server_in_cluster_mode(redis_server_factory, run_checks, set_caches):
     assert caught.value.is_permanent
 
 
+def test_a_cluster(shared_cluster, run_checks, set_caches):
+    """E002 is for one node given as a server; the cluster's URL is what it advises."""
+    set_caches(default=entry(shared_cluster.url))
+    assert not {"cachebridge.E002", "cachebridge.W005"} & set(run_checks())
+    node = shared_cluster.masters()[0]
+    set_caches(default=entry(node.url))
+    assert "redis+cluster://" in run_checks()["cachebridge.E002"].hint
+
+
 def test_a_replica(owned, found):
     """E003, with the way out."""
     owned[1].replicaof("127.0.0.1", "1")

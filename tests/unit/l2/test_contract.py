@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from urllib.parse import quote
 
 import pytest
 
+from cachebridge.codec.messages import messages_for
+from cachebridge.config import EngineOptions
+from cachebridge.engine.servers.redis_cluster import RedisCluster
+from cachebridge.l2.cluster.store import ClusterStore
+from cachebridge.l2.location import parse_location
 from cachebridge.l2.memory.store import MemoryServer, MemoryStore
 from cachebridge.testing.contracts.store_contract import L2StoreContract
 from cachebridge.waiting.run import run
-from tests.rig import FakeClock, lone_cache, spying, stores_of
+from tests.clusters import make_hooks, open_cluster, spying_on
+from tests.rig import PATIENT, FakeClock, lone_cache, never_open, spying, stores_of
 from tests.unit.l2.conftest import (
     PASSWORD,
     join_addresses,
@@ -166,6 +173,64 @@ class RedisContract(L2StoreContract):
     def published(self, watched):
         with spying(watched) as spy:
             yield spy.frames
+
+
+class TestCluster(L2StoreContract):
+    """Three masters: batches are taken apart by slot."""
+
+    side = "threads"
+
+    @pytest.fixture
+    def l2(self, shared_cluster):
+        masters = open_cluster(shared_cluster.url, **PATIENT)[1]
+
+        def first_alone(message, groups):
+            return [message, *[b"" for _ in groups[1:]]]
+
+        return ClusterStore(masters, side=self.side, narrow=first_alone)
+
+    @pytest.fixture
+    def published(self, shared_cluster):
+        """What is published at every master is here once."""
+        masters = len(shared_cluster.masters())
+
+        def since():
+            counts = Counter(spy.frames())
+            return sorted(
+                frame
+                for frame, count in counts.items()
+                for _ in range(count if count % masters else count // masters)
+            )
+
+        with spying_on(shared_cluster) as spy:
+            yield since
+
+
+class TestClusterInTasks(InTasks, TestCluster):
+    """The same, called by tasks."""
+
+
+class TestClusterBesideABus(PublishesBeside, L2StoreContract):
+    """The messages go by another server."""
+
+    side = "threads"
+
+    @pytest.fixture
+    def l2(self, shared_cluster, outbox):
+        masters = RedisCluster(
+            parse_location(shared_cluster.url),
+            EngineOptions(**PATIENT),
+            never_open(),
+            make_hooks(),
+            narrow=messages_for,
+            outboxes=(outbox, outbox),
+        )
+        yield getattr(masters, self.side)
+        masters.close()
+
+
+class TestClusterBesideABusInTasks(InTasks, TestClusterBesideABus):
+    """The same, called by tasks."""
 
 
 class TestTcp(RedisContract):

@@ -327,3 +327,53 @@ def test_a_forgotten_host_shows_no_password(url):
     with pytest.raises(ConfigError) as raised:
         parse_location(url)
     assert "s3" not in "".join(traceback.format_exception(raised.value))
+
+
+# -- clusters --------------------------------------------------------------------------
+
+
+def test_the_nodes_of_a_cluster():
+    """Some of them, in any order; ports, IPv6, logins and TLS as for one server."""
+    found = parse_location(
+        "rediss+cluster://me:s%40crt@a,b:7000,[::1]:7001/0?ssl_ca_certs=x"
+    )
+    assert found.cluster == (("a", 6379), ("b", 7000), ("::1", 7001))
+    assert found.scheme == "rediss"
+    assert found.db == 0
+    assert found.connection_kwargs["username"] == "me"
+    assert found.connection_kwargs["password"] == "s@crt"
+    assert found.connection_kwargs["ssl_ca_certs"] == "x"
+    assert "crt" not in repr(found)
+    assert identity("redis+cluster://a:6379,b") == identity("valkey+cluster://b,a/0")
+    assert identity("redis+cluster://a,b") != identity("redis+cluster://a")
+    assert identity("redis+cluster://a") != identity("redis://a")
+    assert identity("redis+cluster://u@a") != identity("redis+cluster://a")
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("redis+cluster://", "lacks nodes"),
+        ("redis+cluster:///0", "lacks nodes"),
+        ("redis+cluster://a,,b", "lacks nodes"),
+        ("redis+cluster://a:port", "lacks nodes"),
+        ("redis+cluster://a:99999", "lacks nodes"),
+        ("redis+cluster://a,a:6379", "names a node twice"),
+        ("redis+cluster://a,b/1", "database 0 alone"),
+        ("redis+cluster://a?db=2", "database 0 alone"),
+        ("unix+cluster://a", "must begin with"),
+        ("redis+clusters://a", "must begin with"),
+    ],
+)
+def test_no_cluster(location, reason):
+    """A wrong URL raises, and says what to write."""
+    with pytest.raises(ConfigError, match="LOCATION") as raised:
+        parse_location(location)
+    assert reason in str(raised.value)
+
+
+def test_a_password_of_a_cluster_stays_secret():
+    """Also if the URL is wrong because of it."""
+    with pytest.raises(ConfigError) as raised:
+        parse_location(f"redis+cluster://user:{SECRET}@x@a,b:port")
+    assert SECRET not in shown(raised.value)
