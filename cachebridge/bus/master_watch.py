@@ -61,6 +61,8 @@ class MasterWatch:
         with self._lock:
             if self.is_alive() and not self._stopping.is_set():
                 return
+            if self._thread is threading.current_thread():
+                return  # it was stopped while it asks
             self._stopping = threading.Event()
             thread = threading.Thread(
                 target=self._run,
@@ -99,9 +101,9 @@ class MasterWatch:
                     _log.warning("%s: %s", self._label, reason)
                     self._on_move(reason)
                 self._report("")
-                self._on_tick()
             except Exception as exc:  # noqa: BLE001 no error may end the watch
                 self._report(f"{type(exc).__name__}: {exc}")
+            self._on_tick()
 
     def _report(self, problem: str) -> None:
         """Log each new problem once, and its end."""

@@ -21,21 +21,19 @@ if TYPE_CHECKING:
 class Sessions:
     """Which sessions there have to be, and which are proven.  Thread safe."""
 
-    def __init__(self, receiver: Receiver, clock: Callable[[], float]) -> None:
+    def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
-        self._clock = clock
         self._lock = threading.Lock()
         self.frames = threading.Lock()
-        """Held while a message is handled: counters are not exact otherwise."""
+        """Held while a message or a heartbeat is handled, as one session would."""
         self._wanted: frozenset[MasterReceiver] = frozenset()
         self._subscribed: set[MasterReceiver] = set()
         self._proofs: dict[MasterReceiver, float] = {}
-        """When the last heartbeat was sent that has come back."""
+        """When the last heartbeat was sent that has come back to its subscription."""
         self._is_whole = False
         """Whether every node that may be asked has a session among the wanted."""
         self._is_open = False
         """Whether the receiver knows that messages arrive."""
-        self._open_since = 0.0
 
     def want(self, sessions: frozenset[MasterReceiver], *, is_whole: bool) -> None:
         """Say which sessions there have to be."""
@@ -44,18 +42,22 @@ class Sessions:
                 self._close("the masters of the cluster are others now")
             self._wanted, self._is_whole = sessions, is_whole
             self._subscribed &= sessions
+            for gone in self._proofs.keys() - sessions:
+                del self._proofs[gone]
             self._open_if_possible()
 
     def subscribed(self, session: MasterReceiver) -> None:
         """Note that a session hears messages; when all do, L1 begins anew."""
         with self._lock:
-            self._subscribed.add(session)
-            self._open_if_possible()
+            if session in self._wanted:
+                self._subscribed.add(session)
+                self._open_if_possible()
 
     def broke(self, session: MasterReceiver, reason: str) -> None:
         """Note that a session may have missed messages."""
         with self._lock:
             self._subscribed.discard(session)
+            self._proofs.pop(session, None)
             if session in self._wanted:
                 self._close(reason)
 
@@ -68,27 +70,25 @@ class Sessions:
     def proven(self, session: MasterReceiver, sent_at: float) -> float | None:
         """Return what a heartbeat proves of all messages: when the earliest was sent.
 
-        None while a session has not come back since all of them are there.
+        None while a session is not there, or no heartbeat has come back to one.
         """
         with self._lock:
-            if not self._is_open or session not in self._wanted:
+            if session not in self._wanted:
                 return None
-            if sent_at >= self._open_since:
-                self._proofs[session] = sent_at
-            if len(self._proofs) < len(self._wanted):
+            self._proofs[session] = sent_at
+            if not self._is_open or self._proofs.keys() != self._wanted:
                 return None
             return min(self._proofs.values())
 
     def _close(self, reason: str) -> None:
         self._is_open = False
-        self._proofs.clear()
         self.receiver.on_break(reason)
 
     def _open_if_possible(self) -> None:
         if self._is_open or not self._is_whole or not self._wanted:
             return
         if self._subscribed >= self._wanted:
-            self._is_open, self._open_since = True, self._clock()
+            self._is_open = True
             self.receiver.on_subscribed()
 
 
@@ -133,9 +133,11 @@ class MasterReceiver:
 
     def on_heartbeat(self, sent_at: float, *, l1_on: bool | None) -> None:
         """Extend trust as far as all masters allow."""
-        proven = self._sessions.proven(self, sent_at)
-        if proven is not None:
-            self._receiver.on_heartbeat(proven, l1_on=l1_on if self._is_home else None)
+        with self._sessions.frames:
+            proven = self._sessions.proven(self, sent_at)
+            if proven is not None:
+                on = l1_on if self._is_home else None
+                self._receiver.on_heartbeat(proven, l1_on=on)
 
     def waits_for_beat(self) -> bool:
         """Return whether a caller waits for the next heartbeats."""
@@ -149,21 +151,23 @@ class MastersBus:
         self,
         receiver: Receiver,
         *,
+        watch: Callable[[], None],
         masters: Callable[[], Mapping[Any, bytes]],
         is_whole: Callable[[], bool],
         make_listener: Callable[[Any, bytes, Receiver], Listener],
         home: bytes,
-        clock: Callable[[], float],
     ) -> None:
         """``masters`` returns them with a hash tag each: that of ``home`` for one.
 
+        ``watch`` has them become known, also if no caller asks for anything.
         ``is_whole``: no other node is in use.
         """
+        self._watch = watch
         self._masters = masters
         self._is_whole = is_whole
         self._make_listener = make_listener
         self._home = home
-        self._sessions = Sessions(receiver, clock)
+        self._sessions = Sessions(receiver)
         self._lock = threading.Lock()
         self._listeners: dict[Hashable, tuple[bytes, MasterReceiver, Listener]] = {}
         self._is_started = False
@@ -173,7 +177,8 @@ class MastersBus:
         self._is_started = True
         try:
             self.follow()
-        except RuntimeError:  # no thread: at exit, or at the limit
+            self._watch()
+        except BaseException:  # no thread may run that no caller knows
             self.stop()
             raise
 
@@ -187,14 +192,21 @@ class MastersBus:
                 if wanted.get(master) != tag:
                     del known[master]
                     listener.stop()
-            for master in wanted.keys() - known.keys():
+            fresh = list(wanted.keys() - known.keys())
+            for master in fresh:
                 tag = wanted[master]
                 receiver = MasterReceiver(self._sessions, is_home=tag == self._home)
                 listener = self._make_listener(master, tag, receiver)
                 known[master] = tag, receiver, listener
-                listener.start()
             sessions = frozenset(receiver for _, receiver, _ in known.values())
             self._sessions.want(sessions, is_whole=self._is_whole())
+            try:
+                while fresh:
+                    known[fresh[-1]][-1].start()
+                    fresh.pop()
+            finally:  # those that cannot be started now are made anew later
+                for master in fresh:
+                    del known[master]
 
     def on_change(self, reason: str) -> None:
         """End trust before a node is used that no session has proven."""

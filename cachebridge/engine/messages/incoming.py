@@ -78,9 +78,13 @@ class Receiver:
         self._rules.flush("server")
 
     def waits_for_beat(self) -> bool:
-        """Return whether a fence is up that only heartbeats end."""
+        """Return whether a fence is up that only heartbeats end.
+
+        While trust is ended none does: the next subscription will.
+        """
         rules = self._rules
-        return bool(rules.fences.up) and not rules.echo_proves_all
+        waits = bool(rules.fences.up) and rules.connected
+        return waits and not rules.echo_proves_all
 
     def l1_is_on(self) -> bool:
         """Return whether the switch is on by its key, or by a caller of the process.

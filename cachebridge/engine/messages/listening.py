@@ -81,6 +81,9 @@ class BusCluster(Protocol):
     on_masters: Callable[[], None]
     on_leave: Callable[[Any, str], None]
 
+    def watch(self) -> None:
+        """Have the masters become known, also if no caller asks for anything."""
+
     def sessions(self) -> Mapping[Any, bytes]:
         """Return the masters that need a session, each with a hash tag it has."""
 
@@ -263,11 +266,11 @@ def make_bus(
     if (cluster := stores.bus_cluster) is not None:
         bus = MastersBus(
             receiver,
+            watch=cluster.watch,
             masters=cluster.sessions,
             is_whole=lambda: not cluster.has_guests(),
             make_listener=make_listener,
             home=HOME,
-            clock=clock,
         )
         cluster.on_change, cluster.on_masters = bus.on_change, bus.follow
         cluster.on_leave = bus.on_leave

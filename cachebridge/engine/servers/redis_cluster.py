@@ -15,35 +15,35 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cachebridge.bus.master_watch import MasterWatch
-from cachebridge.bus.settings import HOME
+from cachebridge.engine.servers.map_search import find_map
+from cachebridge.engine.servers.node_router import NodeRouter
 from cachebridge.engine.servers.redis_server import RedisServer
+from cachebridge.engine.servers.session_tags import SessionTags
 from cachebridge.l2.cluster.slots import (
     ASK_FOR_MAP,
     SLOTS,
     SlotMap,
     read_map,
     slot_of,
-    tags,
 )
 from cachebridge.l2.cluster.store import ClusterStore
 from cachebridge.l2.connections.group import ServerGroup
+from cachebridge.l2.logins import Logins
 from cachebridge.l2.redis.commands import Request
 from cachebridge.l2.redis.names import name_of
 from cachebridge.waiting.io import TASKS, THREADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from cachebridge.config import EngineOptions
     from cachebridge.core.breaker import Breaker
     from cachebridge.engine.servers.redis_server import Hooks
-    from cachebridge.l2.cluster.client import ClusterClient
     from cachebridge.l2.cluster.slots import Address
     from cachebridge.l2.cluster.store import Narrow
     from cachebridge.l2.location import Location
     from cachebridge.l2.redis.store import RedisStore
     from cachebridge.l2.two_steps import Outbox
-    from cachebridge.waiting.io import IO
 
 GUEST_S: Final = 2.0
 """How long a node outside of the map keeps L1 untrusted after a request to it."""
@@ -68,7 +68,8 @@ class RedisCluster:
         self._hooks = hooks
         self._outboxes = outboxes
         self._group = ServerGroup(breaker)
-        self._routers = _Router(self, THREADS), _Router(self, TASKS)
+        self.patience_s = options.socket_timeout
+        self._routers = NodeRouter(self, THREADS), NodeRouter(self, TASKS)
         self._watch = MasterWatch(
             self._ask_again,
             on_move=lambda _reason: None,
@@ -84,18 +85,31 @@ class RedisCluster:
         )
         """Told that a master is not the right one, with a reason."""
         self._lock = threading.Lock()
-        """Held by the thread that changes the map."""
+        """Held while the map or the servers change."""
         self.map: SlotMap | None = None
         self._servers: dict[Address, RedisServer] = {}
         self._guests: dict[Address, float] = {}
         """Nodes that are not in the map, and until when they count."""
-        self._slots: dict[RedisServer, int] = {}
-        """A slot of each master, whose tag the keys of its session have."""
+        self._random = random.Random()  # noqa: S311 users seed the shared one
+        self._tags: SessionTags[RedisServer] = SessionTags(self._random)
+        self._silent: set[Address] = set()
+        """Nodes that have not said what they know of the map: they are asked last."""
+        self._is_overruled = False
+        """Whether a node has told of a slot that has moved since the map was made."""
+        self.changes = 0
+        """How often the masters have become others."""
+        self._logins: Logins | None = None
+        if options.credential_provider is not None:
+            self._logins = Logins(
+                options.credential_provider, location.label, self._on_rotation
+            )
+            self._options = replace(options, credential_provider=self._logins)
         self._seed = self._make_server(None, breaker)
         self._owners = [self._seed] * SLOTS
         self._masters: tuple[RedisServer, ...] = (self._seed,)
         if location.enforces_slots:
-            self._use(SlotMap(0, True, {location.cluster[0]: ((0, SLOTS - 1),)}))
+            known = SlotMap(0, True, {location.cluster[0]: ((0, SLOTS - 1),)})
+            self._use(known)
         self.threads = ClusterStore(
             self, side="threads", narrow=narrow, outbox=outboxes[0]
         )
@@ -122,13 +136,18 @@ class RedisCluster:
             breaker,
             leave,
             self._hooks,
-            on_new_login=self._hooks.on_new_login,
             outboxes=self._outboxes,
             routers=self._routers,
             find_node=find if address is None else None,
             on_connect=lambda: None if location.enforces_slots else self._watch.start(),
         )
         return server
+
+    def _on_rotation(self, login: bytes) -> None:
+        """Let the connections to every node log in anew before they are used again."""
+        for server in self.servers:
+            server.pool.login = login
+        self._hooks.on_new_login()
 
     def _label(self, address: Address) -> str:
         host, port = address
@@ -172,11 +191,8 @@ class RedisCluster:
 
     def away(self) -> list[str]:
         """Name the masters that do not answer at the moment."""
-        return [
-            server.location.label
-            for server in self._masters
-            if server.threads.client.breaker.is_open
-        ]
+        masters = [(each.location.label, each.threads.client) for each in self._masters]
+        return [label for label, client in masters if client.breaker.is_open]
 
     @property
     def is_behind(self) -> bool:
@@ -186,57 +202,45 @@ class RedisCluster:
     # -- the map -----------------------------------------------------------------------
 
     def _find_node(self) -> Address:
-        """Ask for the map, and return the address of a master; blocks.
+        """Return the address of a master; blocks until there is a map.
 
         Raises what connecting raises if no node answers.
         """
-        found = self.refresh()
-        return random.choice(list(found.ranges))  # noqa: S311 any will do
+        found = self.map or self.refresh()
+        return self._random.choice(list(found.ranges))
 
     def _ask_again(self) -> str:
-        """Ask for the map, for the watch."""
         self.refresh()
         return ""
 
     def refresh(self) -> SlotMap:
-        """Ask for the map, and use it; blocks.
+        """Ask for the map, use it, and return the one in use; blocks.
 
-        Raises what connecting raises if no node answers.  The map with the highest
-        epoch counts: a node that was cut off does not know of a failover.
+        Raises what connecting raises if no node answers.
         """
-        from redis.exceptions import RedisError  # noqa: PLC0415 late, as above
+        before = self.map
+        if self.location.enforces_slots and before is not None:
+            return before
+        known = -1 if before is None else before.epoch
+        found = find_map(self._candidates(), self._ask, self._silent, known)
+        return self._use(found, before)
 
-        if self.location.enforces_slots and self.map is not None:
-            return self.map
-        best: SlotMap | None = None
-        failure: Exception = ConnectionError("no node of the cluster has slots")
-        known = -1 if self.map is None else self.map.epoch
-        for address in self._candidates():
-            try:
-                found = self._ask(address)
-            except (RedisError, OSError) as exc:
-                failure = exc
-                continue
-            if found.ranges and (best is None or found[:2] > best[:2]):
-                best = found
-            if best is not None and best.is_whole and best.epoch >= known:
-                break
-        if best is None:
-            raise failure
-        self._use(best)
-        return best
-
-    def _candidates(self) -> Iterator[Address]:
-        """Yield nodes to ask: masters in any order, those that are away last."""
+    def _candidates(self) -> list[Address]:
+        """Return the nodes to ask: masters in any order, those that are away last."""
         servers = self._servers.copy()
-        addresses = random.sample(list(servers), len(servers))
-        addresses.sort(
-            key=lambda address: servers[address].threads.client.breaker.failures > 0
-        )
-        yield from dict.fromkeys((*addresses, *self.location.cluster))
+
+        def is_away(address: Address) -> bool:
+            known = servers.get(address)
+            return address in self._silent or (
+                known is not None and known.threads.client.breaker.failures > 0
+            )
+
+        addresses = self._random.sample(list(servers), len(servers))
+        return sorted(dict.fromkeys((*addresses, *self.location.cluster)), key=is_away)
 
     def _ask(self, address: Address) -> SlotMap:
-        server = self._server_at(address)
+        with self._lock:
+            server = self._server_at(address)
         link = server.pool.take_oldest() or server.pool.open()
         try:
             found = read_map(link.exchange(ASK_FOR_MAP, 2), address)
@@ -248,97 +252,117 @@ class RedisCluster:
 
     async def look(self, side: Callable[[RedisServer], RedisStore]) -> None:
         """Ask a master for the map, as a caller of that side, and use one as new."""
-        at, server = self.map, random.choice(self._masters)  # noqa: S311 any will do
+        at, server = self.map, self._random.choice(self._masters)
         if at is None or self.location.enforces_slots:
             return
         known = server.location.connection_kwargs
         read = partial(read_map, asked=(known["host"], known["port"]))
         found = await side(server).client.run(Request(ASK_FOR_MAP, 2), read)
         if found.ranges and found[:2] >= at[:2]:
-            self._use(found)
+            self._use(found, at)
 
     def _server_at(self, address: Address) -> RedisServer:
+        """Return the server at an address, made if need be; under the lock."""
         server = self._servers.get(address)
         if server is None:
             breaker = self._group.breaker_for(self._label(address))
-            server = self._make_server(address, breaker)
-            server = self._servers.setdefault(address, server)
+            server = self._servers[address] = self._make_server(address, breaker)
         return server
 
-    def _use(self, found: SlotMap) -> None:
-        """Use a map from now on; L1 rests first if there are other masters."""
+    def _use(self, found: SlotMap, before: SlotMap | None = None) -> SlotMap:
+        """Use a map from now on; return the one in use.
+
+        L1 rests first if there are other masters.  ``before`` is the map that was in
+        use when this one was asked for.
+        """
         with self._lock:
-            now, old = time.monotonic(), self.map
-            guests = {
-                address: until
-                for address, until in self._guests.items()
-                if until > now and address not in found.ranges
-            }
-            is_same = old is not None and old.ranges == found.ranges
-            if is_same and guests.keys() == self._guests.keys():
-                self.map = found
-                return
-            masters = {address: self._server_at(address) for address in found.ranges}
-            are_others = old is None or old.ranges.keys() != found.ranges.keys()
-            if are_others:
-                self.on_change("the cluster has other masters")
-            owners = [self._seed] * SLOTS
-            for address, ranges in found.ranges.items():
-                for first, last in ranges:
-                    owners[first : last + 1] = [masters[address]] * (last - first + 1)
-            kept = {**masters, **{each: self._server_at(each) for each in guests}}
-            gone = [s for s in self._servers.values() if s not in kept.values()]
-            self._servers = kept
-            self._guests = guests
-            self.map, self._owners = found, owners
-            self._masters = tuple(masters.values())
-        self._group.set_members(map(self._label, masters))
-        self._hooks.on_departure()
+            old = self.map
+            if old is not None and found.epoch < old.epoch:
+                # Another thread has found a newer one meanwhile, or a node was asked
+                # that is cut off from the others.
+                is_old = old is not before or not found.is_whole
+                found = old if is_old else found
+            gone = self._replace_by(found)
+        # Also if nothing has changed: what follows may have been interrupted.
+        self._group.set_members(
+            [server.location.label for server in self._masters], self.away()
+        )
+        self.on_masters()
         for server in gone:
             server.pool.leave()
             server.stop()
-        self.on_masters()
+        return found
+
+    def _replace_by(self, found: SlotMap) -> list[RedisServer]:
+        """Replace the map; return the servers that have left.  Under the lock."""
+        now, old = time.monotonic(), self.map
+        guests = {
+            address: until
+            for address, until in self._guests.items()
+            if until > now and address not in found.ranges
+        }
+        is_same = old is not None and old.ranges == found.ranges
+        if is_same and guests.keys() == self._guests.keys() and not self._is_overruled:
+            self.map = found
+            return []
+        masters = {address: self._server_at(address) for address in found.ranges}
+        if old is None or old.ranges.keys() != found.ranges.keys():
+            self.on_change("the cluster has other masters")
+            self.changes += 1
+        owners = [self._seed] * SLOTS
+        for address, ranges in found.ranges.items():
+            for first, last in ranges:
+                owners[first : last + 1] = [masters[address]] * (last - first + 1)
+        kept = {**masters, **{each: self._server_at(each) for each in guests}}
+        gone = [server for at, server in self._servers.items() if at not in kept]
+        self._servers, self._guests, self._is_overruled = kept, guests, False
+        self._silent &= {*kept, *self.location.cluster}
+        self.map, self._owners = found, owners
+        self._masters = tuple(masters.values())
+        self._hooks.on_departure()
+        return gone
 
     def moved(self, slot: int, address: Address) -> RedisServer:
         """Note that a master has the slot now, and return it."""
         server = self.asked(address)
-        self._owners[slot] = server
+        with self._lock:
+            if self._owners[slot] is not server:
+                self._owners[slot], self._is_overruled = server, True
         self._watch.hurry()
         return server
 
     def asked(self, address: Address) -> RedisServer:
         """Return a node that is to be asked; one outside of the map ends trust."""
-        server = self._server_at(address)
-        if server not in self._masters:
-            with self._lock:
-                is_new = address not in self._guests
-                self._guests[address] = time.monotonic() + GUEST_S
+        with self._lock:
+            server = self._server_at(address)
+            is_guest = server not in self._masters
+            is_new = is_guest and address not in self._guests
             if is_new:
                 self.on_change("a node answers that is not in the map")
-                self.on_masters()
+            if is_guest:
+                self._guests[address] = time.monotonic() + GUEST_S
+        if is_new:
+            self.on_masters()
+        if is_guest:
             self._watch.hurry()
         return server
 
     # -- for the bus -------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Ask for the map from now on, though no connection has been opened yet."""
+        if not self.location.enforces_slots:
+            self._watch.start()
+            self._watch.hurry()
 
     def sessions(self) -> dict[RedisServer, bytes]:
         """Return the masters that need a session, each with a hash tag it has.
 
         One of them has the tag that the whole fleet knows.
         """
-        owners, slots = self._owners, {}
-        for server in self._masters if self.map is not None else ():
-            slot = self._slots.get(server, slot_of(HOME))
-            if owners[slot] is not server:
-                held = [at for at, owner in enumerate(owners) if owner is server]
-                slot = random.choice(held or [slot])  # noqa: S311 any will do
-            slots[server] = slot
-        self._slots = slots
-        home = owners[slot_of(HOME)]
-        return {
-            server: HOME if server is home else tags()[slot]
-            for server, slot in slots.items()
-        }
+        with self._lock:
+            masters = () if self.map is None else self._masters
+            return self._tags.of(masters, self._owners)
 
     def has_guests(self) -> bool:
         """Return whether a node is in use that has no session."""
@@ -360,6 +384,9 @@ class RedisCluster:
     def forget(self) -> None:
         """Begin anew in the child of a fork, with connections of its own."""
         self._lock = threading.Lock()
+        self._random.seed()
+        if self._logins is not None:
+            self._logins.reset()
         self._watch.reset()
         self.on_change = lambda _reason: None
         self.on_masters = lambda: None
@@ -368,28 +395,3 @@ class RedisCluster:
             server.threads.forget()
             server.forget()
         self._group.reset()
-
-
-class _Router:
-    """See ``Router``; for threads or for tasks."""
-
-    def __init__(self, cluster: RedisCluster, io: IO) -> None:
-        self._cluster = cluster
-        self.io = io
-        self.patience_s = cluster._options.socket_timeout  # noqa: SLF001 its own
-
-    def _client(self, server: RedisServer) -> ClusterClient:
-        store = server.threads if self.io is THREADS else server.tasks
-        return store.client  # type: ignore[return-value] # a node's is one
-
-    def at(self, slot: int) -> ClusterClient:
-        """Return the client of the master that has the slot."""
-        return self._client(self._cluster.owner(slot))
-
-    def moved(self, slot: int, address: Address) -> ClusterClient:
-        """Return that of the master which has the slot now."""
-        return self._client(self._cluster.moved(slot, address))
-
-    def asked(self, address: Address) -> ClusterClient:
-        """Return that of a node which is being given a slot."""
-        return self._client(self._cluster.asked(address))

@@ -99,7 +99,9 @@ class RedisServer:
         self.find_master = find_node
         if location.sentinel is not None:
             self._follow(hooks)
-        if options.credential_provider is not None:
+        if options.credential_provider is not None and not isinstance(
+            options.credential_provider, Logins
+        ):  # else it is that of all nodes of a cluster
             logins = self._logins = Logins(
                 options.credential_provider, location.label, self._on_rotation
             )
@@ -123,7 +125,8 @@ class RedisServer:
                 from cachebridge.l2.cluster.client import ClusterClient  # noqa: PLC0415
                 from cachebridge.l2.cluster.names import SLOT_NAMES  # noqa: PLC0415
 
-                make_client = partial(ClusterClient, router=router)
+                host = str(location.connection_kwargs.get("host", "localhost"))
+                make_client = partial(ClusterClient, router=router, host=host)
                 names = SLOT_NAMES
             client = make_client(
                 links, label=location.label, breaker=breaker, leave=leave

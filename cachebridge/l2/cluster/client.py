@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -68,10 +67,15 @@ class ClusterClient(RedisClient):
         breaker: Breaker,
         leave: Callable[[str], None],
         router: Router,
+        host: str,
         follows: bool = True,
     ) -> None:
-        """One that ``follows`` sends requests on; another one raises Redirected."""
+        """One that ``follows`` sends requests on; another one raises Redirected.
+
+        ``host`` is meant by a redirect that names only a port.
+        """
         super().__init__(links, label=label, breaker=breaker, leave=leave)
+        self._host = host
         self._router = router
         self._follows = follows
         self.once = self
@@ -83,6 +87,7 @@ class ClusterClient(RedisClient):
                 breaker=breaker,
                 leave=leave,
                 router=router,
+                host=host,
                 follows=False,
             )
 
@@ -94,8 +99,11 @@ class ClusterClient(RedisClient):
     ) -> T:
         """Send the request to the node that has its slot."""
         redirect = read_redirect(failure)
-        if redirect is None:
+        if redirect is None or not request.keys:  # type: ignore[attr-defined] # all are of commands
             return await super()._recover(failure, request, read)
+        if not redirect.address[0]:
+            here = self._host, redirect.address[1]
+            redirect = redirect._replace(address=here)
         if not self._follows:
             raise Redirected(redirect, failure)
         return await self._follow(Redirected(redirect, failure), request, read)  # type: ignore[arg-type] # all are of commands
@@ -105,10 +113,11 @@ class ClusterClient(RedisClient):
     ) -> T:
         router = self._router
         until = time.monotonic() + router.patience_s
-        pause_s = PAUSE_S
-        for hop in itertools.count(1):
+        pause_s, hops = PAUSE_S, 0
+        while hops < MOST_HOPS and time.monotonic() <= until:
             kind, slot, address = redirected.redirect
             sent, read_sent = request, read
+            hops += 1
             if kind == "MOVED":
                 client = router.moved(slot, address)
             elif kind == "ASK":
@@ -118,13 +127,11 @@ class ClusterClient(RedisClient):
                 await router.io.wait(Signal(), pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 client = router.at(slot_of(request.keys[0]))
-                hop = 0  # noqa: PLW2901 time alone bounds it
+                hops = 0  # time alone bounds it: a slot may be long under way
             try:
                 return await client.once.run(sent, read_sent)
             except Redirected as again:
                 redirected = again
-            if hop >= MOST_HOPS or time.monotonic() > until:
-                break
         raise self.error_of(redirected.failure) from redirected.failure
 
     def error_of(self, failure: Exception) -> L2Error:

@@ -15,7 +15,14 @@ from cachebridge.resp import pack, wrong_kind
 
 SLOTS: Final = 16384
 
+MOST_MASTERS: Final = 1000
+"""More than there are in any cluster; each needs a thread."""
+MOST_PORT: Final = 65535
+MOST_LABEL: Final = 63
+"""Characters between the dots of a host; a longer one raises no OSError."""
+
 Address = tuple[str, int]
+_HOST: Final = re.compile(r"[0-9A-Za-z._:%-]{1,255}").fullmatch
 
 slot_of = key_slot
 """Returns the slot of a name."""
@@ -31,6 +38,19 @@ def tags() -> tuple[bytes, ...]:
         found.setdefault(key_slot(tag), tag)
         number += 1
     return tuple(found[slot] for slot in range(SLOTS))
+
+
+def address_of(host: str, port: int) -> Address | None:
+    """Return an address that a node has named; None if it cannot be one.
+
+    The host is empty if it is that of the node itself.
+    """
+    if host == "?":
+        host = ""
+    longest = max(map(len, host.split(".")))
+    if not 0 < port <= MOST_PORT or longest > MOST_LABEL or ".." in host:
+        return None
+    return (host, port) if not host or _HOST(host) else None
 
 
 # -- the map -----------------------------------------------------------------------
@@ -67,11 +87,14 @@ def read_map(replies: list[Any], asked: Address) -> SlotMap:
     for row in rows:
         match row:
             case [int(first), int(last), [bytes() | None as host, int(port), *_], *_]:
-                name = host.decode(errors="replace") if host else ""
-                address = (asked[0] if name in {"", "?"} else name, port)
-                ranges.setdefault(address, []).append((first, last))
+                address = address_of((host or b"").decode(errors="replace"), port)
             case _:
                 raise wrong_kind(row)
+        if address is None or not 0 <= first <= last < SLOTS:
+            raise wrong_kind(row)
+        ranges.setdefault((address[0] or asked[0], port), []).append((first, last))
+    if len(ranges) > MOST_MASTERS:
+        raise wrong_kind(rows)
     epoch = _EPOCH.search(about)
     return SlotMap(
         int(epoch[1]) if epoch else 0,
@@ -102,6 +125,9 @@ def read_redirect(failure: Exception) -> Redirect | None:
     found = _REDIRECTS.match(str(failure))
     if found is None:
         return None
-    if found[5] or found[3] in {"", "?"}:  # a node may not know its own host
-        return Redirect("TRYAGAIN")
-    return Redirect(found[1], int(found[2]) % SLOTS, (found[3], int(found[4])))
+    if found[5]:
+        return Redirect(found[5])
+    slot, address = int(found[2]), address_of(found[3], int(found[4]))
+    if address is None or slot >= SLOTS:
+        return None
+    return Redirect(found[1], slot, address)

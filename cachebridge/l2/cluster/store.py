@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from cachebridge.errors import L2Error, L2UnavailableError
 from cachebridge.l2.cluster.slots import slot_of
 from cachebridge.l2.redis.names import LISTS, name_of
+from cachebridge.l2.redis.store import READ_BATCH
 from cachebridge.l2.two_steps import announced
 
 if TYPE_CHECKING:
@@ -28,8 +29,13 @@ if TYPE_CHECKING:
     Narrow: TypeAlias = Callable[[bytes, Iterable[Sequence[str]]], list[bytes]]
 
 T = TypeVar("T")
+
 NODE_BITS: Final = 10
-"""Bits of a cursor that number the master; its own cursor is in the others."""
+"""Bits of a cursor that number the master.
+
+As many say how often the masters have become others, and its own cursor is above.
+"""
+NODES: Final = 1 << NODE_BITS
 
 
 class Master(Protocol):
@@ -41,6 +47,13 @@ class Master(Protocol):
 
 class Masters(Protocol):
     """All masters of a cluster."""
+
+    changes: int
+    """How often the masters have become others."""
+
+    @property
+    def servers(self) -> Sequence[Master]:
+        """All that may have connections, also some that are no masters now."""
 
     def owner(self, slot: int) -> Master:
         """Return the master that has the slot; some node if that is not known."""
@@ -148,8 +161,8 @@ class ClusterStore:
         self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None
     ) -> Answer[bytes | None]:
         """End the lease without a value; it may have been asked for elsewhere."""
-        for each in self._all():
-            each.settle(lease)
+        for each in self._masters.servers:
+            self._side(each).settle(lease)
         return self._at(key).release(key, lease, keep_ms, message)
 
     def release_unshared(
@@ -168,24 +181,35 @@ class ClusterStore:
     ) -> list[tuple[list[int], T]]:
         """Send what ``make`` returns for the keys of each slot, given as positions.
 
-        All requests for one master travel together.
+        All requests for one master travel together, each of a thousand keys at most.
         """
         slots: dict[int, list[int]] = {}
         for at, key in enumerate(keys):
             slots.setdefault(slot_of(name_of(key)), []).append(at)
-        groups = list(slots.values())
+        parts = [
+            (slot, held[start : start + READ_BATCH])
+            for slot, held in slots.items()
+            for start in range(0, len(held), READ_BATCH)
+        ]
+        groups = [group for _, group in parts]
         messages: Sequence[bytes | None] = [message] * len(groups)
         if message is not None and self._outbox is None and len(groups) > 1:
             messages = self._narrow(message, [[keys[i] for i in g] for g in groups])
         calls: dict[RedisStore, list[tuple[list[int], Call[T]]]] = {}
-        for slot, group, narrowed in zip(slots, groups, messages, strict=True):
+        for (slot, group), narrowed in zip(parts, messages, strict=True):
             store = self._side(self._masters.owner(slot))
             calls.setdefault(store, []).append((group, make(store, group, narrowed)))
-        answers: list[tuple[list[int], T]] = []
-        for store, pairs in calls.items():
-            results = await store.client.run_each([call for _, call in pairs])
-            answers += zip([group for group, _ in pairs], results, strict=True)
-        return answers
+        results = await _one_by_one(
+            [
+                store.client.run_each([call for _, call in calls[store]])
+                for store in calls
+            ]
+        )
+        return [
+            (group, result)
+            for pairs, few in zip(calls.values(), results, strict=True)
+            for (group, _), result in zip(pairs, few, strict=True)
+        ]
 
     def _announced(self, change: Answer[T], message: bytes | None) -> Answer[T]:
         """Let the message follow a change, if another server publishes it."""
@@ -271,20 +295,34 @@ class ClusterStore:
 
     async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
         """Make one step of a SCAN of one master after the other."""
-        every, number = self._all(), cursor % (1 << NODE_BITS)
-        if number >= len(every):  # there are fewer masters now
-            return 0, []
-        rest, keys = await every[number].scan(pattern, cursor >> NODE_BITS)
-        if rest:
-            return (rest << NODE_BITS) + number, keys
-        if number + 1 < len(every):
-            return number + 1, keys
-        await self._masters.look(self._side)
-        return 0, keys
+        rest, at = cursor >> 2 * NODE_BITS, cursor & NODES - 1
+        changes, every = self._changes(), self._all()
+        if cursor and cursor >> NODE_BITS & NODES - 1 != changes:
+            rest, at = 0, 0  # the masters are others now: begin anew
+        rest, keys = await every[at].scan(pattern, rest)
+        if not rest:
+            at += 1
+        if at == len(every):
+            await self._masters.look(self._side)
+            if self._changes() == changes:
+                return 0, keys
+            at = 0
+        return (rest << 2 * NODE_BITS) + (changes << NODE_BITS) + at, keys
 
-    async def flush_db(self, message: bytes) -> bool:
+    def _changes(self) -> int:
+        """Return a number above 0 that differs if the masters have become others."""
+        return 1 + self._masters.changes % (NODES - 1)
+
+    def flush_db(self, message: bytes) -> Answer[bool]:
         """Delete every key of every master."""
-        return all([await each.flush_db(message) for each in self._all()])
+        return self._announced(self._flush_db(message), message)
+
+    async def _flush_db(self, message: bytes) -> bool:
+        return all(
+            await _one_by_one(
+                [each.client.run(*each.flushing(message)) for each in self._all()]
+            )
+        )
 
     def switch(self, name: str, word: bytes, message: bytes) -> Answer[None]:
         """Set the key of cachebridge's own, and publish."""
@@ -327,3 +365,23 @@ class ClusterStore:
     def forget(self) -> None:
         """Drop every connection: they belong to the parent process."""
         self._masters.forget()
+
+
+async def _one_by_one(requests: Sequence[Answer[T]]) -> list[T]:
+    """Carry out the requests to several masters; return what they return.
+
+    The first failure ends it.  If an earlier request was carried out, it is no failure
+    of a call that has not been sent.
+    """
+    results: list[T] = []
+    left = iter(requests)
+    try:
+        for request in left:
+            results.append(await request)  # noqa: PERF401 what there is counts
+    except L2Error as error:
+        error.is_unsent = error.is_unsent and not results
+        raise
+    finally:
+        for request in left:
+            request.close()
+    return results

@@ -37,11 +37,11 @@ class ServerGroup:
         """Make the breaker of one of the servers."""
         return self._breaker.sibling(_Watcher(self, label))
 
-    def set_members(self, labels: Iterable[str]) -> None:
-        """Say which servers there are now; one that is new is there."""
+    def set_members(self, labels: Iterable[str], away: Iterable[str] = ()) -> None:
+        """Say which servers there are now, and which new ones are ``away`` already."""
         with self._lock:
             self._members = frozenset(labels)
-            self._away &= self._members
+            self._away = {*self._away, *away} & self._members
             all_away = bool(self._members) and self._away == self._members
             report = None if all_away else self._breaker.close()
         if report is not None:

@@ -15,7 +15,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from cachebridge.errors import NO_CLUSTER
+from cachebridge.errors import NO_CLUSTER, L2Error
 from cachebridge.l2.connections.client import Client
 from cachebridge.l2.connections.link import Link
 from cachebridge.l2.redis import commands
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from redis.connection import Connection
 
     from cachebridge.core.breaker import Breaker
-    from cachebridge.errors import L2Error
     from cachebridge.l2.connections import client
     from cachebridge.l2.connections.pool import Links
     from cachebridge.l2.redis.commands import Call
@@ -81,7 +80,11 @@ class RedisClient(Client):
         self._leave = leave or (lambda _reason: links.leave())
 
     async def run_each(self, calls: list[Call[T]]) -> list[T]:
-        """Send several requests at once; what is refused by name is sent alone then."""
+        """Send several requests at once; each reply is read as if it came alone.
+
+        What one request has to do besides, such as to send a script, follows one by
+        one.  The first failure is raised, as by ``run``.
+        """
         if len(calls) == 1:
             return [await self.run(*calls[0])]
         requests = [request for request, _ in calls]
@@ -97,10 +100,14 @@ class RedisClient(Client):
         )
         results = []
         for (request, read), reply in zip(calls, replies, strict=True):
-            if isinstance(reply, Exception):  # also a script that is not known here
-                results.append(await self.run(request, read))
-            else:
+            try:
                 results.append(read([reply]))
+            except self.failures as exc:
+                try:
+                    results.append(await self._recover(exc, request, read))
+                except L2Error as error:
+                    error.is_unsent = False  # others were carried out
+                    raise
         return results
 
     async def _recover(

@@ -126,7 +126,7 @@ def asking(request: Request, read: Callable[[list[Any]], T]) -> Call[T]:
 
 def keep(key: bytes, raw: bytes, ttl_ms: int) -> Request:
     """SET of a key of cachebridge's own, which no message tells of."""
-    return Request(pack(b"SET", key, raw, b"PX", b"%d" % ttl_ms))
+    return Request(pack(b"SET", key, raw, b"PX", b"%d" % ttl_ms), keys=(key,))
 
 
 def exists(key: bytes) -> Request:
@@ -217,6 +217,12 @@ def read_count(replies: list[Any]) -> int:
 def read_done(replies: list[Any]) -> None:
     """Read a reply that only says that the command was carried out."""
     last_of(replies)
+
+
+def read_any(replies: list[Any]) -> None:
+    """Read a reply that only says that the node is there, be it the wrong one."""
+    if not str(replies[-1]).startswith("MOVED "):
+        last_of(replies)
 
 
 def read_stored(replies: list[Any]) -> Sequence[str]:

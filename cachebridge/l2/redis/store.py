@@ -303,9 +303,11 @@ class RedisStore:
 
     def flush_db(self, message: bytes) -> Answer[bool]:
         """Delete every key of the database."""
-        request = commands.flush_db(self._channel, message)
-        change = self.client.run(request, commands.read_transaction)
-        return self._announced(change, message)
+        return self._announced(self.client.run(*self.flushing(message)), message)
+
+    def flushing(self, message: bytes) -> Call[bool]:
+        """Return the request of ``flush_db``, and how to read its reply."""
+        return commands.flush_db(self._channel, message), commands.read_transaction
 
     def switch(self, name: str, word: bytes, message: bytes) -> Answer[None]:
         """Set the key of cachebridge's own, and publish."""
@@ -333,11 +335,13 @@ class RedisStore:
     def ping(self) -> Answer[None]:
         """Return if the server answers; asked even while the breaker is open.
 
-        A proxy answers PING itself, whether or not there is a server behind it.
+        A proxy answers PING itself, whether or not there is a server behind it.  Where
+        slots matter, most masters answer that another one has the key.
         """
-        is_plain = self._outbox is None
+        is_plain, has_slots = self._outbox is None, self._names is not PLAIN
         request = commands.ping() if is_plain else commands.exists(WRITES)
-        return self.client.run(request, commands.read_done, past_breaker=True)
+        read = commands.read_any if has_slots else commands.read_done
+        return self.client.run(request, read, past_breaker=True)
 
     def close(self) -> None:
         """Close idle connections."""

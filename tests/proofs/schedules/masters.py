@@ -414,7 +414,7 @@ class World:
             """Return what is asked of a time: all other orders are one."""
             if not isinstance(at, float):
                 return at
-            bounds = (sessions._open_since <= at, *(since < at for since in fences))
+            bounds = tuple(since < at for since in fences)
             return round(now - at, 1), bounds
 
         return (
@@ -446,6 +446,7 @@ class World:
             tuple((*rest, tuple(map(when, queue))) for *rest, queue in queues),
             repr(self.cluster.map and self.cluster.map.ranges),
             tuple(self.cluster._guests),
+            self.cluster._is_overruled,
             self.cluster._owners[slot_of(b"b")].location.label,
         )
 

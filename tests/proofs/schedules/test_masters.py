@@ -55,8 +55,7 @@ def _home_alone(self: RedisCluster) -> Any:
 
 def _latest(self: Sessions, session: Any, sent_at: float) -> float | None:
     with self._lock:
-        if self._is_open and sent_at >= self._open_since:
-            self._proofs[session] = sent_at
+        self._proofs[session] = sent_at
         if not self._is_open or self._proofs.keys() < self._wanted:
             return None
         return max(self._proofs.values())
@@ -68,7 +67,7 @@ def _any(self: Sessions, _session: Any, sent_at: float) -> float | None:
 
 def _open_with_one(self: Sessions) -> None:
     if not self._is_open and self._subscribed & self._wanted:
-        self._is_open, self._open_since = True, self._clock()
+        self._is_open = True
         self.receiver.on_subscribed()
 
 

@@ -1,0 +1,122 @@
+"""Servers that fail one by one: the store is away when all are, and not before."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from cachebridge.core.breaker import Breaker
+from cachebridge.l2.connections.group import ServerGroup
+from tests.rig import PATIENCE_S, FakeClock, Watcher
+
+
+@pytest.fixture
+def main():
+    watcher = Watcher()
+    made = Breaker(
+        threshold=1,
+        retry_s=1.0,
+        clock=FakeClock(),
+        jitter=lambda low, _high: low,
+        watcher=watcher,
+    )
+    made.reports = watcher.reports
+    return made
+
+
+@pytest.fixture
+def group(main):
+    return ServerGroup(main)
+
+
+@pytest.fixture
+def pair(group):
+    breakers = {label: group.breaker_for(label) for label in "ab"}
+    group.set_members("ab")
+    return breakers
+
+
+def test_away_when_all_are(main, pair, caplog):
+    """The first to come back ends the outage; each change is logged once."""
+    with caplog.at_level(logging.WARNING):
+        pair["a"].fail("no route")
+        pair["a"].fail("no route")
+        assert not main.is_open
+        pair["b"].fail("refused")
+        assert main.is_open
+        assert main.reports == ["refused"]
+        pair["b"].succeed()
+        assert not main.is_open
+        assert pair["a"].is_open
+        pair["b"].fail("refused")
+        assert main.is_open
+        pair["a"].succeed()
+        assert not main.is_open
+    assert main.reports == ["refused", "closed"] * 2
+    assert caplog.text.count("a is away, its keys are degraded: no route") == 1
+    assert caplog.text.count("is back") == 2
+
+
+def test_a_server_that_leaves_counts_no_more(main, group, pair):
+    """If all that remain are away, there is an outage; a new one ends it."""
+    pair["a"].fail("gone")
+    pair["b"].fail("gone")
+    group.set_members("abc")
+    assert not main.is_open
+    group.set_members("c")
+    group.breaker_for("c").fail("gone")
+    assert main.is_open
+    pair["a"].succeed()  # it is no member: what it says is about nothing
+    assert main.is_open
+    pair["b"].fail("again")
+    group.set_members("ac")
+    assert not main.is_open
+
+
+def test_a_new_server_may_be_away_already(main, group, pair):
+    """Its breaker has opened before it became a member, and reports nothing anew."""
+    guest = group.breaker_for("c")
+    guest.fail("gone")
+    pair["a"].fail("gone")
+    pair["b"].fail("gone")
+    group.set_members("abc", away=["c"])
+    pair["a"].succeed()
+    assert not main.is_open
+    pair["a"].fail("gone")
+    assert main.is_open
+
+
+def test_a_fork_begins_anew(main, group, pair):
+    """Also if another thread of the parent held the lock."""
+    pair["a"].fail("gone")
+    pair["b"].fail("gone")
+    group._lock.acquire()
+    group.reset()
+    assert not main.is_open
+    for each in pair.values():
+        each.reset()
+    pair["a"].fail("gone")
+    assert not main.is_open
+
+
+def test_many_threads(main, pair):
+    """Whatever the order of failures and answers, the last of all decides."""
+    barrier = threading.Barrier(4)
+
+    def change(number):
+        barrier.wait(PATIENCE_S)
+        for _ in range(300):
+            pair["ab"[number % 2]].fail("gone")
+            pair["ab"[number % 2]].succeed()
+
+    threads = [threading.Thread(target=change, args=(each,)) for each in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(PATIENCE_S)
+    assert not main.is_open
+    pair["a"].fail("gone")
+    pair["b"].fail("gone")
+    assert main.is_open
