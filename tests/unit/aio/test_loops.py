@@ -20,6 +20,7 @@ from cachebridge import UnsupportedOperationError
 from cachebridge.engine.loading import single_flight
 from tests.rig import (
     PATIENCE_S,
+    PATIENT,
     engine_of,
     eventually,
     is_idle,
@@ -284,15 +285,16 @@ def test_one_round_trip(redis_url, shared_server, run):
     run(main())
 
 
-def test_a_large_value_over_a_narrow_socket(redis_cache, run):
+def test_a_large_value_over_a_narrow_socket(redis_url, run):
     """What does not fit into the socket's buffer is sent as there is room for it."""
     large = os.urandom(20_000_000)
+    cache = lone_cache(redis_url, **PATIENT)
 
     async def main():
         ticks = []
         ticker = asyncio.create_task(tick(ticks))
-        await redis_cache.aset("k", large)
-        assert await redis_cache.aget("k") == large
+        await cache.aset("k", large)
+        assert await cache.aget("k") == large
         ticker.cancel()
         return len(ticks)
 

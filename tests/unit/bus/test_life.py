@@ -166,7 +166,7 @@ def test_a_hundred_lives(redis_url, before):
     """Engines that come and go, as under override_settings, leave no resources open."""
 
     def live():
-        cache = Cache(redis_url, l1_max_entries=100)
+        cache = Cache(redis_url, l1_max_entries=100, **PATIENT)
         cache.set("k", "v")
         for _ in range(4):
             assert cache.get("k") == "v"

@@ -13,6 +13,7 @@ from cachebridge.core.lease import LeaseTerms, LoadedRaw
 from cachebridge.l2.connections import task_exchange
 from cachebridge.l2.store import Bounds
 from cachebridge.waiting.run import run
+from tests.rig import PATIENT
 from tests.unit.l2.conftest import open_memcached, open_store
 from tests.unit.l2.test_contract import KeptMessages
 
@@ -62,7 +63,7 @@ def deepest(monkeypatch):
 @pytest.mark.parametrize("name", ONE_REQUEST)
 def test_a_thread_at_recv(own_url, deepest, name):
     """The store's part is one coroutine, the client's; so a whole ``get`` is three."""
-    store = open_store(own_url).l2
+    store = open_store(own_url, **PATIENT).l2
     run(store.store(ITEMS, None, None))
     run(ONE_REQUEST[name](store))  # opens the connection, and loads the script
     deepest.clear()
@@ -72,7 +73,7 @@ def test_a_thread_at_recv(own_url, deepest, name):
 
 def test_a_loaded_value(own_url, deepest):
     """The end of a load is no deeper."""
-    store = open_store(own_url).l2
+    store = open_store(own_url, **PATIENT).l2
     for _ in range(2):
         lease = run(store.get_or_lease("cold", b"a", TERMS))
         deepest.clear()
@@ -86,7 +87,7 @@ def test_a_loaded_value(own_url, deepest):
 )
 def test_a_thread_beside_a_bus(own_url, deepest, name, names):
     """A change whose message another server takes is one more; a read is none."""
-    store = open_store(own_url, outbox=KeptMessages()).l2
+    store = open_store(own_url, outbox=KeptMessages(), **PATIENT).l2
     run(store.store(ITEMS, None, None))
     deepest.clear()
     run(ONE_REQUEST[name](store))
@@ -108,7 +109,7 @@ def test_a_thread_on_memcached(roomy_memcacheds, deepest, name):
 @pytest.mark.parametrize("name", ["get", "store"])
 def test_a_task_at_its_future(own_url, monkeypatch, name):
     """A task adds the exchange itself."""
-    store = open_store(own_url, "tasks")
+    store = open_store(own_url, "tasks", **PATIENT)
     call = partial(ONE_REQUEST[name], store)
     call()
     waits = []
