@@ -15,7 +15,7 @@ class Suite:
     `at_least` tests must have run, so that a distribution which lost its tests, or a
     label that matches nothing, cannot pass. Where L1 is watched, it must have answered
     reads of the tests; throttles stay out of it by L1_EXCLUDE. On Memcached the
-    messages go over Redis, or there are none.
+    messages go over Redis, or there are none; a cluster publishes them itself.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Suite:
     watches_l1: bool = False
     by_tasks: bool = False
     on_memcached: bool = False
+    on_clusters: bool = False
     has_bus: bool = True
     timeout_s: float = 240.0
 
@@ -73,6 +74,7 @@ SUITES = {
         _django("django"),
         _django("django-remote-writes", remote_writes=True),
         _django("django-tasks", by_tasks=True),
+        _django("django-cluster", on_clusters=True, has_bus=False),
         _django("django-memcached", on_memcached=True),
         _django("django-memcached-alone", on_memcached=True, has_bus=False),
         _django(

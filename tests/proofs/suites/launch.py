@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING
 import pymemcache
 import redis
 
-from cachebridge.testing import MemcachedServer, memcached_server, redis_server
+from cachebridge.testing import (
+    MemcachedServer,
+    RedisCluster,
+    memcached_server,
+    redis_cluster,
+    redis_server,
+)
 from tests.proofs.suites.inside.plan import VARIABLE, Plan
 from tests.proofs.suites.sources import HERE, pinned, unpacked
 
@@ -26,7 +33,7 @@ CACHEBRIDGE = "cachebridge.django_backend.CacheBridge"
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 REPOSITORY = HERE.parents[2]
 STORES = 12
-"""Memcached has no databases: a server for each LOCATION of the foreign settings."""
+"""Memcached has no databases, and a cluster one: one for each LOCATION of theirs."""
 
 
 class SuiteError(RuntimeError):
@@ -59,6 +66,7 @@ def launched(
             stack.enter_context(memcached_server(args=("-t", "1")))
             for _ in range(STORES if suite.on_memcached else 0)
         ]
+        clusters = _clusters(stack) if suite.on_clusters else []
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         plan = Plan(
             settings=suite.settings,
@@ -70,7 +78,7 @@ def launched(
             remote_writes=suite.remote_writes and backend != LOCMEM,
             watches_l1=suite.watches_l1 and backend == CACHEBRIDGE,
             by_tasks=suite.by_tasks and backend != LOCMEM,
-            memcacheds=tuple(memcached.url for memcached in memcacheds),
+            stores=tuple(each.url for each in (*memcacheds, *clusters)),
             has_bus=suite.has_bus,
         )
         (scratch / "plan.json").write_text(json.dumps(asdict(plan)))
@@ -83,7 +91,18 @@ def launched(
         )
         found = json.loads(Path(plan.report).read_text())
         served = sum(map(memcached_commands, memcacheds))
+        for node in (node for cluster in clusters for node in cluster.nodes):
+            served += commands(node.url)
         return Report(**found, server_commands=served or commands(server.url))
+
+
+def _clusters(stack: ExitStack) -> list[RedisCluster]:
+    """Start a cluster for each LOCATION, all at once: each takes some seconds."""
+    with ThreadPoolExecutor(STORES) as pool:
+        starting = [pool.submit(redis_cluster, masters=2) for _ in range(STORES)]
+        for each in starting:
+            stack.callback(lambda each=each: each.exception() or each.result().stop())
+        return [each.result() for each in starting]
 
 
 def _run(

@@ -17,7 +17,7 @@ class Plan:
     """One run of some tests against one backend.
 
     `location` ends before the database number: each LOCATION of the foreign settings
-    becomes a database of its own, or, where there are some, one of `memcacheds`.
+    becomes a database of its own, or, where there are some, one of `stores`.
     """
 
     settings: str
@@ -29,7 +29,7 @@ class Plan:
     remote_writes: bool = False
     watches_l1: bool = False
     by_tasks: bool = False
-    memcacheds: tuple[str, ...] = ()
+    stores: tuple[str, ...] = ()
     has_bus: bool = True
 
     @property

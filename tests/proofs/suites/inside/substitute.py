@@ -64,10 +64,10 @@ class Substitution:
         """Return what stands for one of LocMem's named stores, and what it needs."""
         number = self.databases.setdefault(store, len(self.databases))
         database = f"{self.plan.location}/{number}"
-        if not self.plan.memcacheds:
+        if not self.plan.stores:
             return database, {}
         needed = {"BUS_LOCATION": database} if self.plan.has_bus else {}
-        return self.plan.memcacheds[number], needed
+        return self.plan.stores[number], needed
 
     def install(self) -> None:
         """Rewrite every CACHES that a test overrides, in decorators too."""
