@@ -18,17 +18,19 @@ VAR_DIR.mkdir(exist_ok=True)
 REDIS_URL = env("SHOP_REDIS_URL", "redis://127.0.0.1:6379/0")
 MEMCACHED_URL = env("SHOP_MEMCACHED_URL", "")
 """With one, values are there, and Redis carries nothing but the messages."""
+STORE_URL = env("SHOP_STORE_URL", MEMCACHED_URL)
+"""The same for any other store, such as that of ``sqlite_driver/``."""
 
 CACHEBRIDGE = "cachebridge.django_backend.CacheBridge"
 CACHE_BACKEND = env("SHOP_CACHE_BACKEND", CACHEBRIDGE)
 HAS_SALE = CACHE_BACKEND == CACHEBRIDGE
 """The flash sale needs counters, which Django's own backends do not have."""
 
-CACHES = {"default": {"BACKEND": CACHE_BACKEND, "LOCATION": MEMCACHED_URL or REDIS_URL}}
+CACHES = {"default": {"BACKEND": CACHE_BACKEND, "LOCATION": STORE_URL or REDIS_URL}}
 if HAS_SALE:
     # A worker that takes the place of another begins with its keys in L1.
     OPTIONS = CACHES["default"]["OPTIONS"] = {"L1_WARM": True}
-    if MEMCACHED_URL:
+    if STORE_URL:
         OPTIONS["BUS_LOCATION"] = REDIS_URL
     # The same cache, for the sale: while Redis is away its counters do not say
     # "no", they raise, so that a buyer is told to try again.

@@ -43,7 +43,7 @@ from cachebridge.l1.eviction import POLICIES
 from cachebridge.l1.local_get import LocalReads
 from cachebridge.l1.pressure import Pressure
 from cachebridge.l2.location import MEMCACHED
-from cachebridge.l2.memory.store import MemoryServer
+from cachebridge.l2.memory.server import MemoryServer
 from cachebridge.stats import Counters
 from cachebridge.waiting.io import TASKS, THREADS
 from cachebridge.waiting.run import run

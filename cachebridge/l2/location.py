@@ -14,7 +14,7 @@ from cachebridge.config import did_you_mean, warn_once
 from cachebridge.counterparts.fates import settle
 from cachebridge.counterparts.redis_settings import REDIS_PY
 from cachebridge.errors import ConfigError
-from cachebridge.l2 import cluster_url
+from cachebridge.l2 import cluster_url, driver
 from cachebridge.l2.sentinel import FORM as SENTINEL
 from cachebridge.l2.sentinel import SentinelUrl, host_and_port, split_url
 from cachebridge.texts import (
@@ -24,6 +24,7 @@ from cachebridge.texts import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from importlib.metadata import EntryPoint
 
 
 _log = logging.getLogger("cachebridge.config")
@@ -95,6 +96,11 @@ class Location:
     enforces_slots: bool = field(default=False, compare=False)
     """Whether ``cluster`` is one server that looks like a cluster's only node."""
 
+    driver: EntryPoint | None = field(default=None, compare=False)
+    """What opens the store, if it is a third party's."""
+    url: str = field(default="", repr=False, compare=False)
+    """The whole of it, for a driver."""
+
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments of connections that do not belong to the identity."""
@@ -152,11 +158,15 @@ def parse_location(
     scheme, slashes, _ = location.partition("://")
     if not slashes or scheme not in {*SCHEMES, *REDIS_SCHEMES}:
         label = hide_password(location)
-        known = (*SCHEMES, *REDIS_SCHEMES)
+        if slashes and (found := driver.find(scheme)) is not None:
+            whole = (scheme, location)
+            return Location(scheme, whole, 0, label, driver=found, url=location)
+        known = (*SCHEMES, *REDIS_SCHEMES, *driver.schemes())
         hint = did_you_mean(scheme, known) if slashes else _bare_hint(location)
         raise ConfigError(
             f"LOCATION {label!r} must begin with {valid}; valkey:// is redis://, "
-            f"redis+sentinel:// asks sentinels, redis+cluster:// nodes.{hint}"
+            f"redis+sentinel:// asks sentinels, redis+cluster:// nodes. "
+            f"Installed drivers: {', '.join(driver.schemes()) or 'none'}.{hint}"
         )
     if scheme == "memory":
         name = location.removeprefix("memory://")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cachebridge.bus.settings import Receiver as SessionReceiver
     from cachebridge.config import EngineOptions
     from cachebridge.engine.messages.incoming import Receiver
-    from cachebridge.l2.memory.store import MemoryServer
+    from cachebridge.l2.memory.server import MemoryServer
 
 _log = logging.getLogger("cachebridge.engine")
 

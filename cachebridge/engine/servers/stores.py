@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cachebridge.l2.connections.link import Link
     from cachebridge.l2.location import Location
     from cachebridge.l2.memcached.cluster import Cluster
-    from cachebridge.l2.memory.store import MemoryServer
+    from cachebridge.l2.memory.server import MemoryServer
     from cachebridge.l2.store import L2Store
     from cachebridge.l2.two_steps import Outbox as Sends
 
@@ -197,6 +197,12 @@ class Stores:
                 outboxes=outboxes,
             )
             self.threads, self.tasks = server.threads, server.tasks
+            return
+        if location.driver is not None:
+            from cachebridge.engine.servers.driven import open_driver  # noqa: PLC0415 rare
+
+            stores = open_driver(location, options, breaker, outboxes)
+            self.threads, self.tasks = stores
             return
         try:
             # Here, because pymemcache is an extra.

@@ -1,4 +1,4 @@
-"""The load records of ``memory://``: what ``load_scripts`` does inside of Redis.
+"""The load records of a table: what ``load_scripts`` does inside of Redis.
 
 Every caller holds the lock of the server that they belong to.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cachebridge.core.lease import RECORD_MS, LeaseGet, LeaseState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
 
     from cachebridge.core.lease import LeaseTerms, LoadedRaw
 
@@ -50,9 +50,12 @@ class LoadRecord:
 class LoadRecords:
     """The records of one server, by key."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], records: MutableMapping[str, LoadRecord]
+    ) -> None:
+        """``records`` may keep copies: what was changed is always put back."""
         self._clock = clock
-        self._records: dict[str, LoadRecord] = {}
+        self._records = records
 
     def clear(self) -> None:
         """Forget everything."""
@@ -78,6 +81,7 @@ class LoadRecords:
             record.ends = deadline
             if deadline is not None and not record.generation:
                 record.until = deadline + record.keep_s
+            self._records[key] = record
 
     def is_owner(self, key: str, token: bytes) -> bool:
         """Return whether the lease was last given to this token."""
@@ -110,7 +114,7 @@ class LoadRecords:
                     LeaseState.BUSY, shown, 0, cost_ms, wait_ms, token=token
                 )
         if record is None:
-            record = self._records[key] = LoadRecord(0.0)
+            record = LoadRecord(0.0)
             record.of = raw
             record.ends = now + ttl_ms / 1000 if ttl_ms >= 0 else None
         record.generation = record.generation or token
@@ -119,6 +123,7 @@ class LoadRecords:
         record.has_failed = False
         if not record.is_open:
             record.until = max(record.until, now + RECORD_MS / 1000)
+        self._records[key] = record
         self._sweep()
         return LeaseGet(
             LeaseState.LEASE, raw, ttl_ms, cost_ms, 0, record.generation, token
@@ -168,8 +173,10 @@ class LoadRecords:
             record.has_failed = True
         elif record.copy is None and not record.cost_ms:
             del self._records[key]
+            return None
         else:
             record.owner, record.leased_until = b"", _NO_LEASE
+        self._records[key] = record
         return copy
 
     def release_unshared(self, key: str, lease_ms: int) -> None:
@@ -178,6 +185,7 @@ class LoadRecords:
         record.is_open = True
         if record.copy is None:
             record.until = self._clock() + lease_ms / 1000
+        self._records[key] = record
 
     def _find(self, key: str) -> LoadRecord | None:
         record = self._records.get(key)

@@ -27,7 +27,7 @@ from cachebridge.core.entry import MISSING
 from cachebridge.engine.binding import Binding
 from cachebridge.engine.engine import Engine
 from cachebridge.l2.keys import encode_key
-from cachebridge.l2.memory.store import MemoryServer
+from cachebridge.l2.memory.server import MemoryServer
 from cachebridge.l2.resolving import resolve
 from cachebridge.testing.contracts.own_keys import OwnKeys, names_of_ours, remove_names
 from cachebridge.waiting.run import run

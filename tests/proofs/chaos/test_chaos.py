@@ -14,7 +14,8 @@ from cachebridge.engine.outage.fallbacks import Fallbacks
 from cachebridge.engine.outage.replay import Replay
 from cachebridge.errors import L2UnavailableError
 from cachebridge.l2.memory.load_records import LoadRecords
-from cachebridge.l2.memory.store import MemoryServer, MemoryStore
+from cachebridge.l2.memory.server import MemoryServer
+from cachebridge.l2.memory.store import MemoryStore
 from cachebridge.testing import ChaosBus, ChaosL2, FakeClock
 from cachebridge.testing.contracts.message_contract import StoreFace
 from tests.proofs.chaos.world import World, wait

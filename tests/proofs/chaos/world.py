@@ -19,7 +19,8 @@ from cachebridge.engine.binding import Binding
 from cachebridge.engine.engine import Engine
 from cachebridge.errors import CacheBridgeError
 from cachebridge.l2.location import parse_location
-from cachebridge.l2.memory.store import MemoryServer, MemoryStore
+from cachebridge.l2.memory.server import MemoryServer
+from cachebridge.l2.memory.store import MemoryStore
 from cachebridge.testing import ChaosBus, ChaosL2, FakeClock
 from tests.rig import Plain
 

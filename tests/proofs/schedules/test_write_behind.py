@@ -23,7 +23,8 @@ from cachebridge.core.entry import MISSING
 from cachebridge.core.write import QueuedWrite
 from cachebridge.engine.binding import Binding
 from cachebridge.engine.later.write_behind import WriteBehind
-from cachebridge.l2.memory.store import MemoryServer, MemoryStore
+from cachebridge.l2.memory.server import MemoryServer
+from cachebridge.l2.memory.store import MemoryStore
 from cachebridge.waiting.io import THREADS, ThreadIO
 from cachebridge.waiting.run import run
 from tests.proofs.schedules.actors import Actor

@@ -14,7 +14,8 @@ from cachebridge.codec.values import SERIALIZERS
 from cachebridge.core.entry import MISSING
 from cachebridge.engine.janitor import SLICE
 from cachebridge.errors import L2Error
-from cachebridge.l2.memory.store import MemoryServer, MemoryStore
+from cachebridge.l2.memory.server import MemoryServer
+from cachebridge.l2.memory.store import MemoryStore
 from cachebridge.waiting.run import run
 from tests.proofs.schedules.actors import (
     BROKEN,

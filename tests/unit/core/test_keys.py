@@ -15,7 +15,8 @@ from cachebridge.core.keys import (
     fits_message,
     pattern_of,
 )
-from cachebridge.l2.memory.store import MemoryServer, MemoryStore
+from cachebridge.l2.memory.server import MemoryServer
+from cachebridge.l2.memory.store import MemoryStore
 from cachebridge.waiting.run import run
 
 TRICKY = ["", "app", "a*b", "a?b", "[x]", "a]b[", "\\", "a\\*", "é*", "%s", "^[a-z]"]

@@ -12,7 +12,8 @@ from cachebridge.config import EngineOptions
 from cachebridge.engine.servers.redis_cluster import RedisCluster
 from cachebridge.l2.cluster.store import ClusterStore
 from cachebridge.l2.location import parse_location
-from cachebridge.l2.memory.store import MemoryServer, MemoryStore
+from cachebridge.l2.memory.server import MemoryServer
+from cachebridge.l2.memory.store import MemoryStore
 from cachebridge.testing.contracts.store_contract import L2StoreContract
 from cachebridge.waiting.run import run
 from tests.clusters import make_hooks, open_cluster, spying_on
