@@ -107,12 +107,13 @@ def decode_message(frame: bytes) -> Message:
 def _decode_keys(frame: bytes, count: int) -> tuple[tuple[str, ...], int]:
     keys = []
     start = _HEADER.size
+    # All keys are ASCII, and shorter than 128 bytes: then they are slices of one text.
+    text = str(frame, "latin-1") if frame[start:].isascii() else ""
     for _ in range(count):
-        (length,) = _LENGTH.unpack_from(frame, start)
-        start += _LENGTH.size
-        end = start + length
-        keys.append(str(frame[start:end], "utf-8", "surrogatepass"))
-        start = end
+        begin = start + _LENGTH.size
+        start = begin + (frame[start] << 8 | frame[start + 1])
+        key = text[begin:start] or str(frame[begin:start], "utf-8", "surrogatepass")
+        keys.append(key)
     return tuple(keys), start
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from cachebridge.core.entry import WRITE_ID
@@ -38,17 +38,23 @@ NO_TOKEN: Final = -1
 """The token of a fill that may not store whatever happens."""
 ORIGIN_BYTES: Final = 8
 STORES_PER_SWEEP: Final = 64
+NONE: Final[frozenset[Any]] = frozenset()
+"""No members, no writes."""
 
 
 class KeyActivity:
-    """The running fills and writes of one key."""
+    """The running fills and writes of one key.
+
+    The sets are frozen: the keys of one call share them.  Two sets for each key would
+    be most of the memory that ``set_many`` touches.
+    """
 
     __slots__ = ("generation", "members", "writes")
 
-    def __init__(self) -> None:
-        self.members: set[object] = set()
+    def __init__(self, members: frozenset[object]) -> None:
+        self.members = members
         self.generation = 0
-        self.writes: set[int] = set()
+        self.writes: frozenset[int] = NONE
 
 
 class Gate:
@@ -236,9 +242,8 @@ class Coherence:
         """Drop what a writer changed, unless it is the echo of an own known write."""
         own = origin == self.origin
         with self.lock:
-            for key in keys:
-                if not (own and self._is_own_echo(key, write_id)):
-                    self.drop(key)
+            for key in self._not_of_own(write_id, keys) if own else keys:
+                self.drop(key)
             ends = own and self.echo_proves_all and self.fences
             if ends and self.fences.end(write_id):
                 self.update_gate()
@@ -300,11 +305,13 @@ class Coherence:
     def join(self, keys: Iterable[str], member: object) -> list[KeyActivity]:
         """Take part in the keys' activities, opening those that there are not."""
         activities, joined = self._activities, []
+        alone = frozenset((member,))
         for key in keys:
             activity = activities.get(key)
             if activity is None:
-                activity = activities[key] = KeyActivity()
-            activity.members.add(member)
+                activity = activities[key] = KeyActivity(alone)
+            else:
+                activity.members |= alone
             joined.append(activity)
         return joined
 
@@ -313,17 +320,20 @@ class Coherence:
         activities = self._activities
         for key in keys:
             activity = activities.get(key)
-            if activity is not None:
-                activity.members.discard(member)
-                if not activity.members:
-                    del activities[key]
+            if activity is None:
+                continue
+            members = activity.members
+            if member in members:
+                activity.members = NONE if len(members) == 1 else members - {member}
+            if not activity.members:
+                del activities[key]
 
     def forget_write(self, key: str, write_id: int) -> None:
         """Undo a ``begin_write`` that may have been broken off."""
         self.drop(key)
         activity = self._activities.get(key)
         if activity is not None:
-            activity.writes.discard(write_id)
+            activity.writes -= {write_id}
 
     def bump(self, key: str) -> None:
         """Close the open fills of ``key``."""
@@ -355,16 +365,20 @@ class Coherence:
         if not self._stores % STORES_PER_SWEEP:
             self.bump_all(self.l1.sweep(self.clock(), STORES_PER_SWEEP))
 
-    def _is_own_echo(self, key: str, write_id: int) -> bool:
-        """Return whether the message is about the very write that L1 reflects (I8).
+    def _not_of_own(self, write_id: int, keys: Iterable[str]) -> list[str]:
+        """Return the keys of an echo but those of which L1 reflects this write (I8).
 
         By write id, never by origin alone: a command that timed out may execute late.
         """
-        entry = self.l1.look(key)
-        if entry is not None and entry[WRITE_ID] == write_id:
-            return True
-        activity = self._activities.get(key)
-        return activity is not None and activity.writes == {write_id}
+        look, activity_of, others = self.l1.look, self._activities.get, []
+        own = {write_id}
+        for key in keys:
+            entry = look(key)
+            if entry is None or entry[WRITE_ID] != write_id:
+                activity = activity_of(key)
+                if activity is None or activity.writes != own:
+                    others.append(key)
+        return others
 
     def fill_token(self, activity: KeyActivity) -> int:
         """Return the token for a fill of the key, none during an own write of it."""
@@ -381,13 +395,32 @@ class Coherence:
             self.l1.pop(key)
         self.bump(key)
 
-    def begin_write(self, key: str, activity: KeyActivity, write_id: int) -> None:
-        """While an own write is running L1 has no entry for the key (I7)."""
-        if self.l1.look(key) is not None:
-            self.l1.pop(key)
-        activity.generation += 1
-        activity.writes.add(write_id)
+    def begin_write(
+        self,
+        keys: Iterable[str],
+        activities: Iterable[KeyActivity],
+        own: frozenset[int],
+    ) -> list[tuple[KeyActivity, int]]:
+        """While an own write is running L1 has no entry for its keys (I7).
 
-    def end_write(self, activity: KeyActivity) -> None:
+        ``own`` has its id alone.  Returns each activity with the token by which the
+        write may store at its end.
+        """
+        l1, joined = self.l1, []
+        look = l1.look
+        for key, activity in zip(keys, activities, strict=True):
+            if look(key) is not None:
+                l1.pop(key)
+            activity.generation += 1
+            if activity.writes:
+                activity.writes |= own
+                joined.append((activity, NO_TOKEN))
+            else:
+                activity.writes = own
+                joined.append((activity, activity.generation))
+        return joined
+
+    def end_write(self, joined: Iterable[tuple[KeyActivity, int]]) -> None:
         """Void fills that began during the write: they may have read either value."""
-        activity.generation += 1
+        for activity, _ in joined:
+            activity.generation += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Self
 
-from cachebridge.core.coherence import NO_TOKEN, KeyActivity
+from cachebridge.core.coherence import NO_TOKEN, NONE, KeyActivity
 from cachebridge.core.entry import by_write, capped
 from cachebridge.errors import L2Error
 from cachebridge.waiting.guard import Guard
@@ -22,7 +22,7 @@ command of more than 3,999."""
 MOST_KEY_CHARS: Final = 60_000
 """As many fit into one message, in whatever characters."""
 MOST_BYTES: Final = 8 * 1024 * 1024
-STRUCK: Final = KeyActivity(), NO_TOKEN
+STRUCK: Final = KeyActivity(frozenset()), NO_TOKEN
 """For a key whose joining was broken off."""
 
 
@@ -39,6 +39,7 @@ class Write(Guard):
         "_entries",
         "_epoch",
         "_joined",
+        "_own",
         "_rules",
         "_serves_outage",
         "id",
@@ -63,19 +64,14 @@ class Write(Guard):
             return self
         try:
             rules = self._rules
-            joined: list[tuple[KeyActivity, int]] = []
             with rules.lock:
                 self.sent_at = rules.clock()
                 self.id = rules.next_write_id()
                 self.origin = rules.origin
                 self._epoch = rules.epoch
                 activities = rules.join(self.keys, self)
-                for key, activity in zip(self.keys, activities, strict=True):
-                    alone = not activity.writes
-                    rules.begin_write(key, activity, self.id)
-                    token = activity.generation if alone else NO_TOKEN
-                    joined.append((activity, token))
-            self._joined = joined
+                self._own = frozenset((self.id,))
+                self._joined = rules.begin_write(self.keys, activities, self._own)
         except BaseException:
             self._undo()
             raise
@@ -110,16 +106,22 @@ class Write(Guard):
             elif on := self._leaves_outage_entries(error):
                 latest = self.sent_at + rules.outage.ttl_s
                 offered = {key: capped(offered[key], latest) for key in offered}
-            l1, write_id, epoch = rules.l1, self.id, self._epoch
+            l1, own = rules.l1, self._own
+            may_store = on and self._epoch == rules.epoch
             for key, (activity, token) in zip(self.keys, self._joined, strict=True):
-                activity.writes.discard(write_id)
-                entry = offered.get(key) if on and not activity.writes else None
-                clean = rules.token_holds(activity, epoch, token)
-                rules.end_write(activity)
-                if entry is not None and clean:
-                    rules.store(key, entry)
+                others = NONE if activity.writes is own else activity.writes - own
+                activity.writes = others
+                # ``rules.token_holds``, written out: a call takes as long as the rest.
+                if (
+                    may_store
+                    and not others
+                    and token == activity.generation
+                    and key in offered
+                ):
+                    rules.store(key, offered[key])
                 elif l1.look(key) is not None:
                     l1.pop(key)
+            rules.end_write(self._joined)
             rules.leave(self.keys, self)
         for sibling in rules.siblings:
             sibling.on_keys(self.origin, self.id, self.keys)
@@ -222,11 +224,11 @@ class QueuedWrite(Write):
             self._size += len(raw)
             self._values[key] = raw, ends
             self._tokens.setdefault(key, STRUCK)
-            (activity,) = rules.join((key,), self)
+            (activity,) = activities = rules.join((key,), self)
             self._tokens[key] = activity, NO_TOKEN
-            rules.begin_write(key, activity, self.id)
+            rules.begin_write((key,), activities, self._own)
             self._entries.pop(key, None)
-            is_alone = activity.writes == {self.id} and rules.epoch == self._epoch
+            is_alone = activity.writes == self._own and rules.epoch == self._epoch
             token = activity.generation if is_alone else NO_TOKEN
             self._tokens[key] = activity, token
             if entry is not None:

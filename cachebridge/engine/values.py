@@ -62,6 +62,7 @@ class Values:
         self._clock = clock
         self._unreadable = Notice()
         self.copies = CopyRules(encode=serializer.encode, decode=self._decode_or_miss)
+        self._by_reference = self.copies.by_reference
         self.ttl_rule = ttl_rule
         self._max_entry_bytes = max_entry_bytes
         self._counters = counters
@@ -181,15 +182,16 @@ class Values:
         else:
             expiries = [self._expiry(write, ttl_ms)] * len(write.keys)
         detached = ATOMIC_TYPES if self._serializer.exact else ()
+        entry_of, offer, write_id = self._entry, write.stage, write.id
         for key, expires in zip(write.keys, expiries, strict=True):
             if not expires:
                 continue
             raw, value = encoded[key], items[key]
             if type(value) not in detached:
                 value = self._detached(value, raw)
-            entry = self._entry(key, value, raw, expires, write.id)
+            entry = entry_of(key, value, raw, expires, write_id)
             if entry is not None:
-                write.stage(key, entry)
+                offer(key, entry)
 
     def queued_entry(
         self, key: str, value: Any, raw: bytes, ttl_ms: int | None
@@ -231,7 +233,10 @@ class Values:
         self, key: str, value: Any, raw: bytes, expires: float, write_id: int
     ) -> Entry | None:
         """Make an entry, None for a value too large for L1."""
-        kind, payload, size = self.copies.form_of(value, raw)
+        if type(value) in ATOMIC_TYPES:  # what ``form_of`` does, without the call
+            kind, payload, size = self._by_reference, value, getsizeof(value)
+        else:
+            kind, payload, size = self.copies.form_of(value, raw)
         size += 2 * getsizeof(key)  # itself and the caller's form of it
         if size > self._max_entry_bytes:
             self._counters.oversized += 1

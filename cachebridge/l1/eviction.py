@@ -123,12 +123,13 @@ class S3Fifo(L1Store):
 
     def _unplace(self, key: str) -> None:
         """Take the key out; if it was hit, let it come back to the main queue."""
+        marks = self._marks
         if self._small.pop(key, self) is self:
             self._main.pop(key, None)
-            self._ghosts.add(hash(key))
-        elif key in self._marks:
-            self._ghosts.add(hash(key))
-        self._marks.discard(key)
+        elif key not in marks:
+            return
+        marks.discard(key)
+        self._ghosts.add(hash(key))
         if len(self._ghosts) > len(self._entries) // GHOST_SHARE + 1:
             self._bound_ghosts()
 

@@ -31,7 +31,8 @@ LISTS: Final = b"cachebridge:warm:"
 BEFORE_BRACES: Final = b"cachebridge:load"
 """Begins the record's name of a key whose own braces are no hash tag."""
 
-_MARK: Final = b"cachebridge"
+_MARK: Final = "cachebridge"
+"""Looked for in the text of a key: in its bytes that takes three times as long."""
 _TAG: Final = rb"\{[0-9a-z]*\}"
 _OWN: Final = (
     rb"cachebridge:(?:server-id|l1|writes|mark:[0-9a-f]*|warm:[0-9a-z]*)(?:%b)?" % _TAG
@@ -50,13 +51,14 @@ _record: Final = re.compile(
 def name_of(key: str) -> bytes:
     """Return the name of a caller's key."""
     name = encode_key(key)
-    return name if _MARK not in name else _untaken(name)
+    return name if _MARK not in key else _untaken(name)
 
 
 def names_of(keys: Iterable[str]) -> list[bytes]:
     """Return the names of callers' keys."""
     return [
-        name if _MARK not in name else _untaken(name) for name in map(encode_key, keys)
+        key.encode("utf-8", "surrogatepass") if _MARK not in key else name_of(key)
+        for key in keys
     ]
 
 

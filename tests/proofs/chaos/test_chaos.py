@@ -109,7 +109,7 @@ MUTANTS = {
         "on_subscribed",
         _subscribe_without_flush,
     ),
-    "own echo by origin": (Coherence, "_is_own_echo", lambda *_args: True),
+    "own echo by origin": (Coherence, "_not_of_own", lambda *_args: []),
 }
 
 

@@ -81,19 +81,31 @@ def _expire_from_reply(self: Fill, key: str, entry: Entry, *args: Any) -> None:
 
 
 def _begin_without_drop(
-    _self: Coherence, _key: str, activity: KeyActivity, write_id: int
-) -> None:
-    activity.writes.add(write_id)
+    _self: Coherence,
+    _keys: Sequence[str],
+    activities: Sequence[KeyActivity],
+    own: frozenset[int],
+) -> list[tuple[KeyActivity, int]]:
+    joined = []
+    for activity in activities:
+        token = NO_TOKEN if activity.writes else activity.generation
+        activity.writes |= own
+        joined.append((activity, token))
+    return joined
 
 
 def _begin_with_bump_only(
-    _self: Coherence, _key: str, activity: KeyActivity, write_id: int
-) -> None:
-    activity.generation += 1
-    activity.writes.add(write_id)
+    self: Coherence,
+    keys: Sequence[str],
+    activities: Sequence[KeyActivity],
+    own: frozenset[int],
+) -> list[tuple[KeyActivity, int]]:
+    for activity in activities:
+        activity.generation += 1
+    return _begin_without_drop(self, keys, activities, own)
 
 
-def _end_without_bump(_self: Coherence, _activity: KeyActivity) -> None:
+def _end_without_bump(_self: Coherence, _joined: object) -> None:
     pass
 
 
@@ -122,8 +134,8 @@ def _keep_own_counts(
         _on_keys(self, origin, write_id, keys)
 
 
-def _own_by_origin(*_args: object) -> bool:
-    return True
+def _own_by_origin(*_args: object) -> list[str]:
+    return []
 
 
 def _subscribed_without_flush(self: Coherence) -> None:
@@ -260,7 +272,7 @@ CAUGHT = (
     ),
     Mutant(
         "echo ignored by origin",
-        ((Coherence, "_is_own_echo", _own_by_origin),),
+        ((Coherence, "_not_of_own", _own_by_origin),),
         ("ghost", "ghost2"),
         AT_REST,
     ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from cachebridge.core.direct import Direct
@@ -33,6 +36,33 @@ def test_write_through(rules, store):
         assert store.look("k") is None
     assert store.look("k") == entry_of("new", write_id=write.id)
     assert rules.is_idle()
+
+
+def test_nothing_refers_to_itself(rules):
+    """A write that is over goes at once, without the garbage collector."""
+
+    class Seen(Write):
+        __slots__ = ("__weakref__",)
+
+    with (write := Seen(rules, ("a", "b"))), write:
+        write.stage("a", entry_of("new", write_id=write.id))
+    seen = weakref.ref(write)
+    gc.disable()
+    try:
+        del write
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_keys_of_one_call_are_apart(rules, store):
+    """What joins one of them has no part in the others."""
+    with Write(rules, ("a", "b")) as one:
+        one.stage("b", entry_of("one", write_id=one.id))
+        with Fill(rules, ("a",)), Write(rules, ("a",)):
+            pass
+    assert rules.is_idle()
+    assert store.look("b") == entry_of("one", write_id=one.id)
 
 
 def test_without_a_known_value(rules, store):
