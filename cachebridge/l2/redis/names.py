@@ -33,6 +33,7 @@ BEFORE_BRACES: Final = b"cachebridge:load"
 
 _MARK: Final = "cachebridge"
 """Looked for in the text of a key: in its bytes that takes three times as long."""
+_MARK_OF_NAMES: Final = _MARK.encode()
 _TAG: Final = rb"\{[0-9a-z]*\}"
 _OWN: Final = (
     rb"cachebridge:(?:server-id|l1|writes|mark:[0-9a-f]*|warm:[0-9a-z]*)(?:%b)?" % _TAG
@@ -68,7 +69,7 @@ def _untaken(name: bytes) -> bytes:
 
 def key_of(name: bytes) -> str:
     """Return the key that has this name, or this record; undoes ``name_of``."""
-    found = _record(name) if _MARK in name else None
+    found = _record(name) if _MARK_OF_NAMES in name else None
     if found is not None:
         braces, key = found.groups()
         name = key if braces is None else braces
