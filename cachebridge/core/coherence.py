@@ -20,9 +20,10 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
+from cachebridge.core.activity import NO_TOKEN, NONE, Gate, KeyActivity
 from cachebridge.core.entry import WRITE_ID
 from cachebridge.core.fence import Fence, Fences
 from cachebridge.core.outage import FOREVER, NEVER, SLICE, OutageEntries
@@ -34,36 +35,8 @@ if TYPE_CHECKING:
     from cachebridge.core.entry import L1, Entry
     from cachebridge.stats import Counters
 
-NO_TOKEN: Final = -1
-"""The token of a fill that may not store whatever happens."""
 ORIGIN_BYTES: Final = 8
 STORES_PER_SWEEP: Final = 64
-NONE: Final[frozenset[Any]] = frozenset()
-"""No members, no writes."""
-
-
-class KeyActivity:
-    """The running fills and writes of one key.
-
-    The sets are frozen: the keys of one call share them.  Two sets for each key would
-    be most of the memory that ``set_many`` touches.
-    """
-
-    __slots__ = ("generation", "members", "writes")
-
-    def __init__(self, members: frozenset[object]) -> None:
-        self.members = members
-        self.generation = 0
-        self.writes: frozenset[int] = NONE
-
-
-class Gate:
-    """Until when a look-up may hit: the one figure that the hit path compares."""
-
-    __slots__ = ("until",)
-
-    def __init__(self) -> None:
-        self.until = NEVER
 
 
 class Rest(Guard):

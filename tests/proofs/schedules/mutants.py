@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from cachebridge.core.coherence import NEVER, NO_TOKEN, Coherence
+from cachebridge.core.activity import NO_TOKEN
+from cachebridge.core.coherence import NEVER, Coherence
 from cachebridge.core.fence import Fences
 from cachebridge.core.fill import Fill
 from cachebridge.core.write import Write
@@ -26,7 +27,7 @@ from tests.proofs.schedules.invariants import ALL, AT_REST, SEEN
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cachebridge.core.coherence import KeyActivity
+    from cachebridge.core.activity import KeyActivity
     from cachebridge.core.entry import Entry
 
 _fill_store = Fill.store
