@@ -23,9 +23,8 @@ import threading
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from cachebridge.core.activity import NO_TOKEN, NONE, Gate, KeyActivity
 from cachebridge.core.entry import WRITE_ID
-from cachebridge.core.fence import Fence, Fences
+from cachebridge.core.fence import NO_TOKEN, NONE, Fence, Fences, Gate, KeyActivity
 from cachebridge.core.outage import FOREVER, NEVER, SLICE, OutageEntries
 from cachebridge.waiting.guard import Guard
 

@@ -7,16 +7,48 @@ earlier writes come before it.  A heartbeat sent since proves the same.  What L1
 and takes meanwhile is subject to the usual rules: the fence stops hits, no fills.
 
 A new subscription empties L1 and so ends every fence.
+
+Here is also what the rules compare: the gate, for look-ups, and of each key with
+running calls what decides whether a fill of it may be stored.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+from cachebridge.core.outage import NEVER
 from cachebridge.waiting.signals import Signal
 
 NO_NUMBER: Final = 0
 """In place of the number of an ``add`` that raises no fence."""
+NO_TOKEN: Final = -1
+"""The token of a fill that may not store whatever happens."""
+NONE: Final[frozenset[Any]] = frozenset()
+"""No members, no writes."""
+
+
+class KeyActivity:
+    """The running fills and writes of one key.
+
+    The sets are frozen: the keys of one call share them.  Two sets for each key would
+    be most of the memory that ``set_many`` touches.
+    """
+
+    __slots__ = ("generation", "members", "writes")
+
+    def __init__(self, members: frozenset[object]) -> None:
+        self.members = members
+        self.generation = 0
+        self.writes: frozenset[int] = NONE
+
+
+class Gate:
+    """Until when a look-up may hit: the one figure that the hit path compares."""
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = NEVER
 
 
 class Fence:

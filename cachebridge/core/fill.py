@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from cachebridge.core.activity import NO_TOKEN
 from cachebridge.core.entry import capped, is_expired
+from cachebridge.core.fence import NO_TOKEN
 from cachebridge.waiting.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cachebridge.core.activity import KeyActivity
     from cachebridge.core.coherence import Coherence
     from cachebridge.core.entry import Entry
+    from cachebridge.core.fence import KeyActivity
 
 
 def differs(_entry: Entry) -> bool:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from cachebridge.waiting.guard import Guard
 
 if TYPE_CHECKING:
-    from cachebridge.core.activity import KeyActivity
     from cachebridge.core.coherence import Coherence
+    from cachebridge.core.fence import KeyActivity
 
 
 class Watch(Guard):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Self
 
-from cachebridge.core.activity import NO_TOKEN, NONE, KeyActivity
 from cachebridge.core.entry import by_write, capped
+from cachebridge.core.fence import NO_TOKEN, NONE, KeyActivity
 from cachebridge.errors import L2Error
 from cachebridge.waiting.guard import Guard
 from cachebridge.waiting.signals import Signal

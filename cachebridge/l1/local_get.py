@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextvars import Token
 
-    from cachebridge.core.activity import Gate
     from cachebridge.core.coherence import Coherence
     from cachebridge.core.entry import Missing
+    from cachebridge.core.fence import Gate
     from cachebridge.l1.copies import CopyRules
     from cachebridge.l1.store import L1Store
     from cachebridge.stats import Counters

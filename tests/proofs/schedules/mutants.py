@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from cachebridge.core.activity import NO_TOKEN
 from cachebridge.core.coherence import NEVER, Coherence
-from cachebridge.core.fence import Fences
+from cachebridge.core.fence import NO_TOKEN, Fences
 from cachebridge.core.fill import Fill
 from cachebridge.core.write import Write
 from cachebridge.engine.counting import NO_WRITER
@@ -27,8 +26,8 @@ from tests.proofs.schedules.invariants import ALL, AT_REST, SEEN
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cachebridge.core.activity import KeyActivity
     from cachebridge.core.entry import Entry
+    from cachebridge.core.fence import KeyActivity
 
 _fill_store = Fill.store
 _write_exit = Write.__exit__
