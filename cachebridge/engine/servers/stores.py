@@ -103,11 +103,8 @@ class Stores:
             raise ConfigError(
                 f"CREDENTIAL_PROVIDER is for Redis and Valkey, not for {self.label!r}."
             )
-        if (
-            options.sentinel_kwargs
-            and location.sentinel is None
-            and (self.bus is None or self.bus.location.sentinel is None)
-        ):
+        asks_sentinels = first is not None and first.location.sentinel is not None
+        if options.sentinel_kwargs and not asks_sentinels:
             raise ConfigError(
                 f"SENTINEL_KWARGS are for redis+sentinel://, not for {self.label!r}."
             )
@@ -320,7 +317,9 @@ class Stores:
 
     def past_replicas(self, store: L2Store) -> L2Store:
         """Return a store whose reads see what any process has written."""
-        return store.past_replicas() if isinstance(store, Lagging) else store
+        if self.replicas is not None and isinstance(store, Lagging):
+            return store.past_replicas()
+        return store
 
     def is_behind(self) -> bool:
         """Return whether messages or clears are owed, or a server is away."""
