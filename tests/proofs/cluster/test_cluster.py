@@ -82,9 +82,10 @@ def test_a_clear_may_miss_keys_that_move():
 def test_what_has_to_be_served():
     """While one master is down, writes of the others' keys do not fail."""
 
-    def failed(key, begin):
-        return Op(1, 0, "set", begin, begin, begin + 0.1, [(key, 1)], None, "no", True)
+    def failed(key, begin, why="refused"):
+        return Op(1, 0, "set", begin, begin, begin + 0.1, [(key, 1)], None, why, True)
 
     calls = [failed("a", 12.0), failed("b", 12.0), failed("b", 5.0)]
+    calls.append(failed("b", 12.0, "L2UnavailableError from TimeoutError: timed out"))
     (found,) = unserved([phase(DOWN, died=10.0)], calls)
     assert found.proof == (calls[1],)
