@@ -9,8 +9,10 @@ below: then it is not even collected for the others.
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tests.clusters import empty
 from tests.rig import listening, lone_cache
 
 if TYPE_CHECKING:
@@ -99,7 +101,11 @@ def make_place(request: pytest.FixtureRequest, name: str, redis_url: str) -> Pla
     if name == REDIS:
         return Place(name, redis_url, {})
     if name == CLUSTER:
-        cluster: RedisCluster = request.getfixturevalue("shared_cluster")
+        if request.scope == "function":
+            cluster: RedisCluster = request.getfixturevalue("shared_cluster")
+        else:
+            cluster = request.getfixturevalue("running_cluster")
+            request.addfinalizer(partial(empty, cluster))
         return Place(name, cluster.url, {})
     server: MemcachedServer = request.getfixturevalue("shared_memcached")
     flush(server)

@@ -33,12 +33,14 @@ def client(own_url):
 
 @pytest.fixture
 def sent(monkeypatch):
-    """Record the first word of every request."""
+    """Record the first word of every request, but not what a cluster's watch asks."""
     words = []
     exchange = Link.exchange
 
     def recording(self, packed, count):
-        words.append(packed.split(b"\r\n")[2])
+        word = packed.split(b"\r\n")[2]
+        if word != b"CLUSTER":  # of an engine that another test has used
+            words.append(word)
         return exchange(self, packed, count)
 
     def recording_task(connection, packed, count):
