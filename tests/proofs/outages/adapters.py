@@ -58,7 +58,7 @@ class Adapter:
     full_key: Callable[[str, str], str]
     forget: Callable[[Any], None]
     cases: tuple[Case, ...]
-    not_asked: frozenset[str] = frozenset()
+    not_asked: frozenset[str] = frozenset({"server_of"})
     """Public methods that never ask the server for anything."""
     read_many: Callable[[Any, list[str]], dict[str, Any]] = lambda cache, keys: (
         cache.get_many(keys)
