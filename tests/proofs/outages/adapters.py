@@ -58,7 +58,7 @@ class Adapter:
     full_key: Callable[[str, str], str]
     forget: Callable[[Any], None]
     cases: tuple[Case, ...]
-    not_asked: frozenset[str] = frozenset({"server_of"})
+    not_asked: frozenset[str] = frozenset()
     """Public methods that never ask the server for anything."""
     read_many: Callable[[Any, list[str]], dict[str, Any]] = lambda cache, keys: (
         cache.get_many(keys)
@@ -105,7 +105,7 @@ PLAIN: Final = Adapter(
             "`del cache[key]`", "__delitem__", lambda a: a.cache.__delitem__(a.keys.far)
         ),
     ),
-    frozenset({"close", "l1_on", "groups", "memoize"}),
+    frozenset({"close", "l1_on", "server_of", "groups", "memoize"}),
 )
 
 
@@ -166,6 +166,7 @@ DJANGO: Final = Adapter(
     ),
     frozenset(
         {
+            "server_of",
             "close",
             "l1_on",
             "groups",
@@ -196,7 +197,17 @@ FLASK: Final = Adapter(
     lambda prefix, key: prefix + key,
     _forget_plain,
     FLASK_CASES,
-    frozenset({"l1_on", "groups", "local_get", "place", "ttl_ms", "from_settings"}),
+    frozenset(
+        {
+            "l1_on",
+            "server_of",
+            "groups",
+            "local_get",
+            "place",
+            "ttl_ms",
+            "from_settings",
+        }
+    ),
     _read_many_of_flask,
 )
 
