@@ -137,8 +137,8 @@ def test_a_master_is_killed(cluster):
     old.restart()
     its_own.restart()
     cluster.wait_until_ready()
-    assert cluster.replicas_of(replica) == [old]
-    assert cluster.replicas_of(other) == [its_own]
+    eventually(lambda: cluster.replicas_of(replica) == [old])
+    eventually(lambda: cluster.replicas_of(other) == [its_own])
 
 
 def test_a_master_is_added(cluster):
