@@ -52,6 +52,11 @@ class OwnKeys:
         self._seen.add(full)
         return full
 
+    def _framed(self, key: str, message: bytes | None) -> tuple[str, bytes | None]:
+        """Return the own key, and the message that stands for one about it."""
+        own = self._own(key)
+        return own, self._wrap(message, [own])
+
     def _all(self, keys: Sequence[str]) -> list[str]:
         return [self._own(key) for key in keys]
 
@@ -80,13 +85,13 @@ class OwnKeys:
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
     ) -> bool:
         """Set the key if it does not exist."""
-        own = self._own(key)
-        return await self._store.add(own, raw, ttl_ms, self._wrap(message, [own]))
+        own, framed = self._framed(key, message)
+        return await self._store.add(own, raw, ttl_ms, framed)
 
     async def touch(self, key: str, ttl_ms: int | None, message: bytes | None) -> bool:
         """Give an existing key a new TTL."""
-        own = self._own(key)
-        return await self._store.touch(own, ttl_ms, self._wrap(message, [own]))
+        own, framed = self._framed(key, message)
+        return await self._store.touch(own, ttl_ms, framed)
 
     async def delete(self, keys: Sequence[str], message: bytes | None) -> int:
         """Delete the keys."""
@@ -109,8 +114,8 @@ class OwnKeys:
         self, key: str, delta: int, message: bytes | None
     ) -> int | str | None:
         """Add to an integer."""
-        own = self._own(key)
-        return await self._store.incr(own, delta, self._wrap(message, [own]))
+        own, framed = self._framed(key, message)
+        return await self._store.incr(own, delta, framed)
 
     async def count(
         self,
@@ -121,16 +126,14 @@ class OwnKeys:
         message: bytes | None,
     ) -> Counted | None:
         """Add to a counter if the bounds allow it."""
-        own = self._own(key)
-        framed = self._wrap(message, [own])
+        own, framed = self._framed(key, message)
         return await self._store.count(own, delta, bounds, ttl_ms, framed)
 
     async def replace(
         self, key: str, expected: bytes, raw: bytes | None, message: bytes | None
     ) -> bool:
         """Compare and set, or compare and delete."""
-        own = self._own(key)
-        framed = self._wrap(message, [own])
+        own, framed = self._framed(key, message)
         return await self._store.replace(own, expected, raw, framed)
 
     async def get_or_lease(self, key: str, token: bytes, terms: LeaseTerms) -> LeaseGet:
@@ -141,32 +144,28 @@ class OwnKeys:
         self, key: str, loaded: LoadedRaw, lease: LeaseGet, message: bytes | None
     ) -> LoadReply:
         """Set a loaded value."""
-        own = self._own(key)
-        framed = self._wrap(message, [own])
+        own, framed = self._framed(key, message)
         return await self._store.store_loaded(own, loaded, lease, framed)
 
     async def store_absent(
         self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
     ) -> LoadReply:
         """Note that there is no such thing."""
-        own = self._own(key)
-        framed = self._wrap(message, [own])
+        own, framed = self._framed(key, message)
         return await self._store.store_absent(own, ttl_ms, lease, framed)
 
     async def release(
         self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None
     ) -> bytes | None:
         """End the lease without a value."""
-        own = self._own(key)
-        framed = self._wrap(message, [own])
+        own, framed = self._framed(key, message)
         return await self._store.release(own, lease, keep_ms, framed)
 
     async def release_unshared(
         self, key: str, lease: LeaseGet, lease_ms: int, message: bytes | None
     ) -> None:
         """End the lease, and let every caller load for a while."""
-        own = self._own(key)
-        framed = self._wrap(message, [own])
+        own, framed = self._framed(key, message)
         await self._store.release_unshared(own, lease, lease_ms, framed)
 
     async def clear(self, prefix: str, message: Callable[[], bytes]) -> bool | None:
