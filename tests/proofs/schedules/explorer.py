@@ -15,7 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.proofs.schedules.actors import IDLE
-from tests.proofs.schedules.invariants import ALL, BrokenInvariantError, Witness
+from tests.proofs.schedules.invariants import ALL, Witness
+from tests.proofs.schedules.orders import BrokenInvariantError
 from tests.proofs.schedules.world import World
 from tests.rig import entries_of
 

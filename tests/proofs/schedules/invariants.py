@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from cachebridge.core.entry import EXPIRES, MISSING, WRITE_ID, is_expired
 from cachebridge.core.write import Write
 from tests.proofs.schedules.actors import REPLIED, SENT
+from tests.proofs.schedules.orders import BrokenInvariantError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,10 +41,6 @@ AT_REST = frozenset({"I1"})
 SEEN = frozenset({"I1", "I2", "I3", "I4", "I5", "I11", "I12", "I23"})
 """What a caller can see, without I6, I7, I8 and I16, which speak of the inside."""
 PRECISION_S = 1e-6
-
-
-class BrokenInvariantError(Exception):
-    """An invariant does not hold."""
 
 
 class Witness:

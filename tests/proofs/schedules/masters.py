@@ -9,7 +9,7 @@ copies, on the way over other masters, arrive late or not at all.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -42,6 +42,11 @@ from tests.proofs.schedules.nodes import (
     QueuedListener,
     Slots,
 )
+from tests.proofs.schedules.orders import (
+    BrokenInvariantError,
+    Report,
+    explore_states,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,10 +61,6 @@ TICK_S: Final = 1.5
 STEP_S: Final = 1e-4
 LOCATION: Final = parse_location("redis+cluster://A:1,B:1")
 _encode, _decode = SERIALIZERS["pickle"].encode, SERIALIZERS["pickle"].decode
-
-
-class BrokenInvariantError(Exception):
-    """An invariant does not hold."""
 
 
 @dataclass(frozen=True)
@@ -461,16 +462,6 @@ def _is_good(fill: Any, rules: Any) -> Any:
     )
 
 
-@dataclass
-class Report:
-    """What an exploration went through."""
-
-    states: int = 0
-    hits: int = 0
-    ends: int = 0
-    violation: str = ""
-
-
 @contextmanager
 def _doubles() -> Iterator[None]:
     def nothing(*_: object) -> None:
@@ -494,27 +485,5 @@ def _doubles() -> Iterator[None]:
 
 def explore(scenario: Scenario) -> Report:
     """Run every schedule, each state once; stop at a violation."""
-    report, seen = Report(), set()
-    todo: list[tuple[Step, ...]] = [()]
     with _doubles():
-        while todo and not report.violation:
-            path = todo.pop()
-            world = World(scenario)
-            try:
-                for step in path:
-                    world.perform(step)
-                while (key := world.key()) not in seen:
-                    seen.add(key)
-                    report.hits += world.hits
-                    steps = world.enabled()
-                    if not steps:
-                        report.ends += 1
-                        break
-                    todo += [(*path, step) for step in steps[1:]]
-                    path = (*path, steps[0])
-                    world.perform(steps[0])
-            except BrokenInvariantError as broken:
-                report.violation = f"{broken}, after {path}"
-            world.close()
-    report.states = len(seen)
-    return report
+        return explore_states(lambda: closing(World(scenario)))

@@ -1,11 +1,17 @@
-"""Every order of a few callers' steps, where each step is one request to a server."""
+"""Every order of a few actors' steps: all of them, or each state once."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+
+class BrokenInvariantError(Exception):
+    """An invariant does not hold."""
 
 
 def orders(steps: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -18,3 +24,54 @@ def orders(steps: Sequence[int]) -> Iterator[tuple[int, ...]]:
             after[caller] -= 1
             for rest in orders(after):
                 yield (caller, *rest)
+
+
+class Steppable(Protocol):
+    """A world in which one step is taken at a time."""
+
+    hits: bool
+
+    def enabled(self) -> list[Any]:
+        """Return the steps that can be taken now."""
+
+    def perform(self, step: Any) -> None:
+        """Take one; raises BrokenInvariantError."""
+
+    def key(self) -> object:
+        """Return all that the future depends on."""
+
+
+@dataclass
+class Report:
+    """What an exploration went through."""
+
+    states: int = 0
+    hits: int = 0
+    ends: int = 0
+    violation: str = ""
+
+
+def explore_states(begin: Callable[[], AbstractContextManager[Steppable]]) -> Report:
+    """Take every order of steps, each state once; stop at a violation."""
+    report, seen = Report(), set()
+    todo: list[tuple[Any, ...]] = [()]
+    while todo and not report.violation:
+        path = todo.pop()
+        try:
+            with begin() as world:
+                for step in path:
+                    world.perform(step)
+                while (key := world.key()) not in seen:
+                    seen.add(key)
+                    report.hits += world.hits
+                    steps = world.enabled()
+                    if not steps:
+                        report.ends += 1
+                        break
+                    todo += [(*path, step) for step in steps[1:]]
+                    path = (*path, steps[0])
+                    world.perform(steps[0])
+        except BrokenInvariantError as broken:
+            report.violation = f"{broken}, after {path}"
+    report.states = len(seen)
+    return report

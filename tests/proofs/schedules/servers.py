@@ -7,7 +7,7 @@ the server's and the caller's.  ``explore`` runs every order of the steps.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
@@ -32,6 +32,11 @@ from cachebridge.resp import is_wrong_server, reply_error
 from cachebridge.waiting.io import THREADS
 from cachebridge.waiting.run import run
 from tests.proofs.schedules.doubles import KEY
+from tests.proofs.schedules.orders import (
+    BrokenInvariantError,
+    Report,
+    explore_states,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,10 +46,6 @@ SENT, REPLIED, WAITING, IDLE, DONE = "sent", "replied", "waiting", "idle", "done
 LOCATION: Final = parse_location("redis://studied:1/0")
 READONLY: Final = "READONLY You can't write against a read only replica."
 _encode, _decode = SERIALIZERS["pickle"].encode, SERIALIZERS["pickle"].decode
-
-
-class BrokenInvariantError(Exception):
-    """An invariant does not hold."""
 
 
 @dataclass(frozen=True)
@@ -405,16 +406,6 @@ class World:
         )
 
 
-@dataclass
-class Report:
-    """What an exploration went through."""
-
-    states: int = 0
-    hits: int = 0
-    ends: int = 0
-    violation: str = ""
-
-
 @contextmanager
 def _doubles() -> Iterator[None]:
     with (
@@ -428,26 +419,5 @@ def _doubles() -> Iterator[None]:
 
 def explore(scenario: Scenario) -> Report:
     """Run every schedule on the real code, each state once; stop at a violation."""
-    report, seen = Report(), set()
-    todo: list[tuple[Step, ...]] = [()]
     with _doubles():
-        while todo and not report.violation:
-            path = todo.pop()
-            try:
-                world = World(scenario)
-                for step in path:
-                    world.perform(step)
-                while (key := world.key()) not in seen:
-                    seen.add(key)
-                    report.hits += world.hits
-                    steps = world.enabled()
-                    if not steps:
-                        report.ends += 1
-                        break
-                    todo += [(*path, step) for step in steps[1:]]
-                    path = (*path, steps[0])
-                    world.perform(steps[0])
-            except BrokenInvariantError as broken:
-                report.violation = f"{broken}, after {path}"
-    report.states = len(seen)
-    return report
+        return explore_states(lambda: nullcontext(World(scenario)))
