@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import redis
 
-from cachebridge.codec.messages import (
-    Message,
-    MessageType,
-    decode_message,
-    encode_message,
-)
+from cachebridge.codec.messages import Message, MessageType, encode_message
 from cachebridge.engine import registry
 from cachebridge.engine.servers.redis_server import Hooks
 from cachebridge.l2.cluster.slots import slot_of
 from cachebridge.testing.asking import ask
-from tests.rig import PATIENCE_S, eventually, lone_cache, stores_of
+from tests.rig import PATIENCE_S, eventually, lone_cache, messages_in, stores_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,17 +118,12 @@ class ClusterSpy:
 
     def messages(self) -> list[Message]:
         """Return every message but the probes of starting listeners."""
-        decoded = [decode_message(frame) for frame in self.frames()]
-        return [each for each in decoded if each.type is not MessageType.HEARTBEAT]
+        return messages_in(self.frames())
 
     def close(self) -> None:
         self._running.close()
 
 
-@contextmanager
-def spying_on(cluster: RedisCluster) -> Iterator[ClusterSpy]:
-    spy = ClusterSpy(cluster)
-    try:
-        yield spy
-    finally:
-        spy.close()
+def spying_on(cluster: RedisCluster) -> closing[ClusterSpy]:
+    """Read along at a cluster, for the time of a ``with``."""
+    return closing(ClusterSpy(cluster))

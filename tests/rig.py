@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -32,7 +32,7 @@ from cachebridge.testing import FakeClock as FakeClock  # noqa: PLC0414 shared h
 from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cachebridge.engine.engine import Engine
     from cachebridge.l1.store import L1Store
@@ -391,6 +391,12 @@ def listening(cache: Cache) -> Cache:
     return cache
 
 
+def messages_in(frames: Iterable[bytes]) -> list[Message]:
+    """Decode what was published; leave the heartbeats out."""
+    decoded = map(decode_message, frames)
+    return [each for each in decoded if each.type is not MessageType.HEARTBEAT]
+
+
 class Spy:
     """Reads the channel of a database beside the library."""
 
@@ -418,8 +424,7 @@ class Spy:
 
     def messages(self) -> list[Message]:
         """Return every message but the probes of starting listeners."""
-        decoded = [decode_message(frame) for frame in self.frames()]
-        return [each for each in decoded if each.type is not MessageType.HEARTBEAT]
+        return messages_in(self.frames())
 
     def publish(self, frame: bytes) -> None:
         self._client.publish(self.channel, frame)
@@ -429,10 +434,6 @@ class Spy:
         self._client.close()
 
 
-@contextmanager
-def spying(url: str) -> Iterator[Spy]:
-    spy = Spy(url)
-    try:
-        yield spy
-    finally:
-        spy.close()
+def spying(url: str) -> closing[Spy]:
+    """Read along at a database, for the time of a ``with``."""
+    return closing(Spy(url))
