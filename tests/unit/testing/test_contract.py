@@ -56,6 +56,13 @@ def client(server):
         yield client
 
 
+def ask_without(server, client, *rights):
+    """Run the command for an account that lacks these rights."""
+    everything = ("reset", "on", ">secret", "~*", "&*", "+@all")
+    client.execute_command("ACL", "SETUSER", "someone", *everything, *rights)
+    return ask(f"redis://someone:secret@{server.host}:{server.port}/0")
+
+
 def test_a_plain_server(server, client):
     """Everything is there, and nothing is left of the run, nor lost by it."""
     done = ask(server.url)
@@ -69,9 +76,7 @@ def test_a_plain_server(server, client):
 
 def test_an_account_without_scripts(server, client):
     """The row says what is missing, the reason stands beside it, with no password."""
-    rights = ("reset", "on", ">secret", "~*", "&*", "+@all", "-eval", "-evalsha")
-    client.execute_command("ACL", "SETUSER", "someone", *rights)
-    done = ask(f"redis://someone:secret@{server.host}:{server.port}/0")
+    done = ask_without(server, client, "-eval", "-evalsha")
     assert done.returncode == 1
     cells = cells_of(done)
     assert cells["reads, writes, TTLs"] == cells["counters"] == "no"
@@ -84,9 +89,7 @@ def test_an_account_without_scripts(server, client):
 @pytest.mark.proof
 def test_an_account_without_messages(server, client):
     """Reads work, and what needs messages is not tested for want of them."""
-    rights = ("reset", "on", ">secret", "~*", "&*", "+@all", "-publish", "-subscribe")
-    client.execute_command("ACL", "SETUSER", "someone", *rights)
-    done = ask(f"redis://someone:secret@{server.host}:{server.port}/0")
+    done = ask_without(server, client, "-publish", "-subscribe")
     assert done.returncode == 1
     cells = cells_of(done)
     assert cells["reads, writes, TTLs"] == "yes"

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from cachebridge.testing import FaultProxy, redis_server
-from tests.rig import PATIENT, eventually, lone_cache, rules_of
+from tests.rig import PATIENT, engine_of, eventually, lone_cache, rules_of
 from tests.sides import SIDES, on_side
 
 OPTIONS = {
@@ -53,7 +53,7 @@ def pair():
 
 def proven(cache, url):
     """Let the cache listen, until it reads from this replica."""
-    cache._binding.engine.listening.start()
+    engine_of(cache).listening.start()
     eventually(lambda: cache.health().replica == url.rstrip("/"))
     return cache
 
@@ -64,6 +64,23 @@ def settled(cache):
     now = rules.clock()
     eventually(lambda: rules.proven_at(2.0) > now)
     return cache
+
+
+def lagging(pair, cache, key):
+    """Let the replica still have "old" at a key where the primary has "new"."""
+    other = lone_cache(pair.urls[0], on_error="raise", **PATIENT)
+    other.set(key, "old")
+    settled(cache)
+    pair.way.silence()
+    other.set(key, "new")
+
+
+def deleted(pair, cache, key):
+    """Let the replica still have a key that the primary has lost."""
+    cache.set(key, "old")
+    settled(cache)
+    pair.way.silence()
+    pair.primary.delete(cache._full_key_of(key))
 
 
 @pytest.fixture
@@ -105,11 +122,7 @@ def test_own_writes_are_seen_at_once(pair, cache):
 
 def test_no_read_goes_back(pair, cache):
     """What the primary has shown is not followed by what the replica still has."""
-    other = lone_cache(pair.urls[0], on_error="raise", **PATIENT)
-    other.set("x", "old")
-    settled(cache)
-    pair.way.silence()
-    other.set("x", "new")
+    lagging(pair, cache, "x")
     assert cache.get("x") == "old", "the replica may lag"
     assert cache.get_or_load("x", lambda: "loaded") == "new"
     assert cache.get("x") == "new"
@@ -117,10 +130,7 @@ def test_no_read_goes_back(pair, cache):
 
 def test_a_replica_that_lags_too_far_is_not_read(pair, cache):
     """After BUS_TRUST nothing proves that it has the last writes."""
-    cache.set("x", "old")
-    settled(cache)
-    pair.way.silence()
-    pair.primary.delete(cache._full_key_of("x"))
+    deleted(pair, cache, "x")
     eventually(lambda: cache.get("x") is None)
     assert cache.health().replica == ""
     pair.way.restore()
@@ -129,32 +139,21 @@ def test_a_replica_that_lags_too_far_is_not_read(pair, cache):
 
 def test_a_lock_protects_what_is_read(pair, cache):
     """The replica may lack what the last owner of the lock has written."""
-    other = lone_cache(pair.urls[0], on_error="raise", **PATIENT)
-    other.set("x", "old")
-    settled(cache)
-    pair.way.silence()
-    other.set("x", "new")
+    lagging(pair, cache, "x")
     assert cache.add("lock", 1)
     assert cache.get("x") == "new"
 
 
 def test_keys_that_l1_never_holds_are_read_at_the_primary(pair, cache):
     """Sessions: the next request may come to another process."""
-    other = lone_cache(pair.urls[0], on_error="raise", **PATIENT)
-    other.set("session:1", "old")
-    settled(cache)
-    pair.way.silence()
-    other.set("session:1", "new")
+    lagging(pair, cache, "session:1")
     assert cache.get("session:1") == "new"
     assert cache.get_many(["session:1", "x"]) == {"session:1": "new"}
 
 
 def test_past_a_bypass_the_primary_is_read(pair, cache):
     """It shows what is true now."""
-    cache.set("x", "old")
-    settled(cache)
-    pair.way.silence()
-    pair.primary.delete(cache._full_key_of("x"))
+    deleted(pair, cache, "x")
     with cache.bypass_l1():
         assert cache.get("x") is None
 
