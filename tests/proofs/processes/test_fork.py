@@ -161,7 +161,7 @@ def test_a_new_worker_after_a_death(site):
 def test_preloaded_workers_under_gevent(redis_url, free_port, tmp_path):
     """The workers are patched after the fork, when the cache is there already."""
     if importlib.util.find_spec("gevent") is None:
-        pytest.skip("gevent is not installed")
+        pytest.skip("runs workers under gevent, which is not installed")
     with (
         gunicorn(redis_url, free_port, tmp_path, "-k", "gevent") as site,
         ThreadPoolExecutor(16) as clients,

@@ -15,7 +15,8 @@ from tests.children import Child
 pytestmark = [
     pytest.mark.proof,
     pytest.mark.skipif(
-        importlib.util.find_spec("freezegun") is None, reason="no freezegun"
+        importlib.util.find_spec("freezegun") is None,
+        reason="freezes the time with freezegun, which is not installed",
     ),
 ]
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.proof
 def test_everything_works_in_greenlets(library, when, redis_url):
     """Hits, misses, loads, locks, messages, and connections that were cut."""
     if importlib.util.find_spec(library) is None:
-        pytest.skip(f"{library} is not installed")
+        pytest.skip(f"runs a process under {library}, which is not installed")
     worker = [sys.executable, "-m", "tests.proofs.processes.green_worker"]
     child = Child([*worker, library, when, redis_url], stdout=subprocess.PIPE)
     try:

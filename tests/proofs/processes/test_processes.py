@@ -89,7 +89,8 @@ def test_a_fault_that_never_fires_fails_the_run(monkeypatch):
 
 @pytest.mark.proof
 @pytest.mark.skipif(
-    importlib.util.find_spec("gevent") is None, reason="gevent is not installed"
+    importlib.util.find_spec("gevent") is None,
+    reason="runs a process under gevent, which is not installed",
 )
 def test_a_gevent_process_beside_plain_ones():
     """A process that gevent has patched keeps to the same rules as the others."""

@@ -21,7 +21,9 @@ WORKERS = 3
 
 pytestmark = [
     pytest.mark.proof,
-    pytest.mark.skipif(not UWSGI.exists(), reason="pyuwsgi is not installed"),
+    pytest.mark.skipif(
+        not UWSGI.exists(), reason="runs under pyuwsgi, which is not installed"
+    ),
 ]
 
 

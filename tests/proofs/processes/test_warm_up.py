@@ -76,7 +76,8 @@ def test_nothing_is_stale_that_was_written_meanwhile(redis_url):
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed"
+    importlib.util.find_spec("gunicorn") is None,
+    reason="runs workers under gunicorn, which is not installed",
 )
 def test_gunicorns_new_worker_reads_hot_keys_from_l1(redis_url, free_port):
     """After ``max_requests`` its successor does not ask L2, from its first request."""

@@ -20,7 +20,7 @@ def run(request):
     factory = None
     if request.param == "uvloop":
         if find_spec("uvloop") is None:
-            pytest.skip("uvloop is not installed")
+            pytest.skip("runs on the loop of uvloop, which is not installed")
         import uvloop
 
         factory = uvloop.new_event_loop

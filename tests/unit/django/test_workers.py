@@ -127,7 +127,7 @@ def test_a_session_loses_no_change_between_workers(workers, engine):
 def test_ten_a_minute_are_ten_over_four_workers(workers):
     """Django REST framework's own throttle, requests going round the workers."""
     if importlib.util.find_spec("rest_framework") is None:
-        pytest.skip("djangorestframework is not installed")
+        pytest.skip("uses a throttle of djangorestframework, which is not installed")
     statuses = [workers[n % 4].get("/throttled", {})["status"] for n in range(16)]
     assert statuses == [200] * 10 + [429] * 6
 

@@ -154,8 +154,8 @@ def test_valkey():
     """A server of Valkey calls itself so; with leave to, everything is flushed."""
     try:
         path = find_valkey_server()
-    except ServerNotFoundError:
-        pytest.skip("no valkey-server")
+    except ServerNotFoundError as missing:
+        pytest.skip(f"runs the command on a server of Valkey: {missing}")
     with started(RedisServer(path, None, ())) as server:
         done = ask(f"valkey://{server.host}:{server.port}/0", "--flush")
         assert done.returncode == 0, done.stderr
