@@ -12,6 +12,7 @@ import pytest
 from cachebridge.errors import L2UnavailableError
 from cachebridge.waiting.io import TASKS, THREADS
 from cachebridge.waiting.run import REFUSED, Call, Carried, run
+from cachebridge.waiting.together import SENT
 from tests.hostile import serving
 from tests.rig import PATIENCE_S
 from tests.unit.l2.conftest import open_store
@@ -94,22 +95,23 @@ def test_a_stop_iteration_comes_out():
 
 
 def test_an_interrupt_closes_the_others():
-    """None of them stays suspended."""
+    """None of them stays suspended, between request and reply or before both."""
     closed = []
 
     async def wait():
         try:
-            await Call(lambda: None)
+            await SENT
         finally:
             closed.append(1)
 
     async def strike():
         raise KeyboardInterrupt
 
-    late = wait()
+    early, late = wait(), wait()
     with pytest.raises(KeyboardInterrupt):
-        run(THREADS.together([strike(), late]))
-    assert late.cr_frame is None
+        run(THREADS.together([early, strike(), late]))
+    assert closed == [1]
+    assert early.cr_frame is late.cr_frame is None
 
 
 def test_what_was_made_for_tasks_is_refused():

@@ -14,7 +14,7 @@ from cachebridge.l2.redis.scripts import STORE
 from cachebridge.testing import redis_cluster
 from cachebridge.testing.asking import ask
 from cachebridge.testing.contracts.message_contract import StoreFace
-from tests.clusters import keys_at, open_cluster, spying_on
+from tests.clusters import key_at, open_cluster, spying_on
 from tests.hostile import serving
 from tests.rig import PATIENCE_S, PATIENT, eventually, stores_of
 from tests.unit.l2.conftest import CARRY
@@ -70,7 +70,7 @@ def moving(cluster):
 
 
 def fresh_key(cluster, name):
-    return next(keys_at(cluster.masters()[0], name))
+    return key_at(cluster.masters()[0], name)
 
 
 def test_moved(cluster, store, moving):
@@ -142,9 +142,7 @@ def test_a_batch_of_which_some_slots_have_moved(cluster, store, moving):
     """Each key is set where it belongs now, and each slot's message names its keys."""
     from cachebridge.codec.messages import Message, MessageType, encode_message
 
-    keys = [
-        next(keys_at(node, f"batch{n}")) for n, node in enumerate(cluster.masters())
-    ]
+    keys = [key_at(node, f"batch{n}") for n, node in enumerate(cluster.masters())]
     keys += [key + "{}" for key in keys]
     moving(keys[0])
     message = Message(MessageType.KEYS, b"another!", 7, 0, tuple(keys))
@@ -173,7 +171,7 @@ def test_many_keys_of_one_slot(store):
 
 def test_scripts_are_loaded_at_each_master(cluster, store):
     """A batch meets masters that do not know its script."""
-    keys = [next(keys_at(node, "load")) for node in cluster.masters()]
+    keys = [key_at(node, "load") for node in cluster.masters()]
     keys += [f"{key}x" for key in keys]
     for node in cluster.masters():
         ask(node, "SCRIPT FLUSH")
@@ -282,13 +280,10 @@ def test_any_reply_is_an_answer_or_the_documented_error(node, call, reply):
         CALLS[call](store)
 
 
-def test_part_of_a_batch_was_carried_out(cluster, store, free_port):
+def test_part_of_a_batch_was_carried_out(cluster, opened, free_port):
     """Its failure is none of a call that was not sent: messages and deletes are due."""
-    from cachebridge.engine.servers.redis_cluster import RedisCluster
-
-    masters = store._masters
-    assert isinstance(masters, RedisCluster)
-    keys = [next(keys_at(node, "part")) for node in cluster.masters()[:2]]
+    store, masters = opened
+    keys = [key_at(node, "part") for node in cluster.masters()[:2]]
     slot = slot_of(keys[1].encode())
     masters.moved(slot, ("127.0.0.1", free_port))
     with pytest.raises(L2UnavailableError) as raised:
