@@ -67,6 +67,14 @@ class Adapter:
     place: Place = REDIS
 
 
+DELETE_MANY: Final = Case(
+    "`delete_many`",
+    "delete_many",
+    lambda a: a.cache.delete_many([a.keys.far, a.keys.none]),
+    lambda a, answer: a.with_pending(answer, a.keys.far),
+)
+
+
 def _plain(location: str, prefix: str, **options: Any) -> Cache:
     return Cache(location, key_prefix=prefix, **options)
 
@@ -83,12 +91,7 @@ PLAIN: Final = Adapter(
     _forget_plain,
     (
         *COMMON,
-        Case(
-            "`delete_many`",
-            "delete_many",
-            lambda a: a.cache.delete_many([a.keys.far, a.keys.none]),
-            lambda a, answer: a.with_pending(answer, a.keys.far),
-        ),
+        DELETE_MANY,
         Case(
             "`cache[key]`, in L1",
             "__getitem__",
@@ -133,12 +136,7 @@ DJANGO: Final = Adapter(
     _forget_django,
     (
         *COMMON,
-        Case(
-            "`delete_many`",
-            "delete_many",
-            lambda a: a.cache.delete_many([a.keys.far, a.keys.none]),
-            lambda a, answer: a.with_pending(answer, a.keys.far),
-        ),
+        DELETE_MANY,
         Case(
             "`get_or_set`, absent",
             "get_or_set",
