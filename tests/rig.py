@@ -391,6 +391,20 @@ def listening(cache: Cache) -> Cache:
     return cache
 
 
+def each_reaches(
+    changes: Iterable[tuple[Callable[[], object], object]], ours: Cache, theirs: Cache
+) -> None:
+    """Make each change of "k"; its value ends what L1 of the other cache has held."""
+    for change, value in changes:
+        theirs.get("k")
+        hits = theirs.stats().l1_hits
+        seen = theirs.get("k")
+        assert theirs.stats().l1_hits == hits + (seen is not None)
+        change()
+        eventually(lambda value=value: theirs.get("k") == value)
+        assert ours.get("k") == value
+
+
 def messages_in(frames: Iterable[bytes]) -> list[Message]:
     """Decode what was published; leave the heartbeats out."""
     decoded = map(decode_message, frames)

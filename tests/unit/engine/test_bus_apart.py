@@ -26,6 +26,7 @@ from tests.rig import (
     PATIENT,
     after_heartbeats,
     breaker_of,
+    each_reaches,
     engine_of,
     eventually,
     listening,
@@ -96,14 +97,7 @@ def test_a_write_reaches_the_other_process(make, side):
         (ours.clear, None),
         (lambda: ours.set("k", 6), 6),
     ]
-    for change, value in changes:
-        theirs.get("k")
-        hits = theirs.stats().l1_hits
-        seen = theirs.get("k")
-        assert theirs.stats().l1_hits == hits + (seen is not None)
-        change()
-        eventually(lambda value=value: theirs.get("k") == value)
-        assert writer.get("k") == value
+    each_reaches(changes, writer, theirs)
     assert listening(make()).warm(pattern="*") == 1
     assert ours.counter("seats").give(3)
     assert theirs.counter("seats").take(2)

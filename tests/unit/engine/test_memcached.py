@@ -26,6 +26,7 @@ from tests.rig import (
     breaker_of,
     bus_breaker_of,
     cluster_of,
+    each_reaches,
     engine_of,
     eventually,
     l2_of,
@@ -87,14 +88,7 @@ def test_a_write_reaches_the_other_process(make):
         (lambda: ours.get_or_load("k", lambda: 5), 5),
         (ours.clear, None),
     ]
-    for change, value in changes:
-        theirs.get("k")
-        hits = theirs.stats().l1_hits
-        seen = theirs.get("k")
-        assert theirs.stats().l1_hits == hits + (seen is not None)
-        change()
-        eventually(lambda value=value: theirs.get("k") == value)
-        assert ours.get("k") == value
+    each_reaches(changes, ours, theirs)
 
 
 @pytest.mark.parametrize("by_tasks", [False, True], ids=["threads", "tasks"])
