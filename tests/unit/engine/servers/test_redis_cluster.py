@@ -487,14 +487,12 @@ def test_nodes_that_do_not_say_their_host(shared_server):
 
 def test_health_names_a_master_that_is_away(cluster):
     """And its keys alone are degraded."""
-    cache = lone_cache(
-        cluster.url, key_prefix="", breaker_failures=1, socket_timeout=0.2
-    )
+    cache = lone_cache(cluster.url, key_prefix="", breaker_failures=1, **PATIENT)
     node, other = cluster.masters()[:2]
     listening(cache)
     key, fine = key_at(node, "away"), key_at(other, "away")
     cache.set(fine, 1)
-    node.pause()
+    cluster.kill(node)
     try:
         assert cache.set(key, 1) is False
         assert cache.health().servers_away == (f"redis://127.0.0.1:{node.port}",)
@@ -502,7 +500,8 @@ def test_health_names_a_master_that_is_away(cluster):
         assert not breaker_of(cache).is_open
         assert cache.get_many([key, fine]) == {fine: 1}
     finally:
-        node.resume()
+        node.restart()
+        cluster.wait_until_ready()
     eventually(lambda: cache.health().servers_away == ())
     eventually(lambda: cache.stats().trusted)
 
