@@ -177,9 +177,8 @@ def test_scripts_are_loaded_at_each_master(cluster, store):
         ask(node, "SCRIPT FLUSH")
     store.store([(key, b"1") for key in keys], None, None)
     assert store.get_many(keys) == [(b"1", -1)] * len(keys)
-    assert all(
-        ask(node, "SCRIPT EXISTS", STORE.sha.decode()) for node in cluster.masters()
-    )
+    for node in cluster.masters():
+        assert ask(node, "SCRIPT EXISTS", STORE.sha.decode(), "0" * 40) == [True, False]
     store.delete(keys, None)
 
 
