@@ -64,10 +64,11 @@ def test_a_known_entry_is_not_parsed_again(cache, monkeypatch):
         return original(*args, **kwargs)
 
     monkeypatch.setattr(bindings, "parse_options", counting)
+    before = _listeners()
     made = [caches.create_connection("default") for _ in range(200)]
     assert parsed == []
     assert {id(binding_of(each)) for each in made} == {id(binding_of(cache))}
-    assert _listeners() == _listeners()
+    assert {*_listeners()} <= {*before}
 
 
 def test_making_a_backend_costs_little_more_than_a_locmem_one(cache):
