@@ -15,6 +15,7 @@ import redis
 
 from cachebridge import Cache
 from cachebridge.bus.listener import Listener
+from cachebridge.bus.masters import MastersBus
 from cachebridge.codec.messages import (
     Message,
     MessageType,
@@ -368,9 +369,13 @@ def stopped_engines() -> Iterator[None]:
     for engine in _made:
         engine.stop(patience_s=5.0)  # a refresh may hold a connection
     for bus in buses:
-        if isinstance(bus, Listener):
-            bus.join(PATIENCE_S)
-            assert not bus.is_alive()
+        listeners = [bus]
+        if isinstance(bus, MastersBus):
+            listeners = bus._each()
+        for listener in listeners:
+            if isinstance(listener, Listener):
+                listener.join(PATIENCE_S)
+                assert not listener.is_alive()
     _made.clear()
 
 

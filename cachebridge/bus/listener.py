@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from cachebridge.bus.session import Session
+from cachebridge.bus.thread import BusThread
 from cachebridge.core.notice import Notice
 from cachebridge.diagnosis import diagnosis
 from cachebridge.resp import is_refusal
@@ -45,9 +46,7 @@ class Listener:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(
-            target=self._run, name="cachebridge-listener", daemon=True
-        )
+        self._thread = BusThread(self._run, "cachebridge-listener")
         self._thread.start()
 
     def is_alive(self) -> bool:

@@ -13,6 +13,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final
 
+from cachebridge.bus.thread import BusThread, is_bus_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -55,21 +57,19 @@ class MasterWatch:
         self._problem = ""
 
     def start(self) -> None:
-        """Start the thread unless it runs, or the interpreter is about to end."""
+        """Start the thread for a caller, unless the interpreter is about to end.
+
+        Threads of the bus connect as well, perhaps while they are stopped.
+        """
         if self._pid != os.getpid():
             self.reset()
         with self._lock:
             if self.is_alive() and not self._stopping.is_set():
                 return
-            if self._thread is threading.current_thread():
-                return  # it was stopped while it asks
+            if is_bus_thread():
+                return  # a caller has started it, and may have stopped it since
             self._stopping = threading.Event()
-            thread = threading.Thread(
-                target=self._run,
-                args=(self._stopping,),
-                name="cachebridge-watch",
-                daemon=True,
-            )
+            thread = BusThread(self._run, "cachebridge-watch", self._stopping)
             try:
                 thread.start()
             except RuntimeError:

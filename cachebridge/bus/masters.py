@@ -9,6 +9,7 @@ trusted as far as the earliest of their heartbeats proves.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -240,10 +241,11 @@ class MastersBus:
             known[-1].break_off(reason)
 
     def join(self, timeout_s: float) -> None:
-        """Wait until all have ended, for at most ``timeout_s`` each."""
+        """Wait until all have ended, for at most ``timeout_s`` seconds."""
+        until = time.monotonic() + timeout_s
         for listener in self._each():
-            listener.join(timeout_s)
+            listener.join(max(0.0, until - time.monotonic()))
 
     def is_alive(self) -> bool:
         """Return whether it listens, also while no master is known yet."""
-        return self._is_started and all(each.is_alive() for each in self._each())
+        return self._is_started  # a listener ends only when it is stopped

@@ -18,9 +18,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cachebridge.bus.beat import Beat, Snapshots
 from cachebridge.bus.settings import ELSEWHERE
 from cachebridge.bus.subscription import Subscription
 from cachebridge.resp import is_wrong_server, pack, read_hello, wrong_kind
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("cachebridge.bus")
 
-NONCE_BYTES: Final = 16
 ECHO_PAUSE_S: Final = 0.0005
 """Extra delay for peers' messages after this process handled only its own echoes."""
 TICKS_PER_BEAT: Final = 5
@@ -42,22 +41,6 @@ L1_OFF: Final = b"off"
 """The word of the fleet's switch; b"on" is the other."""
 END: Final = b"end"
 """Published to an old subscription when the next one hears everything."""
-MARK_TTL_S: Final = 60.0
-"""How long the mark of a process that has ended remains, at least."""
-
-
-@dataclass(slots=True)
-class _Beat:
-    """A heartbeat that is under way."""
-
-    link: Any
-    nonce: bytes
-    mark: bytes
-    sent_at: float
-    since: float
-    """When the first heartbeat was sent of those that have not come back."""
-    replies: list[Any] | None = None
-    """None while they have not been read."""
 
 
 class Session:
@@ -85,9 +68,10 @@ class Session:
         self.gave_up = ""
         """Why another thread has ended the session, if it has."""
         self._server_id: bytes | None = None
+        self._snapshots = Snapshots()
         self._mark: bytes | None = None
         """What the last heartbeat wrote, if it was the last to write."""
-        self._beat: _Beat | None = None
+        self._beat: Beat | None = None
         self._next_beat = 0.0
         self._shared = self._channels.shared.encode()
         self._era: Era | None = None
@@ -295,22 +279,16 @@ class Session:
         self._next_beat = now + self._settings.jitter(0.8 * beat_s, 1.2 * beat_s)
 
     def _send_heartbeat(self, link: CommandLink, *, since: float | None = None) -> None:
-        """Send MGET first: its reply is older than the echo that vouches for it."""
-        channels, now = self._channels, self._clock()
-        nonce, mark = os.urandom(NONCE_BYTES), os.urandom(8).hex().encode()
-        self._beat = _Beat(link, nonce, mark, now, now if since is None else since)
+        now, settings = self._clock(), self._settings
+        beat = self._beat = Beat(link, now, now if since is None else since)
         self._schedule(now)
-        lasts_ms = int(1000 * max(MARK_TTL_S, 4 * self._settings.trust_s))
-        mark_key = channels.mark_key.encode()
         link.send(
-            pack(
-                b"MGET",
-                channels.server_id_key.encode(),
-                channels.switch_key.encode(),
+            beat.packed(
+                self._channels,
+                self._private,
+                settings.trust_s,
+                at_replica=not settings.hears_itself,
             )
-            + pack(b"MGET", mark_key)
-            + pack(b"SET", mark_key, mark, b"PX", b"%d" % lasts_ms)
-            + pack(b"PUBLISH", self._private, nonce)
         )
 
     def _read_replies(self) -> None:
@@ -318,8 +296,10 @@ class Session:
         beat = self._beat
         if beat is None or beat.replies is not None:
             return
-        found, marks, written, heard = beat.link.receive(4)
-        self._refuse_errors([found, heard])
+        past_replica = not self._settings.hears_itself
+        found, marks, written, heard, *stats = beat.link.receive(4 + past_replica)
+        self._refuse_errors([found, heard, *stats])
+        self._snapshots.require_none(stats)
         self._require(meets=bool(heard))
         if isinstance(written, Exception):
             self._judge(beat.link, written)
@@ -350,7 +330,7 @@ class Session:
                 return
         self._refuse_errors([refusal])
 
-    def _echoed(self, beat: _Beat) -> None:
+    def _echoed(self, beat: Beat) -> None:
         """The heartbeat came back: its replies are here too."""
         self._read_replies()
         self._beat = None

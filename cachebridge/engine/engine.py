@@ -139,6 +139,7 @@ class Engine:
                 on_new_login=self._on_new_login,
                 on_late_clear=self._on_late_clear,
                 on_no_room=self._on_no_room,
+                is_connected=lambda: self.rules.connected,
                 proven=lambda: self.rules.proven_at(self.options.bus_trust),
             ),
         )

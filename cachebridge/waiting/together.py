@@ -6,6 +6,7 @@ sent; when all have stopped or ended, they go on one after the other.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -27,30 +28,40 @@ class _Sent:
 SENT: Final = _Sent()
 
 
-class _State(threading.local):
-    stops = False
+_stopping: set[int] = set()
+"""The threads whose exchanges have to await ``SENT``.
 
-
-_state = _State()
+By their numbers: gevent, which may patch ``threading`` after this import, gives each
+greenlet one of its own, and leaves an existing ``threading.local`` to the thread.
+"""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_stopping.clear)
 
 
 def stops_when_sent() -> bool:
     """Return whether an exchange of this thread has to await ``SENT``."""
-    return _state.stops
+    return bool(_stopping) and threading.get_ident() in _stopping
+
+
+def _send(coroutine: Coroutine[Any, Any, Any], me: int, *, stops: bool) -> Any:
+    if stops:
+        _stopping.add(me)
+    try:
+        return coroutine.send(None)
+    finally:
+        _stopping.discard(me)
 
 
 def _go_on(coroutine: Coroutine[Any, Any, Any], *, stops: bool) -> bool:
     """Run to the place where the request has been sent; raises at the end."""
-    _state.stops = stops
+    me = threading.get_ident()
     try:
-        awaited = coroutine.send(None)
+        awaited = _send(coroutine, me, stops=stops)
         while type(awaited) is Call:
-            _state.stops = False  # the application's function may call a cache
-            awaited.make()
-            _state.stops = stops
-            awaited = coroutine.send(None)
+            awaited.make()  # the application's function may call a cache
+            awaited = _send(coroutine, me, stops=stops)
     finally:
-        _state.stops = False
+        _stopping.discard(me)
     if awaited is not SENT:
         raise RuntimeError(REFUSED)
     return True

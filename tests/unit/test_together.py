@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import os
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -12,7 +16,7 @@ import pytest
 from cachebridge.errors import L2UnavailableError
 from cachebridge.waiting.io import TASKS, THREADS
 from cachebridge.waiting.run import REFUSED, Call, Carried, run
-from cachebridge.waiting.together import SENT
+from cachebridge.waiting.together import SENT, stops_when_sent
 from tests.hostile import serving
 from tests.rig import PATIENCE_S
 from tests.unit.l2.conftest import open_store
@@ -81,14 +85,15 @@ def test_calls_of_the_application_are_made(redis_url):
     assert run(THREADS.together(calls)) == [(False, n) for n in range(3)]
 
 
+async def go_on():
+    return 1
+
+
 def test_a_stop_iteration_comes_out():
     """It is carried, as by ``run``."""
 
     async def stop():
         raise Carried(StopIteration("mine"))
-
-    async def go_on():
-        return 1
 
     with pytest.raises(StopIteration, match="mine"):
         run(THREADS.together([stop(), go_on()]))
@@ -112,6 +117,61 @@ def test_an_interrupt_closes_the_others():
         run(THREADS.together([early, strike(), late]))
     assert closed == [1]
     assert early.cr_frame is late.cr_frame is None
+
+
+def test_no_slot_is_held_until_other_requests_are_out(redis_url):
+    """Two callers that each hold one would wait for each other."""
+    store = open_store(redis_url, max_connections=1, socket_timeout=PATIENCE_S).l2
+    calls = [store.exists("k") for _ in range(3)]
+    assert run(THREADS.together(calls)) == [False] * 3
+
+
+PATCHED_LATE = """
+from cachebridge.waiting.io import THREADS
+from cachebridge.waiting.run import run
+from cachebridge.waiting.together import SENT, stops_when_sent
+from gevent import monkey
+monkey.patch_all()
+import gevent
+seen = []
+
+async def ask():
+    seen.append(stops_when_sent())
+    gevent.spawn(lambda: seen.append(stops_when_sent())).join()
+    await SENT
+    seen.append(stops_when_sent())
+
+async def other():
+    pass
+
+run(THREADS.together([ask(), other()]))
+print(*seen)
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gevent") is None,
+    reason="runs a process under gevent, which is not installed",
+)
+def test_another_greenlet_stops_nowhere():
+    """Also if gevent has patched threads after the import."""
+    told = subprocess.run(
+        [sys.executable, "-c", PATCHED_LATE], capture_output=True, check=True, text=True
+    )
+    assert told.stdout.split() == ["True", "False", "False"]
+
+
+def test_a_child_of_a_fork_stops_nowhere():
+    """Its threads have the numbers of the parent's."""
+
+    async def fork():
+        assert stops_when_sent()
+        child = os.fork()
+        if child == 0:
+            os._exit(stops_when_sent())
+        return os.waitpid(child, 0)[1]  # noqa: ASYNC222 a thread carries it
+
+    assert run(THREADS.together([fork(), go_on()])) == [0, 1]
 
 
 def test_what_was_made_for_tasks_is_refused():

@@ -308,7 +308,6 @@ class RedisCluster:
         masters = {address: self._server_at(address) for address in found.ranges}
         if old is None or old.ranges.keys() != found.ranges.keys():
             self.on_change("the cluster has other masters")
-            self.changes += 1
         owners = [self._seed] * SLOTS
         for address, ranges in found.ranges.items():
             for first, last in ranges:
@@ -318,7 +317,9 @@ class RedisCluster:
         self._servers, self._guests, self._is_overruled = kept, guests, False
         self._silent &= {*kept, *self.location.cluster}
         self.map, self._owners = found, owners
-        self._masters = tuple(masters.values())
+        if self._masters != (now_masters := tuple(masters.values())):
+            self._masters = now_masters
+            self.changes += 1
         self._hooks.on_departure()
         return gone
 

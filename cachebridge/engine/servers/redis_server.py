@@ -49,6 +49,8 @@ class Hooks:
     """The credentials for the server of the bus have changed."""
     on_late_clear: Callable[[str], None]
     on_no_room: Callable[[], None]
+    is_connected: Callable[[], bool]
+    """Returns whether a session of the bus hears all messages."""
     proven: Callable[[], float]
     """Returns when the last heartbeat was sent that has come back, by the engine's
     clock; minus infinity while L1 may not answer."""

@@ -33,6 +33,7 @@ class Replicas:
         hooks: Hooks,
     ) -> None:
         self._proven = hooks.proven
+        self._is_connected = hooks.is_connected
         self._marks = Marks(hooks.clock, hooks.proven)
         self._servers = [
             self._make_server(location, options, breaker, hooks)
@@ -80,12 +81,12 @@ class Replicas:
     def make_connection(self) -> Connection:
         """Make the connection of a subscription; reads follow it.
 
-        While the present replica is proven it stays.  Else the nearest is taken: that
-        which answers a PING first of all that answer.  Blocks; raises what connecting
-        raises.
+        While a session hears the present replica, that one stays.  Else the nearest is
+        taken: that which answers a PING first of all that answer.  Blocks; raises what
+        connecting raises.
         """
         server = self._current
-        if server is None or self._proven() == NEVER:
+        if server is None or not self._is_connected():
             server = self._current = self._nearest()
         return server.make_connection()
 

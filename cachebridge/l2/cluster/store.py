@@ -201,7 +201,7 @@ class ClusterStore:
             calls.setdefault(store, []).append((group, make(store, group, narrowed)))
         results = await _one_by_one(
             [
-                store.client.run_each([call for _, call in calls[store]])
+                store.client.run_each([call for _, call in calls[store]])  # type: ignore[union-attr] # no node reads from a replica
                 for store in calls
             ]
         )

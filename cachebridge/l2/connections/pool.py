@@ -145,17 +145,25 @@ class Pool:
 
         None if other requests are to go out before they are read.
         """
-        return None if stops_when_sent() else link.exchange(packed, count)
+        return None if self._stops_when_sent() else link.exchange(packed, count)
 
     async def exchange(self, link: Link, packed: bytes, count: int) -> list[Any]:
         """Send a request and block until its replies are there."""
-        if not stops_when_sent():
+        if not self._stops_when_sent():
             return link.exchange(packed, count)
         due = bool(link.login_due)
         link.send(link.with_login(packed) if due else packed)
         await SENT
         replies = link.receive(count + due)
         return link.without_login(replies) if due else replies
+
+    def _stops_when_sent(self) -> bool:
+        """Return whether other requests go out first.
+
+        Not while the caller holds a slot: two callers that each hold one and wait for
+        another would wait for each other.
+        """
+        return self.slots is None and stops_when_sent()
 
     def give_back(self, link: Link) -> None:
         """Return a connection whose replies have all been read."""

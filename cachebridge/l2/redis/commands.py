@@ -73,6 +73,8 @@ class Request(NamedTuple):
     args: Words = ()
     token: bytes = b""
     """The token of the lease that it may take."""
+    reads: bool = False
+    """Whether a replica may answer; so it may the script READ."""
 
 
 def call_script(
@@ -105,6 +107,7 @@ def get(key: bytes) -> Request:
         % (size, key, size, key),
         2,
         keys=(key,),
+        reads=True,
     )
 
 
@@ -131,7 +134,7 @@ def keep(key: bytes, raw: bytes, ttl_ms: int) -> Request:
 
 def exists(key: bytes) -> Request:
     """Whether the key exists."""
-    return Request(pack(b"EXISTS", key), keys=(key,))
+    return Request(pack(b"EXISTS", key), keys=(key,), reads=True)
 
 
 def scan(pattern: bytes, cursor: int) -> Request:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cachebridge.l2.connections.pool import Links
     from cachebridge.l2.redis.client import RedisClient
-    from cachebridge.l2.redis.commands import Call, Request
+    from cachebridge.l2.redis.commands import Request
 
 T = TypeVar("T")
 MOST_MARKS: Final = 20_000
@@ -47,9 +47,11 @@ class Marks:
         self._lock = threading.Lock()
 
     def set(self, names: tuple[bytes, ...]) -> None:
-        """Note that the primary has answered for these names."""
+        """Note that the primary has answered for these names, or for all by none."""
         now = self._clock()
         with self._lock:
+            if not names:
+                self._all_asked, self._asked = now, {}
             if len(self._asked) > MOST_MARKS:
                 self._purge(now)
             for name in names:
@@ -99,7 +101,7 @@ class NearClient:
     ) -> T:
         """Send one request and return what ``read`` makes of its replies."""
         names = request.keys
-        is_read = bool(names) and (request.script is READ or request.script is None)
+        is_read = request.reads or request.script is READ
         if is_read and self._marks.allow(names):
             replica = self._replica()
             if replica is not None:
@@ -110,9 +112,4 @@ class NearClient:
         try:
             return await self.primary.run(request, read, past_breaker=past_breaker)
         finally:
-            if names:
-                self._marks.set(names)
-
-    async def run_each(self, calls: list[Call[T]]) -> list[T]:
-        """Send several requests to the primary."""
-        return await self.primary.run_each(calls)
+            self._marks.set(names)

@@ -22,6 +22,7 @@ from tests.rig import (
     l1_of,
     listening,
     lone_cache,
+    pool_of,
     receiver_of,
     rules_of,
     spying,
@@ -152,6 +153,8 @@ def test_entries_are_unusable_during_a_break(server, admin):
         cache = listening(lone_cache(proxy.url, **QUICK))
         cache.set("k", "old")
         admin_cache = lone_cache(server.url)
+        pool = pool_of(cache)
+        pool.keep(pool.open())  # the break may take along the link of a heartbeat
         proxy.refuse()
         assert kill_subscriptions(admin) == 1
         eventually(lambda: not trusted(cache))

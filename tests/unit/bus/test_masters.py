@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from cachebridge.bus import masters
 from cachebridge.bus.masters import MasterReceiver, MastersBus, Sessions
-from tests.rig import PATIENCE_S, eventually, make_rules
+from tests.rig import PATIENCE_S, FakeClock, eventually, make_rules
 
 HOME = b"home"
 
@@ -338,11 +340,23 @@ def test_calls_reach_all(world):
     world.bus.break_off("why")
     world.bus.on_leave("b", "demoted")
     world.bus.on_leave("stranger", "demoted")
-    world.bus.join(1.0)
     calls = {each.master: each.calls for each in world.made}
     common = ["start", "renew", ("break_off", "why")]
-    assert calls["a"] == [*common, ("join", 1.0)]
-    assert calls["b"] == [*common, ("break_off", "demoted"), ("join", 1.0)]
+    assert calls["a"] == common
+    assert calls["b"] == [*common, ("break_off", "demoted")]
+
+
+def test_all_are_waited_for_together(world, monkeypatch):
+    """No longer than for one."""
+    clock = FakeClock(10.0)
+    monkeypatch.setattr(masters, "time", SimpleNamespace(monotonic=clock))
+    world.masters = {"a": HOME, "b": b"1", "c": b"2"}
+    world.bus.start()
+    waited = []
+    for listener in world.made:
+        listener.join = lambda most: (waited.append(most), clock.advance(0.6))
+    world.bus.join(1.0)
+    assert waited == [1.0, pytest.approx(0.4), 0.0]
 
 
 def test_after_its_stop_it_follows_nothing(world, told):

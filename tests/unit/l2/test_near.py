@@ -59,6 +59,16 @@ def test_a_name_waits_for_a_later_heartbeat(marks, proof, clock):
     assert not marks.allow((b"k",))
 
 
+def test_a_request_without_names_is_about_all(marks, proof, clock):
+    """FLUSHDB, or the step of a SCAN."""
+    proof.at = 99.0
+    marks.set(())
+    assert not marks.allow((b"k",))
+    clock.advance(1)
+    proof.at = 100.5
+    assert marks.allow((b"k",))
+
+
 def test_many_names_count_as_all(marks, proof, clock, monkeypatch):
     """The memory is bounded, and never too short."""
     monkeypatch.setattr(near, "MOST_MARKS", 10)

@@ -12,6 +12,7 @@ from redis.credentials import CredentialProvider
 
 from cachebridge.bus import master_watch
 from cachebridge.bus.master_watch import MasterWatch
+from cachebridge.bus.thread import BusThread
 from cachebridge.config import EngineOptions
 from cachebridge.engine.servers import redis_cluster as module
 from cachebridge.engine.servers.redis_cluster import RedisCluster
@@ -285,6 +286,16 @@ def test_a_watch_that_is_stopped_while_it_asks():
     watch.start()  # a caller may
     assert watch.is_alive()
     watch.stop()
+
+
+def test_a_listener_that_connects_late_starts_no_watch():
+    """It may have been stopped while it connects, and so may its cache."""
+    watch = watching(lambda: "")
+    listener = BusThread(watch.start, "cachebridge-listener")
+    listener.start()
+    listener.join(PATIENCE_S)
+    assert not listener.is_alive()
+    assert not watch.is_alive()
 
 
 def test_a_watch_ticks_while_no_node_answers():

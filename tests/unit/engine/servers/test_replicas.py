@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import redis
 
+from cachebridge.core.outage import NEVER
 from cachebridge.testing import FaultProxy, redis_server
+from cachebridge.waiting.run import run
 from tests.rig import PATIENT, engine_of, eventually, lone_cache, rules_of
-from tests.sides import SIDES, on_side
+from tests.sides import SIDES, on_loop, on_side
 
 OPTIONS = {
     "replicas": "near",
@@ -180,6 +182,47 @@ def test_a_replica_that_dies(pair, cache):
     pair.servers[1].restart()
     pair.replica.replicaof("127.0.0.1", pair.way.port)
     eventually(lambda: cache.health().replica)
+
+
+def test_a_replica_that_is_given_a_snapshot(pair):
+    """Its subscribers stay, and have missed the messages of what the snapshot has."""
+    patient = {"l1_max_entry_bytes": 1024, "bus_trust": 30.0}
+    cache = lone_cache(pair.urls, **{**OPTIONS, **patient})
+    proven(cache, pair.urls[1])
+    other = lone_cache(pair.urls[0], on_error="raise", **PATIENT)
+    other.set("k", "old")
+    eventually(lambda: cache.get("k") == "old")
+    pair.primary.config_set("repl-backlog-size", 16384)
+    pair.way.refuse()
+    pair.way.cut()
+    other.set("k", "new")
+    other.set("other", "x" * 100_000)  # more than the backlog
+    pair.way.restore()
+    eventually(lambda: cache.get("k") == "new")
+
+
+def test_the_nearest_stays_while_it_is_heard(pair, cache):
+    """Also where a subscription is renewed while a lock is being proven."""
+    replicas = engine_of(cache).stores.replicas
+    chosen = []
+    replicas._nearest = lambda: chosen.append(1)
+    rules = rules_of(cache)
+    rules.enter_bypass(rules)
+    assert replicas._proven() == NEVER
+    replicas.make_connection().disconnect()
+    rules.leave_bypass(rules)
+    assert chosen == []
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_lists_of_keys_are_kept_at_the_primary(pair, cache, side):
+    """A replica refuses them."""
+    engine = engine_of(cache)
+    if side == "threads":
+        run(engine.l2.keep_list("abc", b"1", 60_000))
+    else:
+        on_loop(engine.l2_for_tasks.keep_list, "abc", b"1", 60_000)
+    assert pair.primary.get("cachebridge:warm:abc") == b"1"
 
 
 def test_the_next_replica_is_taken(pair):
