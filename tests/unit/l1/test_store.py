@@ -87,8 +87,9 @@ class S3FifoModel:
             self.ghosts.add(key)
         else:
             self.small.remove(key)
-            if key in self.marks:
-                self.ghosts.add(key)
+            if key not in self.marks:
+                return
+            self.ghosts.add(key)
         self.marks.discard(key)
         if len(self.ghosts) > (len(self.small) + len(self.main)) // GHOST_SHARE + 1:
             self.age_ghosts()
