@@ -18,6 +18,8 @@ from django.core.cache.backends.base import (
 
 from cachebridge.core.keys import pattern_of
 from cachebridge.core.ttl import to_milliseconds
+from cachebridge.django_backend.transactions import TransactionMethods
+from cachebridge.engine.holding.blocks import view_of
 from cachebridge.groups.entries import Place
 from cachebridge.groups.methods import MemoizeMethods
 from cachebridge.l1.local_get import find_nothing
@@ -78,7 +80,7 @@ def _key_method(name: str) -> Any:
     return property(read, change, forget)
 
 
-class KeyedCache(MemoizeMethods, BaseCache):
+class KeyedCache(MemoizeMethods, TransactionMethods, BaseCache):
     """Django's base class, keys and timeouts mapped for a binding.  Thread safe."""
 
     version = _key_setting("version")
@@ -110,6 +112,14 @@ class KeyedCache(MemoizeMethods, BaseCache):
 
     def _locate(self, key: Any, version: int | None) -> tuple[KeyOperations, str]:
         """Return the operations for a key, and its full form; warn as Django does."""
+        operations, full_key = self._find(key, version)
+        held = self._binding.held
+        if held.in_use and (view := view_of(held, full_key)) is not None:
+            return operations.seen_by(view), full_key
+        return operations, full_key
+
+    def _find(self, key: Any, version: int | None) -> tuple[KeyOperations, str]:
+        """Return the same, as seen outside of transactions."""
         binding = self._binding
         memorable = (
             version is None and type(key) is str and self._local_get is not find_nothing

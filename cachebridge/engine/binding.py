@@ -6,6 +6,7 @@ All adapters of one alias in a process, one per thread or request, use one bindi
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,8 @@ from cachebridge.core.fill import Fill
 from cachebridge.core.keys import COUNTER_PREFIX, fits_message
 from cachebridge.core.loading import LoadTerms
 from cachebridge.core.write import UnheldWrite, Write
+from cachebridge.engine.holding.held import Held
+from cachebridge.engine.holding.operations import HeldOperations
 from cachebridge.engine.loading.get_or_load import Loading
 from cachebridge.engine.operations import Operations
 from cachebridge.engine.outage.fallbacks import Fallbacks, ResilientOperations
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from cachebridge.config import CacheOptions
     from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.engine import Engine
+    from cachebridge.engine.holding.blocks import View
     from cachebridge.engine.values import Values
     from cachebridge.waiting.io import IO
 
@@ -110,6 +114,16 @@ class KeyOperations:
         """Return the member for callers that wait as ``io`` does."""
         return self.for_threads if io is THREADS else self.for_tasks
 
+    def seen_by(self, view: View) -> KeyOperations:
+        """Return the same as a thread or task sees them within a transaction."""
+        views = view.owner.views if view.block is None else view.block.views
+        seen: KeyOperations | None = views.get(self)
+        if seen is None:
+            views[self] = seen = copy(self)
+            seen.for_threads = HeldOperations(self.for_threads, self.for_threads, view)
+            seen.for_tasks = HeldOperations(self.for_tasks, self.for_threads, view)
+        return seen
+
 
 Locate = Callable[[K], tuple[KeyOperations, str]]
 """An adapter's way from a key of its caller to operations and full key."""
@@ -157,6 +171,7 @@ class Binding:
         self.known_full_key: Callable[[str], str | None] = self._aliases.get
         """Returns the full key of a key that ``remember`` was told of."""
         self._max_aliases = MIN_SPARE_ALIASES
+        self.held = Held(self._aliases, self._alias_of)
         rules = engine.rules
         shared: dict[str, Any] = {
             "gate": rules.outage_gate if options.on_error == "degrade" else rules.gate,
@@ -310,7 +325,10 @@ class Binding:
         names: dict[KeyOperations, dict[str, K]] = {each: {} for each in self._kinds}
         for key in keys:
             operations, full_key = locate(key)
-            names[operations][full_key] = key
+            try:
+                names[operations][full_key] = key
+            except KeyError:  # as seen within a transaction
+                names[operations] = {full_key: key}
         groups = [(each, names[each]) for each in names if names[each]]
         return self._by_shard(groups) if self.engine.stores.is_sharded else groups
 
@@ -334,7 +352,14 @@ class Binding:
         if len(self._aliases) >= self._max_aliases:
             self._forget_unused()
         if len(key) <= MAX_ALIAS_CHARS:
-            self._aliases[key] = full_key
+            self.held.add_alias(key, full_key)
+
+    def _alias_of(self, full_key: str) -> str | None:
+        """Return the key under which ``remember`` may have been told of a full key."""
+        prefix = self.own_prefix
+        if prefix is None or not full_key.startswith(prefix):
+            return None
+        return full_key[len(prefix) :]
 
     def _forget_unused(self) -> None:
         """Forget keys that L1 does not hold, and allow for a few more again.

@@ -1,0 +1,1 @@
+"""Invalidations that wait for the commit of a database's transaction."""
