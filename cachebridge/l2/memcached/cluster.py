@@ -65,8 +65,11 @@ class Node:
         self.task_client = Client(TaskPool(pool), label=label, breaker=breaker)
         self.clears: Clears | None = None
         """What has been cleared, as of the last answer."""
+        self.seen_at = float("-inf")
+        """When a request was sent, the last that was answered by this list of clears;
+        monotonic seconds."""
         self.renewed_at = float("-inf")
-        """When this process saw that the server had lost everything; monotonic s."""
+        """No value in the server is older; monotonic seconds."""
         self.is_silent = False
         """Whether it did not answer the last ping."""
         self.owed_clears: dict[str, int] = {}

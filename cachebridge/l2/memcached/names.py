@@ -16,6 +16,9 @@ MAX_BYTES: Final = 250
 CLEARS: Final = b"cachebridge-clears"
 """The item that says what has been cleared."""
 
+BEGAN: Final = b"cachebridge-began"
+"""The item whose age is that of the first."""
+
 LISTS: Final = "cachebridge-warm:"
 """Begins the keys of the lists of keys for warm-ups; hashed, as all of that look."""
 

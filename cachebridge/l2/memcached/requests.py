@@ -14,7 +14,7 @@ from cachebridge.errors import L2Error
 from cachebridge.l2.memcached import protocol
 from cachebridge.l2.memcached.clears import Clears
 from cachebridge.l2.memcached.items import Item, pack, read_item
-from cachebridge.l2.memcached.names import CLEARS
+from cachebridge.l2.memcached.names import BEGAN, CLEARS
 from cachebridge.l2.memcached.protocol import MemcachedError, Reply, Request
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ BATCH: Final = 100
 BATCH_BYTES: Final = 1024 * 1024
 """And bytes of values, which have to be sent within SOCKET_TIMEOUT."""
 TRIES: Final = 100
+CLOCK_S: Final = 1.5
+"""By how much an age may be too small: the server tells time in whole seconds."""
 SPOILT: Final = 3
 """How often a list of clears that cannot be read is replaced in a row."""
 
@@ -92,23 +94,27 @@ class Requests:
         node = self._cluster.nodes[number]
         if node.owed_clears:
             await self._pay_clears_on(number)
-        packed = protocol.ASK_CLEARS + packed
+        packed, sent_at = protocol.ASK_CLEARS + packed, monotonic()
         replies = await self._send(
             number, packed, count + 1, idempotent=idempotent, token=token
         )
         clears, first = node.clears, checked(replies.pop(0))
         if clears is None or not is_current(clears, first):
             clears, _ = await self._read_clears(number)
+        else:
+            node.seen_at = sent_at
         return clears, replies
 
     async def _read_clears(self, number: int) -> tuple[Clears, int]:
         """Read what has been cleared, and its CAS number; begin if there is nothing."""
         node, new = self._node(number), Clears.begin()
-        add = protocol.put(b"add", CLEARS, new.mark, 0, new.raw)
+        began = protocol.put(b"add", BEGAN, 0, protocol.MONTH_S, new.era.encode())
+        add = began + protocol.put(b"add", CLEARS, new.mark, 0, new.raw)
         spoilt = 0
         for _ in self._tries():
-            replies = await self._send(number, add + protocol.read(CLEARS), 2)
-            reply = checked(replies[1])
+            sent_at = monotonic()
+            replies = await self._send(number, add + protocol.read(CLEARS), 3)
+            reply = checked(replies[2])
             numbers, block = protocol.numbers_of(reply), reply.block
             clears = None if block is None else Clears.parse(block)
             flags, _, cas = numbers or (0, 0, -1)
@@ -116,7 +122,7 @@ class Requests:
                 raise L2Error(f"{node.label} runs with -C: CAS numbers are needed")
             if clears is not None and flags == clears.mark:
                 if node.clears is not None and node.clears.era != clears.era:
-                    node.renewed_at = monotonic()
+                    node.renewed_at = await self._began_at(number, clears, sent_at)
                 node.clears = clears
                 return clears, cas
             if block is not None:  # spoilt, or not ours
@@ -125,6 +131,19 @@ class Requests:
                     break
                 await self._send(number, protocol.delete(CLEARS), 1)
         raise L2Error(f"{node.label} does not keep {CLEARS.decode()!r}")
+
+    async def _began_at(self, number: int, clears: Clears, sent_at: float) -> float:
+        """Return a time before the first write that has this list of clears.
+
+        It is up to 3 s early.  ``sent_at`` is when the list was asked for.
+        """
+        (reply,) = await self._send(number, protocol.read(BEGAN), 1)
+        reply, seen_at = checked(reply), self._node(number).seen_at
+        numbers = protocol.numbers_of(reply)
+        if numbers is None or reply.block != clears.era.encode():
+            return seen_at
+        age_s = protocol.MONTH_S - numbers[1]
+        return max(seen_at, sent_at - age_s - CLOCK_S)
 
     async def _stamp(self, number: int) -> int:
         """Return the latest known clear: the stamp of items that are written now."""

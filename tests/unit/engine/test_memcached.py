@@ -18,7 +18,7 @@ from cachebridge import Cache, ConfigError, L2Error, UnsupportedOperationError
 from cachebridge.codec.messages import MessageType
 from cachebridge.core import loading
 from cachebridge.engine.messages import outbox as outbox_module
-from cachebridge.testing import memcached_server
+from cachebridge.testing import FaultProxy, memcached_server
 from cachebridge.waiting.run import run
 from tests.failover import two_servers
 from tests.rig import (
@@ -832,8 +832,28 @@ def test_a_late_delete_leaves_what_a_new_server_has(own, prefix):
     own.kill()
     assert not late.set("k", "failed")
     assert not late.set("other", "failed")
+    pending = pending_deletes_of(late)
+    for key, (stamp, began) in pending._keys.items():
+        pending._keys[key] = stamp, began - 10  # the outage has lasted so long
     own.restart()
     eventually(lambda: peer.set("k", "later"))
     eventually(lambda: late.get("third") is None and not pending_deletes_of(late))
     assert late.get("k") == peer.get("k") == "later"
     assert peer.get("other") is None
+
+
+def test_a_delete_that_failed_after_a_restart_is_made_up_for(own, prefix):
+    """Also by a process that has not yet noticed it: what is there may be older."""
+    with FaultProxy(own.host, own.port) as way:
+        late = lone_cache(f"memcached://127.0.0.1:{way.port}", key_prefix=prefix)
+        peer = lone_cache(own.url, key_prefix=prefix, **FAST)
+        assert late.set("k", "old")
+        own.restart()
+        eventually(lambda: peer.set("k", "later"))
+        way.refuse()
+        way.cut()
+        assert not late.delete("k")
+        way.restore()
+        eventually(lambda: late.get("third") is None and not pending_deletes_of(late))
+        assert late.get("k") is None
+        assert peer.get("k") is None

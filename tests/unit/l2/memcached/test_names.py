@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cachebridge.core.lease import LeaseTerms, LoadedRaw
-from cachebridge.l2.memcached.names import CLEARS, MAX_BYTES, name_of
+from cachebridge.l2.memcached.names import BEGAN, CLEARS, MAX_BYTES, name_of
 
 MINUTE_MS = 60_000
 TERMS = LeaseTerms(MINUTE_MS)
@@ -20,6 +20,7 @@ HOSTILE = (
     "k" * 251,
     "lone \ud800 surrogate",
     "\x7f",
+    BEGAN.decode(),
     CLEARS.decode(),
     "cachebridge-key:" + "0" * 64,
     "x" * 100_000,
