@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from cachebridge.config import CacheOptions, LoadOverrides, override_load_options
 from cachebridge.core.entry import ABSENT, MISSING
-from cachebridge.core.keys import named
+from cachebridge.core.keys import named, pattern_of
 from cachebridge.core.loading import unwrap_loaded
 from cachebridge.core.ttl import DEFAULT, Ttl, to_milliseconds
+from cachebridge.errors import UnsupportedOperationError
 from cachebridge.groups.keys import key_of
 from cachebridge.groups.together import batch_loader, load_together
 from cachebridge.waiting.io import THREADS, call
@@ -130,6 +131,23 @@ class Entries:
             return False
         operations, full_key = self._at(place, io, key)
         return await operations.has_key(full_key)
+
+    async def clear(self, io: IO) -> bool:
+        """Delete all values; return whether it is done, not put off for an outage."""
+        place = self._place()
+        if place is None:
+            return True
+
+        def full_key(text: str, _version: str) -> str:
+            return place.locate(key_of(self.name, text))[1]
+
+        pattern = pattern_of(full_key)
+        if pattern is None or not place.binding.engine.stores.can_find(pattern):
+            raise UnsupportedOperationError(
+                f"{self.name}: its keys cannot be found by a pattern: the key function "
+                "of the cache hides them"
+            )
+        return await place.binding.coherent.on(io).clear(pattern)
 
     # -- several keys ------------------------------------------------------------------
 

@@ -116,6 +116,20 @@ class Group(Subscripts, Generic[A, V]):
         """See ``invalidate``."""
         return await self._entries.forget(TASKS, self._key(arg))
 
+    def clear(self) -> bool:
+        """Delete all values of the group in every process.
+
+        Loads that run now, anywhere, store nothing.  Redis looks at every key of the
+        database for it.  Returns False if the shared store is away: then it is done
+        when it is back.  Raises UnsupportedOperationError where a key function of the
+        application hides the keys.
+        """
+        return run(self._entries.clear(THREADS))
+
+    async def aclear(self) -> bool:
+        """See ``clear``."""
+        return await self._entries.clear(TASKS)
+
     delete = invalidate
     """For ``del group[arg]``."""
 

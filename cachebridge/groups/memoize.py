@@ -12,6 +12,7 @@ from typing import (
     Concatenate,
     Final,
     Generic,
+    NamedTuple,
     ParamSpec,
     Self,
     TypeVar,
@@ -41,6 +42,15 @@ BoundP = ParamSpec("BoundP")
 R = TypeVar("R")
 Owner = TypeVar("Owner")
 _VARIANT_CHARS: Final = 12
+
+
+class CacheInfo(NamedTuple):
+    """What ``functools.lru_cache`` tells of a function; no process knows the sizes."""
+
+    hits: int
+    misses: int
+    maxsize: int | None = None
+    currsize: int | None = None
 
 
 class Memoized(Generic[P, R]):
@@ -117,9 +127,32 @@ class Memoized(Generic[P, R]):
         value = await self._entries.renew(io, key, function)
         return None if value is ABSENT else value
 
+    def clear(self) -> bool:
+        """Delete the results of all calls in every process; see ``Group.clear``.
+
+        Of a method: with all its objects.
+        """
+        return run(self._entries.clear(THREADS))
+
+    async def aclear(self) -> bool:
+        """See ``clear``."""
+        return await self._entries.clear(TASKS)
+
     def stats(self) -> GroupStats:
         """Return the counters of this function in this process."""
         return self._entries.tally.stats()
+
+    # -- as functools.lru_cache names them ---------------------------------------------
+
+    cache_delete = invalidate
+    acache_delete = ainvalidate
+    cache_clear = clear
+    acache_clear = aclear
+
+    def cache_info(self) -> CacheInfo:
+        """Return hits and misses of this process; see ``stats``."""
+        tally = self._entries.tally
+        return CacheInfo(tally.hits, tally.loads)
 
     # -- keys --------------------------------------------------------------------------
 
@@ -208,6 +241,9 @@ class BoundMemoized(Generic[P, R]):
     async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """See ``Memoized.invalidate``."""
         return await self.__func__.ainvalidate(self.__self__, *args, **kwargs)
+
+    cache_delete = invalidate
+    acache_delete = ainvalidate
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """See ``Memoized.refresh``."""

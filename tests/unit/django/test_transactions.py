@@ -216,17 +216,36 @@ def test_without_a_transaction_all_acts_at_once(databases, cache, others):
 
 def test_each_database_has_its_own(databases, cache, others):
     """Its commit deletes what belongs to it."""
-    cache.set_many({"a": 1, "b": 2})
+    cache.set_many({"a": 1, "b": 2, "c": 3})
     with atomic("shop"):
         cache.on_commit("shop").delete("a")
         with atomic("stock"):
             cache.on_commit("stock").delete("b")
             with cache.transaction("shop"), cache.transaction("stock"):
-                cache.set("c", 3)
-        assert (others("a"), others("b")) == (1, None)
+                cache.delete("c")
+        assert (others("a"), others("b"), others("c")) == (1, None, None)
     assert others("a") is None
     with pytest.raises(ConnectionDoesNotExist, match="nowhere"):
         cache.transaction("nowhere")
+
+
+def test_what_one_thread_holds_is_not_hidden_from_another_transaction(databases, cache):
+    """Each owner has its own keys."""
+    cache.set_many({"a": 1, "b": 2})
+
+    def read_in_block():
+        try:
+            with atomic("stock"), cache.transaction("stock"):
+                cache.delete("b")
+                return cache.get_many(["a", "b"])
+        finally:
+            connections["stock"].close()
+
+    with atomic("shop"), cache.transaction("shop"):
+        cache.delete("a")
+        assert elsewhere(read_in_block) == {"a": 1}
+        assert cache.get_many(["a", "b"]) == {}
+    assert cache.get("a") is None
 
 
 def test_manual_transactions_are_refused_as_django_refuses_them(databases, cache):

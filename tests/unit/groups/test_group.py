@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import subprocess
 import sys
@@ -549,3 +550,33 @@ def test_two_functions_of_one_name(cache, one, other):
     assert cache.group("one-name", one).name == group.name
     with pytest.raises(ConfigError, match="another closure or object"):
         cache.group("one-name", other)
+
+
+def test_clear(cache, products):
+    """All values of the group go, and none of another whose name begins alike."""
+    group = cache.group("product", products.load)
+    other = cache.group("product2", products.load)
+    for each in (group, other):
+        each.get_many([1, 2, "a b", "x" * 300])
+    cache.set("group:product", 1)
+    assert group.clear()
+    assert not any(arg in group for arg in (1, 2, "a b", "x" * 300))
+    assert all(arg in other for arg in (1, 2, "a b", "x" * 300))
+    assert cache.get("group:product") == 1
+    group.get(1)
+    assert asyncio.run(group.aclear())
+    assert 1 not in group
+
+
+def test_a_clear_voids_the_loads_that_run(cache):
+    """What was loaded from before it is not stored after it."""
+    seen = []
+
+    def load(number):
+        seen.append(number)
+        if len(seen) == 1:
+            group.clear()
+        return len(seen)
+
+    group = cache.group("number", load)
+    assert (group.get(7), group.get(7), group.get(7)) == (1, 2, 2)

@@ -421,3 +421,32 @@ def test_bound_methods_compare_and_copy(cache):
     assert hash(shop.price) == hash(shop.price)
     assert shop.price != Shop().price
     assert copy.copy(shop.price)(1) == 1
+
+
+def test_the_names_of_lru_cache(cache):
+    """A function that was given to ``functools.lru_cache`` keeps its callers."""
+    calls = Calls()
+
+    class Shop:
+        def __init__(self, name):
+            self.name = name
+
+        def __caching_id__(self):
+            return self.name
+
+        @cache.memoize(ttl=60)
+        def price(self, number):
+            return number, calls()
+
+    shop, other = Shop("a"), Shop("b")
+    assert (shop.price(1), shop.price(1), other.price(1)) == ((1, 1), (1, 1), (1, 2))
+    assert shop.price.cache_info() == (1, 2, None, None)
+    assert shop.price.cache_info().hits == 1
+    assert shop.price.__wrapped__ is shop.price.__func__.uncached
+    assert shop.price.cache_delete(1)
+    assert (shop.price(1), other.price(1)) == ((1, 3), (1, 2))
+    assert shop.price.cache_clear()
+    assert (shop.price(1), other.price(1)) == ((1, 4), (1, 5))
+    assert asyncio.run(shop.price.acache_delete(1))
+    assert asyncio.run(Shop.price.acache_clear())
+    assert (shop.price(1), other.price(1)) == ((1, 6), (1, 7))

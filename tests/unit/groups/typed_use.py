@@ -63,6 +63,7 @@ async def use(backend: CacheBridge) -> None:
     assert_type(shop.price(1, currency="USD"), float)
     assert_type(shop.price.refresh(1), float)
     assert_type(shop.price.invalidate(1), bool)
+    assert_type(shop.price.cache_delete(1), bool)
     assert_type(Shop.price(shop, 1), float)
     assert_type(await shop.later(1), float)
     shop.price("1")  # type: ignore[arg-type]
