@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 
 from cachebridge.config import LoadOverrides, by_upper_name, parse_options
 from cachebridge.core.entry import ABSENT, MISSING
-from cachebridge.core.keys import pattern_of_prefix
+from cachebridge.core.keys import Affixes, pattern_of_prefix
 from cachebridge.core.ttl import DEFAULT, Ttl, to_milliseconds
 from cachebridge.engine.admin import AdminMethods
+from cachebridge.engine.extras.patterns import KeySet, PatternMethods
 from cachebridge.groups.methods import MemoizeMethods
 from cachebridge.subscripts import Subscripts
 from cachebridge.waiting.io import TASKS, THREADS
@@ -44,7 +45,7 @@ class _Closed:
         self.refuse()
 
 
-class Cache(Subscripts, AdminMethods, MemoizeMethods):
+class Cache(Subscripts, AdminMethods, PatternMethods, MemoizeMethods):
     """A two-level cache: this process's memory in front of a shared store.
 
     ``location`` is a URL (``redis://``, ``rediss://``, ``redis+sentinel://``,
@@ -77,9 +78,8 @@ class Cache(Subscripts, AdminMethods, MemoizeMethods):
         self._local_get = self._binding.local_get
         self._prefix = self._options.key_prefix
         self._binding.makes_keys_by(self._prefix)
-        self._pattern = pattern_of_prefix(self._prefix) if self._prefix else None
-        if self._pattern is not None:
-            self._binding.can_be_cleared_by(self._pattern)
+        if self._prefix:
+            self._binding.can_be_cleared_by(pattern_of_prefix(self._prefix))
         engine.listening.register_adapter(self)
 
     # -- the end -----------------------------------------------------------------------
@@ -356,19 +356,6 @@ class Cache(Subscripts, AdminMethods, MemoizeMethods):
         """See ``delete_many``."""
         return await self._binding.delete_many(TASKS, keys, self._locate)
 
-    def clear(self) -> bool:
-        """Delete this cache's keys (those with its KEY_PREFIX) everywhere.
-
-        Returns False if the shared store is away: then it will be cleared when it is
-        back.  Without a KEY_PREFIX every key of the database would match: then it
-        raises UnsupportedOperationError unless CLEAR_FLUSHES_DB is set.
-        """
-        return run(self._binding.clear(THREADS, lambda: self._pattern, NO_PREFIX))
-
-    async def aclear(self) -> bool:
-        """See ``clear``."""
-        return await self._binding.clear(TASKS, lambda: self._pattern, NO_PREFIX)
-
     # -- keys --------------------------------------------------------------------------
 
     def _locate(self, key: str) -> tuple[KeyOperations, str]:
@@ -383,6 +370,9 @@ class Cache(Subscripts, AdminMethods, MemoizeMethods):
         if operations is binding.coherent and type(key) is str:
             binding.remember(key, full_key)
         return operations, full_key
+
+    def _key_set(self) -> KeySet:
+        return KeySet(self._binding, Affixes(self._prefix), NO_PREFIX)
 
     def _find_locally(self, key: str) -> Any:
         return self._local_get(key)

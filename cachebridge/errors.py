@@ -10,7 +10,7 @@
     ├── EntryNotFoundError (KeyError) cache[key] of a key that does not exist
     ├── MissingKeyError (ValueError)  incr or decr of a key that does not exist
     ├── UncacheableError (TypeError)  an argument or result cannot be cached
-    └── UnsupportedOperationError     this cache cannot do that
+    └── UnsupportedOperationError (NotImplementedError)  this cache cannot do that
 
 ``L2Error`` covers every outage: no connection, a timeout, a wrong password, a missing
 right, a full or loading server.  Its ``__cause__`` is the error of the server or the
@@ -38,6 +38,11 @@ NO_CLUSTER: Final = (
     "a server in cluster mode is one node of several: name some of them in a URL such "
     "as redis+cluster://host:6379,host2:6379. If there is one address alone, and still "
     "CROSSSLOT, write redis://host:6379?slots=enforced"
+)
+NO_LIST: Final = (
+    "Memcached cannot list keys, and so finds none by a pattern. clear(prefix=...) "
+    "drops all keys with a beginning, and tags drop what belongs together: "
+    "set(key, value, tags=[...]), then invalidate_tags(...)."
 )
 NO_REPLICA: Final = (
     "give the address of the primary, or a name that follows it at a failover"
@@ -102,5 +107,5 @@ class UncacheableError(CacheBridgeError, TypeError):
     """
 
 
-class UnsupportedOperationError(CacheBridgeError):
+class UnsupportedOperationError(CacheBridgeError, NotImplementedError):
     """This cache cannot carry out the operation; the text says why."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -22,7 +21,11 @@ ANY_VERSION: Final = "cachebridge-any-version"
 MAX_L1_KEY_BYTES: Final = 0xFFFF
 """A longer key does not fit into a message; no process holds it in L1."""
 
+MAX_START: Final = 8192
+"""Characters of the beginning of a pattern's keys that peers are told."""
+
 _GLOB_MARKS: Final = re.compile(r"([*?\[\]\\])")
+_PIECES: Final = re.compile(r"\\.|.", re.DOTALL)
 
 
 class KeyPattern(NamedTuple):
@@ -42,20 +45,112 @@ class KeyPattern(NamedTuple):
         return bool(self.prefix) and not any(map(str.isalnum, rest))
 
 
-def matcher_of(glob: str) -> Callable[[str], object]:
-    """Return what tells the keys that a pattern of Redis matches: with it, not None."""
-    # fnmatch has no backslash: a class of one character stands for itself as well.
-    pieces = [f"[{piece[1]}]" if piece[0] == "\\" else piece for piece in _pieces(glob)]
-    return re.compile(fnmatch.translate("".join(pieces))).match
-
-
-def _pieces(glob: str) -> list[str]:
-    return re.findall(r"\\.|[^\\]", glob, re.DOTALL)
-
-
 def escape_glob(text: str) -> str:
     """Make every character of ``text`` stand for itself in a Redis pattern."""
     return _GLOB_MARKS.sub(r"\\\1", text)
+
+
+class Affixes(NamedTuple):
+    """What stands before and behind a caller's key in its full key."""
+
+    before: str
+    after: str = ""
+
+    def pattern(self, glob: str) -> KeyPattern:
+        """Return the pattern of the full keys whose caller's part ``glob`` matches."""
+        if self.after and (len(glob) - len(glob.rstrip("\\"))) % 2:
+            glob += "\\"  # the last one stands for itself
+        whole = escape_glob(self.before) + glob + escape_glob(self.after)
+        start = self.before + literal_start(glob)
+        return KeyPattern(whole, start[:MAX_START])
+
+    def key_of(self, full_key: str) -> str:
+        """Return the caller's part of a full key."""
+        return full_key.removeprefix(self.before).removesuffix(self.after)
+
+
+def affixes_of(make_key: Callable[[str], str]) -> Affixes | None:
+    """Derive what ``make_key`` puts around a key; None if the key does not show."""
+    try:
+        before, key, after = make_key(ANY_KEY).partition(ANY_KEY)
+    except (TypeError, ValueError):
+        return None
+    return Affixes(before, after) if key and ANY_KEY not in after else None
+
+
+def matches_everything(glob: str) -> bool:
+    """Return whether the pattern is made of ``*`` and ``?`` alone: it leaves no key."""
+    return "*" in glob and set(glob) <= {"*", "?"}
+
+
+def literal_start(glob: str) -> str:
+    """Return the text with which everything begins that the pattern matches."""
+    text = []
+    for piece in _PIECES.findall(glob):
+        if piece in {"*", "?", "["}:
+            break
+        text.append(piece[-1])
+    return "".join(text)
+
+
+def matcher_of(glob: str) -> Callable[[str], object]:
+    """Return what tells the keys that a pattern of Redis matches: with it, not None.
+
+    As in Redis ``?`` and a class stand for one byte, of which some letters have more.
+    """
+    match = re.compile(_regex_of(_to_bytes(glob)), re.DOTALL).fullmatch
+    return lambda key: match(_to_bytes(key))
+
+
+def _to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _regex_of(glob: bytes) -> bytes:
+    """Return the same pattern for ``re``, which never tries a ``*`` twice."""
+    parts, at = [b""], 0
+    while at < len(glob):
+        mark, at = glob[at : at + 1], at + 1
+        if mark == b"*":
+            parts.append(b"")
+        elif mark == b"?":
+            parts[-1] += b"."
+        elif mark == b"[":
+            members, at = _members_of(glob, at)
+            parts[-1] += b"[%b]" % members if members else b"(?!)"
+        else:
+            if mark == b"\\" and at < len(glob):
+                mark, at = glob[at : at + 1], at + 1
+            parts[-1] += re.escape(mark)
+    if len(parts) == 1:
+        return parts[0]
+    first, *inner, last = parts
+    found = [b"(?>.*?%b)" % part for part in inner if part]
+    return b"%b%b.*%b" % (first, b"".join(found), last)
+
+
+def _members_of(glob: bytes, at: int) -> tuple[bytes, int]:
+    """Return the bytes of the class whose inside begins at ``at``, and where it ends.
+
+    One that is not closed goes on to the end, as in Redis.
+    """
+    is_negated = glob[at : at + 1] == b"^"
+    at += is_negated
+    members: set[int] = set()
+    while at < len(glob) and glob[at : at + 1] != b"]":
+        if glob[at : at + 1] == b"\\" and at + 1 < len(glob):
+            members.add(glob[at + 1])
+            at += 2
+        elif glob[at + 1 : at + 2] == b"-" and at + 2 < len(glob):
+            low, high = sorted((glob[at], glob[at + 2]))
+            members.update(range(low, high + 1))
+            at += 3
+        else:
+            members.add(glob[at])
+            at += 1
+    if is_negated:
+        members = set(range(256)) - members
+    return b"".join([b"\\x%02x" % member for member in sorted(members)]), at + 1
 
 
 def pattern_of_prefix(prefix: str) -> KeyPattern:

@@ -240,7 +240,9 @@ DJANGO_SETTINGS: Final[dict[str, Fate]] = {
     "DJANGO_REDIS_CONNECTION_FACTORY": Ignored(
         "connections are opened by an engine; SENTINELS in OPTIONS name sentinels"
     ),
-    "DJANGO_REDIS_SCAN_ITERSIZE": Ignored("clear() decides how much it takes at once"),
+    "DJANGO_REDIS_SCAN_ITERSIZE": Ignored(
+        "the argument itersize says how much is looked at at once"
+    ),
     "CACHE_HERD_TIMEOUT": Ignored("get_or_load has LEASE_TTL and STALE_TTL"),
 }
 """Settings of Django beside CACHES, which django-redis reads for all its caches."""
@@ -250,7 +252,9 @@ BESIDE_OPTIONS: Final[dict[str, Fate]] = {
     "MAX_ENTRIES": _MAX_ENTRIES,
     "cull_frequency": _NO_CULLING,
     "CULL_FREQUENCY": _NO_CULLING,
-    "REVERSE_KEY_FUNCTION": Ignored("there is no method that lists keys"),
+    "REVERSE_KEY_FUNCTION": Ignored(
+        "keys() finds the key in what KEY_FUNCTION returns"
+    ),
 }
 """Beside OPTIONS in an entry of CACHES, besides what Django's BaseCache reads."""
 

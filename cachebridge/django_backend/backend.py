@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from cachebridge.config import LoadOverrides
 from cachebridge.core.entry import ABSENT, MISSING
 from cachebridge.django_backend.bindings import binding_for
-from cachebridge.django_backend.keys import NO_PATTERN, KeyedCache
+from cachebridge.django_backend.key_sets import KeySetMethods
 from cachebridge.engine.admin import AdminMethods
 from cachebridge.l1.copies import register_immutable
 from cachebridge.waiting.io import TASKS, THREADS, blocking_refused_by
@@ -31,7 +31,7 @@ register_immutable(SafeString)
 blocking_refused_by(SynchronousOnlyOperation, lambda encode: sync_to_async(encode)())
 
 
-class CacheBridge(AdminMethods, KeyedCache):
+class CacheBridge(AdminMethods, KeySetMethods):
     """The two-level cache as a backend of Django's cache framework.
 
     Timeouts are seconds, None is without expiry.  While the shared store is away every
@@ -345,43 +345,6 @@ class CacheBridge(AdminMethods, KeyedCache):
         operations, full_key = self._locate(key, version)
         ttl_ms = self._ttl_ms(timeout)
         return await operations.for_tasks.append(full_key, data, ttl_ms)
-
-    # -- deleting ----------------------------------------------------------------------
-
-    def delete(self, key: Any, version: int | None = None) -> bool:
-        """Delete the key; return whether it existed."""
-        operations, full_key = self._locate(key, version)
-        return run(operations.for_threads.delete(full_key))
-
-    async def adelete(self, key: Any, version: int | None = None) -> bool:
-        """See ``delete``."""
-        operations, full_key = self._locate(key, version)
-        return await operations.for_tasks.delete(full_key)
-
-    def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
-        """Delete all keys in one round trip."""
-        run(self._binding.delete_many(THREADS, keys, self._locator(version)))
-
-    async def adelete_many(
-        self, keys: Iterable[Any], version: int | None = None
-    ) -> None:
-        """See ``delete_many``."""
-        await self._binding.delete_many(TASKS, keys, self._locator(version))
-
-    def clear(self) -> bool | None:  # type: ignore[override]
-        """Delete this cache's keys, all versions, from L2 and every process's L1.
-
-        Returns None, or False if the shared store is away: then it will be cleared when
-        it is back.  Raises UnsupportedOperationError if KEY_FUNCTION hides the key,
-        unless CLEAR_FLUSHES_DB is set.
-        """
-        is_done = run(self._binding.clear(THREADS, self._pattern, NO_PATTERN))
-        return None if is_done else False
-
-    async def aclear(self) -> bool | None:  # type: ignore[override]
-        """See ``clear``."""
-        is_done = await self._binding.clear(TASKS, self._pattern, NO_PATTERN)
-        return None if is_done else False
 
     async def aclose(self, **_kwargs: Any) -> None:
         """Do nothing, as ``close``: connections outlive a request.

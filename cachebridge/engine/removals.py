@@ -1,12 +1,19 @@
-"""The operations that remove keys: deletes, clears, and those that come late."""
+"""The operations that remove keys: deletes, clears, and those that come late.
+
+Here are also the steps of a scan, by which they and callers find keys.
+"""
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cachebridge.codec.messages import batches
+from cachebridge.core.direct import DirectWrite
+from cachebridge.core.keys import fits_message
 from cachebridge.errors import UnsupportedOperationError
+from cachebridge.l2.store import SCAN_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -109,29 +116,62 @@ class Removals:
         if cleared is not None:
             rules.on_prefix(prefix)
             return cleared
-        await self.delete_matching(pattern.glob, began)
-        for each in rules.everywhere():
-            each.on_prefix(prefix)
-        await self.l2.publish(message())
+        await self.delete_pattern(pattern, began=began)
         return True
 
-    async def delete_matching(self, glob: str, began: float | None = None) -> None:
+    async def delete_pattern(
+        self,
+        pattern: KeyPattern,
+        count: int = SCAN_COUNT,
+        *,
+        began: float | None = None,
+    ) -> int:
+        """Find the keys of the pattern and delete them; return how many L2 had.
+
+        See ``clear``.  L1s drop all that begins as the pattern does.
+        """
+        rules, prefix = self.engine.rules, pattern.prefix
+        rules.on_prefix(prefix)
+        deleted = await self.delete_matching(pattern.glob, began, count)
+        for each in rules.everywhere():
+            each.on_prefix(prefix)
+        await self.l2.publish(self.engine.outgoing.prefix_message(prefix))
+        return deleted
+
+    async def delete_matching(
+        self, glob: str, began: float | None = None, count: int = SCAN_COUNT
+    ) -> int:
         """Delete every key that matches, and every load record of such a key.
 
         A cursor means nothing to another server: if this one is left, all begins anew.
         """
-        engine, cursor = self.engine, SCAN_DONE
+        engine, cursor, deleted = self.engine, SCAN_DONE, 0
         departures = engine.departures
         while True:
             if departures != engine.departures:
                 departures, cursor = engine.departures, SCAN_DONE
-            cursor, keys = await self.l2.scan(glob, cursor)
-            if keys and began is None:
-                await self.delete_many(keys)
-            elif keys and began is not None:
-                await self.delete_older(keys, lambda _key: began)
+            cursor, keys = await self.l2.scan(glob, cursor, count)
+            named = [key for key in keys if fits_message(key)]
+            deleted += await self.delete_found(named, began)
+            if len(named) < len(keys):
+                silent = copy(self)
+                silent.open_write = partial(DirectWrite, engine.rules)
+                rest = set(keys).difference(named)
+                deleted += await silent.delete_found(rest, began)
             if cursor == SCAN_DONE and departures == engine.departures:
-                return
+                return deleted
+
+    async def delete_found(self, keys: Iterable[str], began: float | None) -> int:
+        """Delete the keys; since ``began`` no other process may have written one."""
+        if began is None:
+            return await self.delete_many(keys)
+        return await self.delete_older(keys, lambda _key: began)
+
+    async def scan(
+        self, pattern: KeyPattern, cursor: int, count: int
+    ) -> tuple[int, list[str]]:
+        """Return the next cursor (0 at the end) and some keys that have a value."""
+        return await self.l2.scan(pattern.glob, cursor, count, records=False)
 
     async def flush_older(self, began: float) -> None:
         """Delete every key of the database but what was written since ``began``."""

@@ -17,6 +17,9 @@ NOT_AN_INTEGER: Final = "not an integer"
 Read = tuple[bytes | None, int]
 """Raw value (None if absent) and PTTL in milliseconds: -1 no expiry, -2 gone."""
 
+SCAN_COUNT: Final = 1000
+"""Keys that one step of a scan looks at."""
+
 GONE: Final[Read] = (None, GONE_MS)
 """What is read of a key that does not exist."""
 
@@ -200,10 +203,18 @@ class L2Store(Protocol):
         False if one of several servers is away, and will be cleared when it is back.
         """
 
-    async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
+    async def scan(
+        self,
+        pattern: str,
+        cursor: int,
+        count: int = SCAN_COUNT,
+        *,
+        records: bool = True,
+    ) -> tuple[int, list[str]]:
         """Return the next cursor (0 at the end) and some keys matching the glob.
 
-        A key that only has a load record is one of them.
+        With ``records`` a key that only has a load record is one of them.  ``count``
+        is about how many keys the server looks at.
         """
 
     async def flush_db(self, message: bytes) -> bool:

@@ -20,10 +20,11 @@ from typing import (
 )
 
 from cachebridge.core.entry import ABSENT, KIND, MISSING, Missing
-from cachebridge.core.keys import KeyPattern
+from cachebridge.core.keys import KeyPattern, matcher_of
 from cachebridge.engine.messages.fences import fences_end
 from cachebridge.engine.operations import Operations
 from cachebridge.engine.outage.set_later import SetsLater
+from cachebridge.engine.removals import SCAN_DONE
 from cachebridge.errors import CounterUnavailableError, L2Error, L2UnavailableError
 from cachebridge.l1.local_get import NO_LOCAL_READS
 
@@ -83,6 +84,10 @@ class Fallbacks:
     def find(self, _exc: L2Error, _glob: str, _most: int) -> list[str]:
         """Return nothing."""
         return []
+
+    def scan(self, _exc: L2Error, *_args: object) -> tuple[int, list[str]]:
+        """Return that there are no more keys."""
+        return SCAN_DONE, []
 
     def has_key(self, _exc: L2Error, key: str) -> bool:
         """Return whether such an entry has a value."""
@@ -151,6 +156,10 @@ class Fallbacks:
             self._engine.outage.pending_deletes.add_clear(pattern, exc.began_at)
         self._engine.rules.on_prefix(pattern.prefix)
         return False
+
+    def delete_pattern(self, exc: L2Error, pattern: KeyPattern, *_args: int) -> int:
+        """Return 0, and delete later."""
+        return int(self.clear(exc, pattern))
 
     def flush_db(self, exc: L2Error) -> bool:
         """Return False, and flush later."""
@@ -264,6 +273,7 @@ class ResilientOperations(SetsLater):
     get_many = with_fallback(Operations.get_many, Fallbacks.get_many, READ)
     warm = with_fallback(Operations.warm, Fallbacks.warm, READ)
     find = with_fallback(Operations.find, Fallbacks.find, READ)
+    scan = with_fallback(Operations.scan, Fallbacks.scan, READ)
     has_key = with_fallback(Operations.has_key, Fallbacks.has_key, READ)
     set = with_fallback(Operations.set, Fallbacks.set, WRITE)
     send = with_fallback(Operations.send, Fallbacks.send, SEND)
@@ -278,6 +288,9 @@ class ResilientOperations(SetsLater):
     delete = with_fallback(Operations.delete, Fallbacks.delete, DELETE)
     delete_many = with_fallback(Operations.delete_many, Fallbacks.delete_many, DELETE)
     clear = with_fallback(Operations.clear, Fallbacks.clear, DELETE)
+    delete_pattern = with_fallback(
+        Operations.delete_pattern, Fallbacks.delete_pattern, DELETE
+    )
     flush_db = with_fallback(Operations.flush_db, Fallbacks.flush_db, DELETE)
 
     def get_or_load(
@@ -336,8 +349,8 @@ class ResilientOperations(SetsLater):
             if failure is not None and kind in {WRITE, DELETE}:
                 changed = keys
                 if not args or isinstance(args[0], KeyPattern):
-                    prefix = args[0].prefix if args else ""
-                    changed = [key for key in queued if key.startswith(prefix)]
+                    matches = matcher_of(args[0].glob if args else "*")
+                    changed = [key for key in queued if matches(key)]
                 lost = self._queue.withdraw(changed)
                 self._outage.lose(lost, self._fallbacks.pattern, self._clock())
         if failure is None and self._outage.pending_deletes.may_be:

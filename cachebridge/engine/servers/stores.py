@@ -276,9 +276,14 @@ class Stores:
         shards = self._shards
         return 0 if shards is None else shards.number_of(key)
 
+    @property
+    def lists_keys(self) -> bool:
+        """Whether keys can be found by any pattern."""
+        return self.cluster is None
+
     def can_find(self, pattern: KeyPattern) -> bool:
         """Return whether exactly the keys of the pattern can be deleted."""
-        return self.cluster is None or pattern.is_told_by_prefix
+        return self.lists_keys or pattern.is_told_by_prefix
 
     def split(self, keys: Iterable[str]) -> list[list[str]]:
         """Group keys by their servers, which fail independently."""

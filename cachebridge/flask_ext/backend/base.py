@@ -14,6 +14,7 @@ from cachelib import BaseCache
 from cachebridge.config import LoadOverrides
 from cachebridge.core.entry import ABSENT, MISSING, Missing
 from cachebridge.core.ttl import to_milliseconds
+from cachebridge.engine.extras.patterns import PatternMethods
 from cachebridge.groups.methods import GroupMethods
 from cachebridge.waiting.io import TASKS, THREADS
 from cachebridge.waiting.run import Steps, run
@@ -21,12 +22,13 @@ from cachebridge.waiting.run import Steps, run
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from cachebridge.engine.extras.patterns import KeySet
     from cachebridge.flask_ext.backend.calls import BackendCalls
     from cachebridge.flask_ext.http.responses import Timeout
     from cachebridge.groups.entries import Place
 
 
-class CacheMethods(GroupMethods, ABC):
+class CacheMethods(PatternMethods, GroupMethods, ABC):
     """The methods that ``Cache`` and the backends share.
 
     Those that begin with ``a`` are the same for tasks.  A timeout of 0 means no expiry,
@@ -43,6 +45,9 @@ class CacheMethods(GroupMethods, ABC):
 
     def _full_key_of(self, key: str) -> str:
         return self._backend.calls.full_key_of(key)
+
+    def _key_set(self) -> KeySet:
+        return self._backend.calls.key_set()
 
     def _place(self) -> Place | None:
         return self._backend.place()
@@ -265,18 +270,6 @@ class CacheMethods(GroupMethods, ABC):
     async def aunlink(self, *keys: str) -> Any:
         """See ``unlink``."""
         return await self._backend.calls.unlink(TASKS, keys)
-
-    def clear(self) -> bool:
-        """Delete this cache's keys, those with its prefix, everywhere.
-
-        Without a prefix every key of the database would match: then it raises
-        UnsupportedOperationError unless CLEAR_FLUSHES_DB is set.
-        """
-        return run(self._backend.calls.clear(THREADS))
-
-    async def aclear(self) -> bool:
-        """See ``clear``."""
-        return await self._backend.calls.clear(TASKS)
 
 
 class Backend(CacheMethods, BaseCache):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.config import LoadOverrides
-from cachebridge.core.keys import pattern_of_prefix
+from cachebridge.core.keys import Affixes
+from cachebridge.engine.extras.patterns import KeySet
 from cachebridge.errors import CounterUnavailableError, MissingKeyError
 from cachebridge.groups.entries import Place
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     )
 
     from cachebridge.core.entry import Missing
-    from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.binding import Binding, KeyOperations
     from cachebridge.engine.outage.fallbacks import ResilientOperations
     from cachebridge.waiting.io import IO
@@ -233,10 +233,6 @@ class BackendCalls:
                     return delta
         return None
 
-    def clear(self, io: IO) -> Coroutine[Any, Any, bool]:
-        """Delete the keys with the prefix, or all if CLEAR_FLUSHES_DB is set."""
-        return self.binding.clear(io, self._pattern, _NO_PREFIX)
-
-    def _pattern(self) -> KeyPattern | None:
-        prefix = self._whole_prefix()
-        return pattern_of_prefix(prefix) if prefix else None
+    def key_set(self) -> KeySet:
+        """Return the keys for patterns."""
+        return KeySet(self.binding, Affixes(self._whole_prefix()), _NO_PREFIX)

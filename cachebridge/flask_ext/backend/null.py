@@ -9,13 +9,21 @@ from cachelib import NullCache
 
 from cachebridge.core.entry import MISSING
 from cachebridge.core.loading import unwrap_loaded
+from cachebridge.engine.extras.patterns import KeySet
 from cachebridge.flask_ext.backend.base import Backend
 from cachebridge.flask_ext.backend.calls import BackendCalls
 from cachebridge.l1.local_get import find_nothing
 from cachebridge.waiting.io import call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import (
+        AsyncIterator,
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+    )
 
     from cachebridge.config import LoadOverrides
     from cachebridge.waiting.io import IO
@@ -30,18 +38,46 @@ def _always(answer: Any) -> Any:
     return method
 
 
+class NullKeySet(KeySet):
+    """No keys."""
+
+    def __init__(self) -> None:
+        """There is no engine."""
+
+    delete = _always(0)
+    clear = _always(True)
+
+    async def find(self, io: IO, glob: object) -> list[str]:
+        """Find nothing."""
+        return []
+
+    def iterate(self, glob: object, itersize: object) -> Iterator[str]:
+        """Iterate over nothing."""
+        return iter(())
+
+    async def aiterate(self, glob: object, itersize: object) -> AsyncIterator[str]:
+        """Iterate over nothing."""
+        nothing: tuple[str, ...] = ()
+        for key in nothing:
+            yield key
+
+
 class NullCalls(BackendCalls):
     """Finds nothing; each write returns, as in cachelib, that it was done."""
 
     def __init__(self) -> None:
         """There is no engine."""
 
+    def key_set(self) -> KeySet:
+        """Return no keys."""
+        return NullKeySet()
+
     def place(self, default_ttl_ms: int | None) -> None:
         """Return None: groups load each time."""
 
     get = _always(MISSING)
     has = touch = _always(False)
-    set = add = delete = clear = _always(True)
+    set = add = delete = _always(True)
     keep_alive = _always(None)
 
     def get_local(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:

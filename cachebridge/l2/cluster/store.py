@@ -13,6 +13,7 @@ from cachebridge.errors import L2Error, L2UnavailableError
 from cachebridge.l2.cluster.slots import slot_of
 from cachebridge.l2.redis.names import LISTS, name_of
 from cachebridge.l2.redis.store import READ_BATCH
+from cachebridge.l2.store import SCAN_COUNT
 from cachebridge.l2.two_steps import announced
 
 if TYPE_CHECKING:
@@ -293,13 +294,20 @@ class ClusterStore:
     async def clear(self, _prefix: str, _message: Callable[[], bytes]) -> None:
         """Return None: keys have to be found with ``scan``."""
 
-    async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
+    async def scan(
+        self,
+        pattern: str,
+        cursor: int,
+        count: int = SCAN_COUNT,
+        *,
+        records: bool = True,
+    ) -> tuple[int, list[str]]:
         """Make one step of a SCAN of one master after the other."""
         rest, at = cursor >> 2 * NODE_BITS, cursor & NODES - 1
         changes, every = self._changes(), self._all()
         if cursor and cursor >> NODE_BITS & NODES - 1 != changes:
             rest, at = 0, 0  # the masters are others now: begin anew
-        rest, keys = await every[at].scan(pattern, rest)
+        rest, keys = await every[at].scan(pattern, rest, count, records=records)
         if not rest:
             at += 1
         if at == len(every):

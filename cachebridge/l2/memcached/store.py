@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cachebridge.errors import L2Error, UnsupportedOperationError
+from cachebridge.errors import NO_LIST, L2Error, UnsupportedOperationError
 from cachebridge.l2.memcached.loads import LoadOperations
 from cachebridge.l2.memcached.names import LISTS
 from cachebridge.l2.memcached.protocol import MemcachedError
+from cachebridge.l2.store import SCAN_COUNT
 from cachebridge.l2.two_steps import announced
 
 if TYPE_CHECKING:
@@ -195,12 +196,16 @@ class MemcachedStore:
         call = self._begin()
         return await self._change(call, call.clear(prefix), message(), always=True)
 
-    async def scan(self, pattern: str, _cursor: int) -> tuple[int, list[str]]:
+    async def scan(
+        self,
+        _pattern: str,
+        _cursor: int,
+        _count: int = SCAN_COUNT,
+        *,
+        records: bool = True,  # noqa: ARG002 as in other stores
+    ) -> tuple[int, list[str]]:
         """Raise UnsupportedOperationError: there is no list of the keys."""
-        raise UnsupportedOperationError(
-            f"Memcached cannot list the keys that match {pattern!r}: clear() works, "
-            "patterns do not."
-        )
+        raise UnsupportedOperationError(NO_LIST)
 
     async def flush_db(self, message: bytes) -> bool:
         """Delete every key of every server."""

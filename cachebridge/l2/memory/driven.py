@@ -66,10 +66,11 @@ class _TableStore:
         """Return a method of the store; it is kept for the next time."""
         method = getattr(self._store, name)
 
-        async def call(*args: Any) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
             taken = self._server.taking()
             try:
-                result = await method(*args)  # never suspends: all in this thread
+                # It never suspends: all of it is in this thread.
+                result = await method(*args, **kwargs)
             except BaseException:
                 for message in taken:
                     self._outbox.doubt(message)

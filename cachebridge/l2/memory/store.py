@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from cachebridge.core.entry import INT64
 from cachebridge.core.keys import matcher_of
 from cachebridge.core.lease import LoadReply
-from cachebridge.l2.store import COUNTABLE, NOT_AN_INTEGER, Counted, Read
+from cachebridge.l2.store import (
+    COUNTABLE,
+    NOT_AN_INTEGER,
+    SCAN_COUNT,
+    Counted,
+    Read,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -222,11 +228,20 @@ class MemoryStore:
     async def clear(self, _prefix: str, _message: Callable[[], bytes]) -> None:
         """Return None: keys are found with ``scan``."""
 
-    async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
+    async def scan(
+        self,
+        pattern: str,
+        cursor: int,
+        _count: int = SCAN_COUNT,
+        *,
+        records: bool = True,
+    ) -> tuple[int, list[str]]:
         """Return every matching key in one step; the cursor is 0 before and after."""
         matches = matcher_of(pattern)
         with self._server.lock:
-            keys = self._server.alive_keys() + self._server.loads.keys()
+            keys = self._server.alive_keys()
+            if records:
+                keys += self._server.loads.keys()
             return cursor * 0, [key for key in dict.fromkeys(keys) if matches(key)]
 
     async def flush_db(self, message: bytes) -> bool:

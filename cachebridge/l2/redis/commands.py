@@ -12,7 +12,7 @@ from hashlib import sha1
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from cachebridge.l2.redis.names import is_own, key_of
+from cachebridge.l2.redis.names import is_own, is_record, key_of
 from cachebridge.l2.store import NOT_AN_INTEGER, Counted
 from cachebridge.resp import pack, pack_after, wrong_kind
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Words = tuple[bytes, ...]
 MOST_DIGITS: Final = 20
-SCAN_COUNT: Final = b"1000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +136,10 @@ def exists(key: bytes) -> Request:
     return Request(pack(b"EXISTS", key), keys=(key,), reads=True)
 
 
-def scan(pattern: bytes, cursor: int) -> Request:
+def scan(pattern: bytes, cursor: int, count: int) -> Request:
     """One step of a SCAN; a restarted server knows no earlier cursor."""
     return Request(
-        pack(b"SCAN", b"%d" % cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT),
+        pack(b"SCAN", b"%d" % cursor, b"MATCH", pattern, b"COUNT", b"%d" % count),
         idempotent=cursor == 0,
     )
 
@@ -256,11 +255,15 @@ def read_counted(replies: list[Any]) -> Counted | None:
             raise wrong_kind(reply)
 
 
-def read_scan(replies: list[Any]) -> tuple[int, list[str]]:
-    """Read the reply to ``scan``: a record stands for its key."""
+def read_scan(replies: list[Any], *, records: bool) -> tuple[int, list[str]]:
+    """Read the reply to ``scan``: a record stands for its key, if it counts."""
     match last_of(replies):
         case [bytes(cursor), list(names)] if {*map(type, names)} <= {bytes}:
-            found = [key_of(name) for name in names if not is_own(name)]
+            found = [
+                key_of(name)
+                for name in names
+                if not is_own(name) and (records or not is_record(name))
+            ]
             return _digits(cursor), found
         case reply:
             raise wrong_kind(reply)

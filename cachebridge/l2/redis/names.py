@@ -42,11 +42,12 @@ _RECORD: Final = rb":cachebridge-load(?:%b)?" % _TAG
 _TAKEN: Final = re.compile(rb"(?:.*%b|%b)_*" % (_RECORD, _OWN), re.DOTALL).fullmatch
 is_own: Final = re.compile(_OWN).fullmatch
 """Tells whether a name is of a key of cachebridge itself."""
-_record: Final = re.compile(
+is_record: Final = re.compile(
     rb"(?:%b%b(?P<braces>.*):cachebridge-load\{\}|(?P<key>.*?)%b)"
     % (BEFORE_BRACES, _TAG, _RECORD),
     re.DOTALL,
 ).fullmatch
+"""Tells whether a name is of a load record, and finds the name of its key."""
 
 
 def name_of(key: str) -> bytes:
@@ -69,7 +70,7 @@ def _untaken(name: bytes) -> bytes:
 
 def key_of(name: bytes) -> str:
     """Return the key that has this name, or this record; undoes ``name_of``."""
-    found = _record(name) if _MARK_OF_NAMES in name else None
+    found = is_record(name) if _MARK_OF_NAMES in name else None
     if found is not None:
         braces, key = found.groups()
         name = key if braces is None else braces

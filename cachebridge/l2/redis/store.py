@@ -15,6 +15,7 @@ from cachebridge.l2.keys import encode_key
 from cachebridge.l2.redis import commands, load_scripts, scripts, write_log
 from cachebridge.l2.redis.names import LISTS, PLAIN, WRITES, name_of, names_of
 from cachebridge.l2.redis.near import NearClient
+from cachebridge.l2.store import SCAN_COUNT
 from cachebridge.l2.two_steps import announced
 
 if TYPE_CHECKING:
@@ -294,10 +295,19 @@ class RedisStore:
     async def clear(self, _prefix: str, _message: Callable[[], bytes]) -> None:
         """Return None: keys have to be found with ``scan``."""
 
-    async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
+    async def scan(
+        self,
+        pattern: str,
+        cursor: int,
+        count: int = SCAN_COUNT,
+        *,
+        records: bool = True,
+    ) -> tuple[int, list[str]]:
         """Make one step of a SCAN, also over what follows a key in a record's name."""
-        request = commands.scan(encode_key(self._names.all_like(pattern)), cursor)
-        cursor, keys = await self.client.run(request, commands.read_scan)
+        names = encode_key(self._names.all_like(pattern))
+        request = commands.scan(names, cursor, count)
+        read = partial(commands.read_scan, records=records)
+        cursor, keys = await self.client.run(request, read)
         matches = matcher_of(pattern)
         return cursor, [key for key in dict.fromkeys(keys) if matches(key)]
 

@@ -10,6 +10,7 @@ import pytest
 from cachebridge.core.keys import escape_glob
 from cachebridge.errors import L2Error
 from cachebridge.l2.redis.names import LISTS, is_own
+from cachebridge.l2.store import SCAN_COUNT
 from cachebridge.resp import pack
 
 if TYPE_CHECKING:
@@ -178,10 +179,17 @@ class OwnKeys:
 
         return await self._store.clear(self._prefix + prefix, framed)
 
-    async def scan(self, pattern: str, cursor: int) -> tuple[int, list[str]]:
+    async def scan(
+        self,
+        pattern: str,
+        cursor: int,
+        count: int = SCAN_COUNT,
+        *,
+        records: bool = True,
+    ) -> tuple[int, list[str]]:
         """Return the next cursor and some keys."""
         found = escape_glob(self._prefix) + pattern
-        cursor, keys = await self._store.scan(found, cursor)
+        cursor, keys = await self._store.scan(found, cursor, count, records=records)
         return cursor, [key.removeprefix(self._prefix) for key in keys]
 
     async def flush_db(self, message: bytes) -> bool:

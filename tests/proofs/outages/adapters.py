@@ -13,7 +13,7 @@ from cachebridge import Cache
 from cachebridge.django_backend import CacheBridge, bindings
 from cachebridge.engine import registry
 from cachebridge.flask_ext.backend.backend import CacheBridgeBackend
-from tests.proofs.outages.cases import COMMON, LOADED, Case
+from tests.proofs.outages.cases import BY_PATTERN, COMMON, LOADED, Case
 from tests.proofs.outages.flask_cases import FLASK_CASES
 from tests.proofs.outages.memcached_site import (
     BUS_FAULTS,
@@ -91,6 +91,7 @@ PLAIN: Final = Adapter(
     _forget_plain,
     (
         *COMMON,
+        *BY_PATTERN,
         DELETE_MANY,
         Case(
             "`cache[key]`, in L1",
@@ -136,6 +137,7 @@ DJANGO: Final = Adapter(
     _forget_django,
     (
         *COMMON,
+        *BY_PATTERN,
         DELETE_MANY,
         Case(
             "`get_or_set`, absent",
@@ -194,7 +196,7 @@ FLASK: Final = Adapter(
     _flask,
     lambda prefix, key: prefix + key,
     _forget_plain,
-    FLASK_CASES,
+    (*FLASK_CASES, *BY_PATTERN),
     frozenset(
         {
             "l1_on",
@@ -210,9 +212,15 @@ FLASK: Final = Adapter(
 )
 
 OVER_MEMCACHED: Final = replace(
-    PLAIN, name="Memcached with a Redis bus", place=WITH_BUS
+    PLAIN,
+    name="Memcached with a Redis bus",
+    place=WITH_BUS,
+    cases=tuple([case for case in PLAIN.cases if case not in BY_PATTERN]),
+    not_asked=PLAIN.not_asked | {case.method for case in BY_PATTERN},
 )
-OVER_MEMCACHED_ALONE: Final = replace(PLAIN, name="Memcached alone", place=ALONE)
+OVER_MEMCACHED_ALONE: Final = replace(
+    OVER_MEMCACHED, name="Memcached alone", place=ALONE
+)
 
 ADAPTERS: Final = {
     adapter.name: adapter

@@ -360,3 +360,30 @@ COMMON: Final = (
         comes_last=True,
     ),
 )
+
+BY_PATTERN: Final = (
+    Case(
+        "`keys`",
+        "keys",
+        lambda a: a.cache.keys(f"*{a.keys.far}"),
+        lambda a, answer: (
+            "those that match" if answer == [a.keys.far] else repr(answer)
+        ),
+    ),
+    Case(
+        "`iter_keys`",
+        "iter_keys",
+        lambda a: list(a.cache.iter_keys(f"*{a.keys.far}")),
+        lambda a, answer: (
+            "those that match" if answer == [a.keys.far] else "no more keys"
+        ),
+    ),
+    Case(
+        "`delete_pattern`",
+        "delete_pattern",
+        lambda a: a.cache.delete_pattern(f"{a.keys.far}*"),
+        lambda a, answer: repr(answer) + (", delete owed" if a.will_clear() else ""),
+        trips=3,
+    ),
+)
+"""What Memcached cannot do."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.core.entry import MISSING
+from cachebridge.core.keys import pattern_of_prefix
 from cachebridge.engine.engine import Engine
 from cachebridge.l2.location import parse_location
 from cachebridge.l2.store import Bounds
@@ -33,6 +34,7 @@ NAMES = {
     "L": "lock: add",
     "U": "unlock: delete",
     "D": "delete",
+    "P": "delete_pattern",
     "I": "incr",
     "T": "touch",
     "N": "counter: give",
@@ -82,6 +84,8 @@ class Operation:
                 run(operations.add(self.keys[0], value, ttl_ms))
             case "D" | "U":
                 run(operations.delete(self.keys[0]))
+            case "P":  # as any that matches: to find, to delete, to tell again
+                run(operations.delete_pattern(pattern_of_prefix(KEY)))
             case "I":
                 run(operations.incr(KEY, 1))
             case "N" | "K":

@@ -115,6 +115,8 @@ class Witness:
         process, operation = thread.process, thread.operation
         if not operation.is_write or not thread.has_begun():
             return
+        if operation.letter == "P" and thread.request[0] != "delete":
+            return  # it has yet to change the key, or has told of it
         self.disturbs(process, operation.keys)
         for key in operation.keys:
             left = process.engine.l1.look(key)

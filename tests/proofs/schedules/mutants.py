@@ -20,6 +20,7 @@ from cachebridge.core.write import Write
 from cachebridge.engine.counting import NO_WRITER
 from cachebridge.engine.messages.incoming import Receiver
 from cachebridge.engine.messages.outgoing import OutgoingMessages
+from cachebridge.engine.removals import Removals
 from tests.proofs.schedules.doubles import Store
 from tests.proofs.schedules.invariants import ALL, AT_REST, SEEN
 
@@ -209,6 +210,27 @@ async def _touch_silently(
     return self._world.running.ask_server("touch", key, ttl_ms, None)
 
 
+async def _delete_silently(
+    self: Removals, keys: Sequence[str], _began: float | None
+) -> int:
+    """Leave it to the last message of a delete by pattern to tell of all keys."""
+    with self.open_write(keys) as write, write:
+        return await self.l2.delete(keys, None)
+
+
+def _no_drop(_self: Coherence, _prefix: str) -> None:
+    pass
+
+
+async def _delete_past_rules(
+    self: Removals, keys: Sequence[str], _began: float | None
+) -> int:
+    """Delete and tell, but leave what this process's own reads do alone."""
+    with self.open_write(keys) as write, write:
+        message = self.message(write)
+    return await self.l2.delete(keys, message)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A change of the rules, and where it shows."""
@@ -315,6 +337,20 @@ CAUGHT = (
         "a change leaves what L1 knew of a counter",
         ((Coherence, "on_keys", _keep_own_counts),),
         ("count2",),
+    ),
+    Mutant(
+        "a delete by pattern is told at its end alone",
+        ((Removals, "delete_found", _delete_silently),),
+        ("pattern-crash",),
+        AT_REST,
+    ),
+    Mutant(
+        "a delete by pattern drops nothing here",
+        (
+            (Removals, "delete_found", _delete_past_rules),
+            (Coherence, "on_prefix", _no_drop),
+        ),
+        ("pattern",),
     ),
     Mutant("no fence", ((Coherence, "raise_fence", _no_fence),), ("lock",)),
     Mutant(

@@ -83,6 +83,11 @@ _DEFAULT = (
     Scenario("hb2", ((0, "R"), (1, "W")), {"beat": 1}, ticks=(2.5,)),
     # Other operations.
     Scenario("delete", ((0, "D"), (0, "R"), (1, "R"))),
+    # Keys by pattern: found, deleted with a message, and a last message for all.
+    Scenario("pattern", ((0, "P"), (0, "R"), (1, "R")), warm=True),
+    Scenario("pattern2", ((0, "PR"), (1, "WR")), warm=True),
+    Scenario("pattern-crash", ((0, "P"), (1, "R")), {"crash": 1}, warm=True),
+    Scenario("pattern-disc", ((0, "R"), (1, "P")), {"break": 1}, warm=True),
     Scenario("has", ((0, "H"), (0, "R"), (1, "A")), initial=MISSING),
     Scenario("add", ((0, "A"), (0, "R"), (1, "D")), initial=MISSING),
     Scenario("incr", ((0, "I"), (0, "R"), (1, "I")), initial=5, warm=True),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 import redis
 from django.core.cache.backends.base import default_key_func
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cachebridge.core.keys import (
     ANY_KEY,
     KeyPattern,
+    affixes_of,
     escape_glob,
     fits_message,
+    literal_start,
+    matcher_of,
+    matches_everything,
     pattern_of,
 )
 from cachebridge.l2.memory.server import MemoryServer
@@ -107,3 +111,59 @@ def test_version_in_front():
 def test_message_length_counts_bytes(key, fits):
     """A key fits into a message up to 65,535 bytes of UTF-8."""
     assert fits_message(key) is fits
+
+
+PIECES = [*"abz-^!]", "[", "[^", "]", "*", "?", "\\", "é", "a-z", "z-a", "**", "[]"]
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_redis_agrees_on_any_pattern(redis_url, data):
+    """Classes, ranges, what is not closed, letters of several bytes: as in Redis."""
+    text = st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join)
+    keys = data.draw(st.lists(text, min_size=1, max_size=20))
+    glob = data.draw(text | st.sampled_from([*keys, "[^a]*", "*é", "a?", "[a-]z*"]))
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+        client.mset(dict.fromkeys(keys, "v"))
+        found = {name.decode() for name in client.keys(glob)}
+    matches = matcher_of(glob)
+    assert found == {key for key in keys if matches(key)}
+    assert all(key.startswith(literal_start(glob)) for key in found)
+
+
+def test_a_pattern_of_many_stars_is_quick():
+    """Each star is tried once: a text that nearly matches does not take for ever."""
+    matches = matcher_of("*a" * 30 + "b")
+    assert not matches("a" * 8000)
+    assert matches("a" * 8000 + "b")
+
+
+@pytest.mark.parametrize(
+    ("glob", "start", "everything"),
+    [
+        ("*", "", True),
+        ("?*", "", True),
+        ("??", "", False),
+        ("a*", "a", False),
+        ("product:[12]", "product:", False),
+        ("a\\*b*c", "a*b", False),
+        ("ab\\", "ab\\", False),
+        ("abc", "abc", False),
+    ],
+)
+def test_what_a_pattern_says_of_its_keys(glob, start, everything):
+    """How all of them begin, and whether there is any that it leaves."""
+    assert literal_start(glob) == start
+    assert matches_everything(glob) is everything
+
+
+def test_affixes():
+    """What stands around a caller's key is escaped; a key is found in the full one."""
+    around = affixes_of(lambda key: f"a*:{key}?b")
+    assert around.pattern("k*") == ("a\\*:k*\\?b", "a*:k")
+    assert matcher_of(around.pattern("k\\").glob)("a*:k\\?b")
+    assert around.key_of("a*:k1?b") == "k1"
+    assert affixes_of(lambda key: f"{key}{key}") is None
+    assert affixes_of(lambda _key: "k") is None
+    assert affixes_of(lambda key: str(int(key))) is None

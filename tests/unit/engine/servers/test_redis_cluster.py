@@ -199,7 +199,7 @@ def test_a_scan_begins_anew_with_other_masters(lone, monkeypatch):
 
     scanned = []
 
-    async def scan(store, pattern, cursor):
+    async def scan(store, pattern, cursor, *_count, **_records):
         scanned.append((store.client.label[-1], cursor))
         return (0 if cursor else 7), [f"{len(scanned)}"]
 

@@ -1,0 +1,1 @@
+"""What caches offer besides reading and writing: patterns, locks, clients."""
