@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from cachebridge.engine.holding.blocks import Block
 
@@ -65,7 +66,7 @@ class TransactionMethods:
 class OnCommit:
     """Invalidates after the commit; at once if there is no transaction.
 
-    Each call is the one of that name in a ``transaction()`` of its own.
+    ``delete`` and ``invalidate_tags`` are those of a ``transaction()`` of their own.
     """
 
     def __init__(
@@ -87,3 +88,19 @@ class OnCommit:
         """Delete all keys after the commit."""
         with self._cache.transaction(self._using, robust=self._robust):
             self._cache.delete_many(keys, version)
+
+    def invalidate_tags(self, *tags: str) -> None:
+        """Invalidate the tags after the commit."""
+        with self._cache.transaction(self._using, robust=self._robust):
+            self._cache.invalidate_tags(*tags)
+
+    def delete_pattern(self, pattern: str, version: int | None = None) -> None:
+        """Delete the keys that match after the commit; until then reads find them."""
+        self._later(partial(self._cache.delete_pattern, pattern, version))
+
+    def clear(self, prefix: str | None = None, version: int | None = None) -> None:
+        """Clear the cache after the commit; until then reads find its keys."""
+        self._later(partial(self._cache.clear, prefix, version))
+
+    def _later(self, invalidate: Callable[[], object]) -> None:
+        transaction.on_commit(invalidate, using=self._using, robust=self._robust)

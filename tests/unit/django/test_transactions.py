@@ -135,6 +135,19 @@ def test_locks_and_counters_act_at_once(databases, cache, others):
         assert others("number") == 2
 
 
+def test_patterns_and_clears_after_the_commit(databases, cache, others):
+    """They hide nothing before it."""
+    cache.set_many({"a:1": 1, "a:2": 2, "b:1": 3})
+    with atomic("shop"):
+        cache.on_commit("shop").delete_pattern("a:*")
+        assert (cache.get("a:1"), others("a:2")) == (1, 2)
+    assert cache.get_many(["a:1", "a:2", "b:1"]) == {"b:1": 3}
+    with atomic("shop"):
+        cache.on_commit("shop").clear()
+        assert others("b:1") == 3
+    assert others("b:1") is None
+
+
 def test_one_round_trip_and_one_message_for_all_of_a_transaction(databases, cache):
     """However many calls it made."""
     cache.set_many({str(number): number for number in range(50)})
