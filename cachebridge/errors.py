@@ -44,6 +44,10 @@ NO_LIST: Final = (
     "drops all keys with a beginning, and tags drop what belongs together: "
     "set(key, value, tags=[...]), then invalidate_tags(...)."
 )
+NO_LOCK: Final = (
+    "Memcached may evict a lock, and cannot prolong one: use add(key, token, timeout), "
+    "and delete(key)."
+)
 NO_REPLICA: Final = (
     "give the address of the primary, or a name that follows it at a failover"
 )

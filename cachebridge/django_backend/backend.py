@@ -18,6 +18,7 @@ from cachebridge.config import LoadOverrides
 from cachebridge.core.entry import ABSENT, MISSING
 from cachebridge.django_backend.bindings import binding_for
 from cachebridge.django_backend.key_sets import KeySetMethods
+from cachebridge.django_backend.redis_api import RedisMethods
 from cachebridge.engine.admin import AdminMethods
 from cachebridge.l1.copies import register_immutable
 from cachebridge.waiting.io import TASKS, THREADS, blocking_refused_by
@@ -31,7 +32,7 @@ register_immutable(SafeString)
 blocking_refused_by(SynchronousOnlyOperation, lambda encode: sync_to_async(encode)())
 
 
-class CacheBridge(AdminMethods, KeySetMethods):
+class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
     """The two-level cache as a backend of Django's cache framework.
 
     Timeouts are seconds, None is without expiry.  While the shared store is away every
@@ -236,7 +237,7 @@ class CacheBridge(AdminMethods, KeySetMethods):
         operations, full_key = self._locate(key, version)
         return await operations.for_tasks.add(full_key, value, self._ttl_ms(timeout))
 
-    def set(
+    def set(  # type: ignore[override] # the answer
         self,
         key: Any,
         value: Any,
@@ -244,15 +245,25 @@ class CacheBridge(AdminMethods, KeySetMethods):
         version: int | None = None,
         *,
         wait: bool = True,
-    ) -> None:
+        nx: bool = False,
+        xx: bool = False,
+    ) -> bool | None:
         """Set the value; a timeout of 0 or less deletes the key.
 
-        With ``wait=False`` it is sent a little later: ``docs/write-behind.md``.
+        With ``wait=False`` it is sent a little later: ``docs/write-behind.md``.  With
+        ``nx`` it is set only if the key does not exist, as ``add`` does, with ``xx``
+        only if it does: then returns whether it was, False while the store is away.
         """
         operations, full_key = self._locate(key, version)
-        run(operations.for_threads.set_as(full_key, value, self._ttl_ms(timeout), wait))
+        ttl_ms = self._ttl_ms(timeout)
+        if nx or xx:
+            on = operations.for_threads
+            how = {"nx": nx, "xx": xx, "wait": wait}
+            return run(self._set_if(on, full_key, value, ttl_ms, **how))
+        run(operations.for_threads.set_as(full_key, value, ttl_ms, wait))
+        return None
 
-    async def aset(
+    async def aset(  # type: ignore[override] # the answer
         self,
         key: Any,
         value: Any,
@@ -260,10 +271,18 @@ class CacheBridge(AdminMethods, KeySetMethods):
         version: int | None = None,
         *,
         wait: bool = True,
-    ) -> None:
+        nx: bool = False,
+        xx: bool = False,
+    ) -> bool | None:
         """See ``set``."""
         operations, full_key = self._locate(key, version)
-        await operations.for_tasks.set_as(full_key, value, self._ttl_ms(timeout), wait)
+        ttl_ms = self._ttl_ms(timeout)
+        if nx or xx:
+            on = operations.for_tasks
+            how = {"nx": nx, "xx": xx, "wait": wait}
+            return await self._set_if(on, full_key, value, ttl_ms, **how)
+        await operations.for_tasks.set_as(full_key, value, ttl_ms, wait)
+        return None
 
     def set_many(
         self,
@@ -302,20 +321,6 @@ class CacheBridge(AdminMethods, KeySetMethods):
         """See ``touch``."""
         operations, full_key = self._locate(key, version)
         return await operations.for_tasks.touch(full_key, self._ttl_ms(timeout))
-
-    def incr(self, key: Any, delta: Any = 1, version: int | None = None) -> Any:
-        """Add to a number, atomically, and return the sum.
-
-        Raises MissingKeyError if the key does not exist, and CounterUnavailableError
-        while the shared store is away; both are ValueErrors.
-        """
-        operations, full_key = self._locate(key, version)
-        return run(operations.for_threads.incr(full_key, delta))
-
-    async def aincr(self, key: Any, delta: Any = 1, version: int | None = None) -> Any:
-        """See ``incr``."""
-        operations, full_key = self._locate(key, version)
-        return await operations.for_tasks.incr(full_key, delta)
 
     def append(
         self,

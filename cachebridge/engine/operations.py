@@ -17,6 +17,7 @@ from cachebridge.core.keys import shown_key
 from cachebridge.core.ttl import jittered
 from cachebridge.core.write import WITH_OWN_TTLS
 from cachebridge.engine.counting import Counting
+from cachebridge.engine.existing import Existing
 from cachebridge.engine.messages.fences import Decision
 from cachebridge.engine.removals import SCAN_DONE, Removals
 from cachebridge.engine.values import appended, missing, total
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from cachebridge.waiting.io import IO
 
 
-class Operations(Removals, Counting):
+class Operations(Removals, Existing, Counting):
     """What can be done with the keys of one cache, by threads or by tasks.
 
     Thread safe.  Every coroutine raises L2Error if L2 cannot answer; L1 then holds

@@ -81,9 +81,9 @@ class L2Store(Protocol):
     expiry.  Every method raises L2Error if the store refuses, L2UnavailableError if it
     cannot be reached.
 
-    ``store``, ``add`` that wins, ``incr``, ``count`` that changes, ``replace`` and
-    ``delete`` also delete the load record of each key (``core/lease.py``); after a
-    ``touch`` it follows the value.
+    ``store``, ``add`` that wins, ``incr``, ``count`` that changes, ``replace``,
+    ``overwrite`` and ``delete`` also delete the load record of each key
+    (``core/lease.py``); after a ``touch`` it follows the value.
     A record serves nothing if the key was changed without this store.  Memcached's
     store promises less: ``l2/memcached/store.py`` says what.
     """
@@ -115,6 +115,20 @@ class L2Store(Protocol):
 
     async def touch(self, key: str, ttl_ms: int | None, message: bytes | None) -> bool:
         """Give an existing key a new TTL; return whether it exists."""
+
+    async def ttl(self, key: str) -> int:
+        """Return what is left of the TTL: -1 no expiry, -2 no such key."""
+
+    async def overwrite(
+        self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
+    ) -> bool:
+        """Set the key if it exists; return whether it was set."""
+
+    async def keep(self, key: str, expected: bytes, ttl_ms: int) -> bool:
+        """Give the key a new TTL if it still is ``expected``; return whether it was.
+
+        For keys that no L1 holds, such as a lock's: it publishes nothing.
+        """
 
     async def delete(self, keys: Sequence[str], message: bytes | None) -> int:
         """Delete the keys and publish even if none existed; return how many did."""

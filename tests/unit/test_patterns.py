@@ -9,6 +9,7 @@ from cachebridge import L2UnavailableError, UnsupportedOperationError
 from cachebridge.core.lease import LeaseTerms
 from cachebridge.testing import FaultProxy
 from tests.rig import (
+    engine_of,
     eventually,
     l1_of,
     l2_of,
@@ -208,6 +209,17 @@ def test_while_the_store_is_away(place, cache_behind):
     proxy.restore()
     eventually(lambda: cache.get_many(KEYS) == {"product:2": 2})
     assert not pending_deletes_of(cache)
+
+
+@pytest.mark.only_on_redis(PATTERNS)
+def test_a_server_that_is_left(plain):
+    """A listing begins anew if that is before its end, and then comes to one."""
+    plain.set_many({f"k{number}": 1 for number in range(100)})
+    engine = engine_of(plain)
+    listing = plain.iter_keys(itersize=1)
+    seen = {next(listing)}
+    engine.departures += 1
+    assert seen | set(listing) == set(plain.keys())
 
 
 @pytest.mark.only_on_redis(PATTERNS)

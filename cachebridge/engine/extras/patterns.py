@@ -135,13 +135,13 @@ class Listing:
         self.is_over = False
 
     async def step(self) -> list[str]:
-        """Return some more keys.  If the server was left, all begins anew."""
+        """Return some more keys; if the server was left since the last ones, anew."""
         if self._departures != self._engine.departures:
             self._departures, self._cursor = self._engine.departures, 0
         self._cursor, keys = await self._operations.scan(
             self._pattern, self._cursor, self._count
         )
-        self.is_over = not self._cursor and self._departures == self._engine.departures
+        self.is_over = self._cursor == 0
         return [self._affixes.key_of(key) for key in keys]
 
     def __iter__(self) -> Iterator[str]:

@@ -12,6 +12,7 @@ from weakref import finalize
 
 from cachebridge.core.entry import MISSING
 from cachebridge.core.loading import unwrap_loaded
+from cachebridge.core.ttl import GONE_MS
 from cachebridge.engine.holding.held import Mark
 from cachebridge.engine.outage.fallbacks import ResilientOperations
 from cachebridge.errors import MissingKeyError
@@ -148,15 +149,33 @@ class HeldOperations(ResilientOperations):
         self._hold(block, keys)
         return 0
 
+    async def ttl(self, key: str) -> int:
+        """Return what is left of the TTL; a key that is held does not exist."""
+        return GONE_MS if self._hides(key) else await self._real.ttl(key)
+
+    async def overwrite(self, key: str, value: Any, ttl_ms: int | None) -> bool:
+        """In a block: delete the key after the commit if it exists now."""
+        if self._hides(key):
+            return False
+        if (block := self._view.block) is None:
+            return await self._real.overwrite(key, value, ttl_ms)
+        existed = await self._real.has_key(key)
+        self._hold(block, (key,) if existed else ())
+        return existed
+
     async def touch(self, key: str, ttl_ms: int | None) -> bool:
         """Give the key another TTL at once, unless it is held.  0 is a delete."""
         if ttl_ms == 0:
             return await self.delete(key)
         return not self._hides(key) and await self._real.touch(key, ttl_ms)
 
-    async def add(self, key: str, value: Any, ttl_ms: int | None) -> bool:
+    async def add(
+        self, key: str, value: Any, ttl_ms: int | None, *, fences: bool = True
+    ) -> bool:
         """Add at once; False for a key that is held: nothing is stored there."""
-        return not self._hides(key) and await self._real.add(key, value, ttl_ms)
+        if self._hides(key):
+            return False
+        return await self._real.add(key, value, ttl_ms, fences=fences)
 
     async def incr(self, key: str, delta: Any) -> Any:
         """Count at once; a key that is held does not exist."""

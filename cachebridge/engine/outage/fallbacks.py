@@ -21,6 +21,7 @@ from typing import (
 
 from cachebridge.core.entry import ABSENT, KIND, MISSING, Missing
 from cachebridge.core.keys import KeyPattern, matcher_of
+from cachebridge.core.ttl import GONE_MS
 from cachebridge.engine.messages.fences import fences_end
 from cachebridge.engine.operations import Operations
 from cachebridge.engine.outage.set_later import SetsLater
@@ -115,6 +116,10 @@ class Fallbacks:
     def add(self, _exc: L2Error, *_args: Any, **_kwargs: Any) -> bool:
         """Return False: an ``add`` that is used as a lock fails closed."""
         return False
+
+    def ttl(self, _exc: L2Error, _key: str) -> int:
+        """Return that there is no such key."""
+        return GONE_MS
 
     def touch(self, exc: L2Error, key: str, ttl_ms: int | None) -> bool:
         """Return False; a TTL that is over is a delete."""
@@ -279,6 +284,8 @@ class ResilientOperations(SetsLater):
     send = with_fallback(Operations.send, Fallbacks.send, SEND)
     set_many = with_fallback(Operations.set_many, Fallbacks.set_many, WRITE)
     add = with_fallback(Operations.add, Fallbacks.add, WRITE)
+    ttl = with_fallback(Operations.ttl, Fallbacks.ttl, READ)
+    overwrite = with_fallback(Operations.overwrite, Fallbacks.set, WRITE)
     touch = with_fallback(Operations.touch, Fallbacks.touch, WRITE)
     incr = with_fallback(Operations.incr, Fallbacks.incr, COUNT)
     count = with_fallback(Operations.count, Fallbacks.count, COUNT)

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from cachebridge.errors import L2Error, L2UnavailableError
+from cachebridge.l2.cluster.existing import ExistingKeys
 from cachebridge.l2.cluster.slots import slot_of
 from cachebridge.l2.redis.names import LISTS, name_of
 from cachebridge.l2.redis.store import READ_BATCH
@@ -72,7 +73,7 @@ class Masters(Protocol):
         """Drop every connection: they belong to the parent process."""
 
 
-class ClusterStore:
+class ClusterStore(ExistingKeys):
     """See ``L2Store``.  For threads or for tasks, as ``side`` says."""
 
     def __init__(

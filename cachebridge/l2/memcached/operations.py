@@ -177,6 +177,18 @@ class Operations(Requests):
                 return True
         raise contention_error(key)
 
+    async def overwrite(self, key: str, raw: bytes, ttl_ms: int | None) -> bool:
+        """Set the value if there is one; return whether it was set."""
+        place = self.place(key)
+        for _ in self._tries():
+            item = await self._peek(place)
+            if item.state is not State.VALUE:
+                return False
+            stamp = await self._stamp(place.node)
+            if await self._swap(place, self._pack(place, raw, ttl_ms, stamp), item):
+                return True
+        raise contention_error(key)
+
     async def touch(self, key: str, ttl_ms: int | None) -> bool:
         """Give a value a new TTL; return whether there is one.
 

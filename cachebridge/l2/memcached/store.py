@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cachebridge.errors import NO_LIST, L2Error, UnsupportedOperationError
+from cachebridge.errors import NO_LIST, NO_LOCK, L2Error, UnsupportedOperationError
 from cachebridge.l2.memcached.loads import LoadOperations
 from cachebridge.l2.memcached.names import LISTS
 from cachebridge.l2.memcached.protocol import MemcachedError
@@ -108,6 +108,22 @@ class MemcachedStore:
         """Give an existing key a new TTL."""
         call = self._begin()
         return self._change(call, call.touch(key, ttl_ms), message)
+
+    async def ttl(self, key: str) -> int:
+        """Return what is left of the TTL, in whole seconds."""
+        _, left_ms = await self.get(key)
+        return left_ms
+
+    def overwrite(
+        self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
+    ) -> Answer[bool]:
+        """Set the key if it exists."""
+        call = self._begin()
+        return self._change(call, call.overwrite(key, raw, ttl_ms), message)
+
+    async def keep(self, _key: str, _expected: bytes, _ttl_ms: int) -> bool:
+        """Raise UnsupportedOperationError: that takes two steps here."""
+        raise UnsupportedOperationError(NO_LOCK)
 
     def delete(self, keys: Sequence[str], message: bytes | None) -> Answer[int]:
         """Delete the keys; always publish."""

@@ -86,6 +86,31 @@ class MemoryStore:
             server.publish(message)
             return True
 
+    async def ttl(self, key: str) -> int:
+        """Return what is left of the TTL."""
+        with self._server.lock:
+            return self._server.read(key)[1]
+
+    async def overwrite(
+        self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
+    ) -> bool:
+        """Set the key if it exists."""
+        with self._server.lock:
+            if self._server.peek(key) is None:
+                return False
+            self._server.write([(key, raw)], ttl_ms, message)
+            return True
+
+    async def keep(self, key: str, expected: bytes, ttl_ms: int) -> bool:
+        """Give the key a new TTL if it still is ``expected``."""
+        server = self._server
+        with server.lock:
+            item = server.peek(key)
+            if item is None or item[0] != expected:
+                return False
+            server.put(key, expected, server.deadline(ttl_ms))
+            return True
+
     async def delete(self, keys: Sequence[str], message: bytes | None) -> int:
         """Delete the keys; always publish."""
         with self._server.lock:

@@ -136,6 +136,11 @@ def exists(key: bytes) -> Request:
     return Request(pack(b"EXISTS", key), keys=(key,), reads=True)
 
 
+def pttl(key: bytes) -> Request:
+    """The rest of a key's TTL."""
+    return Request(pack(b"PTTL", key), keys=(key,))
+
+
 def scan(pattern: bytes, cursor: int, count: int) -> Request:
     """One step of a SCAN; a restarted server knows no earlier cursor."""
     return Request(

@@ -96,13 +96,16 @@ end
     + NOTE
 )
 """Arguments: a TTL for all or '', the values, then TTLs of their own, if any."""
-ADD: Final = make_script(
-    "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n"
-    + PUBLISH
-    + """if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[4])
+SET_ONE: Final = (
+    """if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[4])
 else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3]) end
 """
     + _UNLINK_RECORD
+)
+ADD: Final = make_script(
+    "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n"
+    + PUBLISH
+    + SET_ONE
     + NOTE
     + "return 1",
     idempotent=False,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachebridge.core.keys import matcher_of
 from cachebridge.l2.keys import encode_key
 from cachebridge.l2.redis import commands, load_scripts, scripts, write_log
+from cachebridge.l2.redis.existing import ExistingKeys
 from cachebridge.l2.redis.names import LISTS, PLAIN, WRITES, name_of, names_of
 from cachebridge.l2.redis.near import NearClient
 from cachebridge.l2.store import SCAN_COUNT
@@ -36,7 +37,7 @@ READ_BATCH: Final = 1000
 """Keys per round trip: the server serves no other client meanwhile."""
 
 
-class RedisStore:
+class RedisStore(ExistingKeys):
     """See ``L2Store``.  For threads or for tasks, as its client is.
 
     Most methods are plain functions that return the client's coroutine: each level of

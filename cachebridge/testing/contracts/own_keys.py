@@ -94,6 +94,21 @@ class OwnKeys:
         own, framed = self._framed(key, message)
         return await self._store.touch(own, ttl_ms, framed)
 
+    async def ttl(self, key: str) -> int:
+        """Return what is left of the TTL."""
+        return await self._store.ttl(self._own(key))
+
+    async def overwrite(
+        self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
+    ) -> bool:
+        """Set the key if it exists."""
+        own, framed = self._framed(key, message)
+        return await self._store.overwrite(own, raw, ttl_ms, framed)
+
+    async def keep(self, key: str, expected: bytes, ttl_ms: int) -> bool:
+        """Give the key a new TTL if it still is ``expected``."""
+        return await self._store.keep(self._own(key), expected, ttl_ms)
+
     async def delete(self, keys: Sequence[str], message: bytes | None) -> int:
         """Delete the keys."""
         own = self._all(keys)

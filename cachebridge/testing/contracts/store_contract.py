@@ -35,6 +35,7 @@ from cachebridge.core.lease import LeaseState, LeaseTerms, LoadedRaw
 from cachebridge.errors import UnsupportedOperationError
 from cachebridge.l2.store import NOT_AN_INTEGER
 from cachebridge.testing.contracts.count_contract import L2CountContract
+from cachebridge.testing.contracts.existing_contract import L2ExistingContract
 from cachebridge.testing.contracts.load_contract import L2LoadContract
 from cachebridge.testing.contracts.message_contract import (
     GONE,
@@ -57,7 +58,7 @@ RECORD_ENDS = (
 OWN_NAMES = ("cachebridge:l1", "cachebridge:server-id", "cachebridge:writes_")
 
 
-class L2StoreContract(L2LoadContract, L2CountContract):
+class L2StoreContract(L2LoadContract, L2CountContract, L2ExistingContract):
     """The contract of ``L2Store``: values, TTLs, counters, messages, loading, odd keys.
 
     A subclass provides the fixtures ``l2`` and ``published``.

@@ -13,7 +13,7 @@ from cachebridge import Cache
 from cachebridge.django_backend import CacheBridge, bindings
 from cachebridge.engine import registry
 from cachebridge.flask_ext.backend.backend import CacheBridgeBackend
-from tests.proofs.outages.cases import BY_PATTERN, COMMON, LOADED, Case
+from tests.proofs.outages.cases import BY_PATTERN, COMMON, LOADED, REDIS_API, Case
 from tests.proofs.outages.flask_cases import FLASK_CASES
 from tests.proofs.outages.memcached_site import (
     BUS_FAULTS,
@@ -157,6 +157,7 @@ DJANGO: Final = Adapter(
             lambda a: a.cache.incr_version(a.keys.far),
             trips=3,
         ),
+        *REDIS_API,
         Case(
             "`decr_version`, else",
             "decr_version",
@@ -171,6 +172,11 @@ DJANGO: Final = Adapter(
             "l1_on",
             "groups",
             "memoize",
+            "pttl",
+            "persist",
+            "pexpire",
+            "expire_at",
+            "pexpire_at",
             "get_backend_timeout",
             "make_and_validate_key",
             "make_key",

@@ -202,6 +202,10 @@ def _group(asked: Asked) -> Any:
     return asked.cache.group("outages", _load, load_many=_load_many)
 
 
+def _expire(asked: Asked, timeout: int) -> Any:
+    return asked.cache.expire(asked.keys.far, timeout)
+
+
 COMMON: Final = (
     Case("`get`, in L1", "get", lambda a: a.cache.get(a.keys.held, DEFAULT), _value),
     Case("`get`, else", "get", lambda a: a.cache.get(a.keys.far, DEFAULT), _value),
@@ -373,7 +377,7 @@ BY_PATTERN: Final = (
     Case(
         "`iter_keys`",
         "iter_keys",
-        lambda a: list(a.cache.iter_keys(f"*{a.keys.far}")),
+        lambda a: list(set(a.cache.iter_keys(f"*{a.keys.far}"))),
         lambda a, answer: (
             "those that match" if answer == [a.keys.far] else "no more keys"
         ),
@@ -387,3 +391,32 @@ BY_PATTERN: Final = (
     ),
 )
 """What Memcached cannot do."""
+
+REDIS_API: Final = (
+    Case(
+        "`ttl`, `pttl`",
+        "ttl",
+        lambda a: a.cache.ttl(a.keys.far),
+        lambda _a, answer: repr(answer) if answer == 0 else "what is left",
+    ),
+    Case("`expire`, `persist` and the like", "expire", lambda a: _expire(a, 300)),
+    Case(
+        "`expire`, TTL over",
+        "expire",
+        lambda a: _expire(a, 0),
+        _pending("far"),
+    ),
+    Case("`set`, `nx=True`", "set", lambda a: a.cache.set(a.keys.none, NEW, nx=True)),
+    Case(
+        "`set`, `xx=True`",
+        "set",
+        lambda a: a.cache.set(a.keys.far, NEW, xx=True),
+        _pending("far"),
+    ),
+    Case(
+        "`incr`, `ignore_key_check=True`",
+        "incr",
+        lambda a: a.cache.incr(a.keys.count, ignore_key_check=True),
+    ),
+)
+"""What django-redis's API has besides."""

@@ -25,7 +25,7 @@ PAUSE_S: Final = 9.0
 """CLIENT PAUSE holds CLIENT UNPAUSE back, too: it has to be over by itself."""
 AWHILE_S: Final = 600.0
 """A heartbeat closes the breaker, no trial."""
-FILLERS: Final = 20_000
+FILLERS: Final = 30_000
 USER: Final = "app on >pw ~* &* +@all"
 
 AWAY: Final = "away"

@@ -1,0 +1,234 @@
+"""The methods that django-redis has and Django has not: TTLs, conditions, numbers.
+
+Their names, parameters and answers are django-redis's, and each has its awaited twin.
+Every change of a TTL reaches the L1 of all processes as a write does.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+
+from cachebridge.core.ttl import FOREVER_MS, GONE_MS
+from cachebridge.django_backend.keys import KeyedCache
+from cachebridge.errors import MissingKeyError
+from cachebridge.waiting.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from cachebridge.engine.outage.fallbacks import ResilientOperations
+
+Timeout = float | timedelta | None
+When = float | datetime
+
+TRIES: Final = 3
+"""Rounds in which ``incr`` finds no number, and then finds one."""
+
+
+class RedisMethods(KeyedCache):
+    """What the backend has of django-redis's API.
+
+    TTLs are those of the shared store: in Memcached whole seconds.
+    """
+
+    # -- how long a key lives ----------------------------------------------------------
+
+    def ttl(self, key: Any, version: int | None = None) -> int | None:
+        """Return the seconds that the key has to live: None without end.
+
+        0 if it does not exist, or while the shared store is away.
+        """
+        operations, full_key = self._locate(key, version)
+        return _seconds(run(operations.for_threads.ttl(full_key)))
+
+    async def attl(self, key: Any, version: int | None = None) -> int | None:
+        """See ``ttl``."""
+        operations, full_key = self._locate(key, version)
+        return _seconds(await operations.for_tasks.ttl(full_key))
+
+    def pttl(self, key: Any, version: int | None = None) -> int | None:
+        """Return the same in milliseconds."""
+        operations, full_key = self._locate(key, version)
+        return _milliseconds(run(operations.for_threads.ttl(full_key)))
+
+    async def apttl(self, key: Any, version: int | None = None) -> int | None:
+        """See ``pttl``."""
+        operations, full_key = self._locate(key, version)
+        return _milliseconds(await operations.for_tasks.ttl(full_key))
+
+    def persist(self, key: Any, version: int | None = None) -> bool:
+        """Let the key live without end; return whether it exists."""
+        operations, full_key = self._locate(key, version)
+        return run(operations.for_threads.touch(full_key, None))
+
+    async def apersist(self, key: Any, version: int | None = None) -> bool:
+        """See ``persist``."""
+        operations, full_key = self._locate(key, version)
+        return await operations.for_tasks.touch(full_key, None)
+
+    def expire(self, key: Any, timeout: Timeout, version: int | None = None) -> bool:
+        """Let the key end after so many seconds; return whether it exists.
+
+        0 or less deletes it; None is ``persist``.  A timedelta will do.
+        """
+        operations, full_key = self._locate(key, version)
+        return run(operations.for_threads.touch(full_key, self._in_ms(timeout)))
+
+    async def aexpire(
+        self, key: Any, timeout: Timeout, version: int | None = None
+    ) -> bool:
+        """See ``expire``."""
+        operations, full_key = self._locate(key, version)
+        return await operations.for_tasks.touch(full_key, self._in_ms(timeout))
+
+    def pexpire(self, key: Any, timeout: Timeout, version: int | None = None) -> bool:
+        """Let the key end after so many milliseconds; see ``expire``."""
+        return self.expire(key, _from_ms(timeout), version)
+
+    async def apexpire(
+        self, key: Any, timeout: Timeout, version: int | None = None
+    ) -> bool:
+        """See ``pexpire``."""
+        return await self.aexpire(key, _from_ms(timeout), version)
+
+    def expire_at(self, key: Any, when: When, version: int | None = None) -> bool:
+        """Let the key end at a datetime, or so many seconds after 1970 (UTC).
+
+        Returns whether it exists; a time that is past deletes it.  A datetime without
+        time zone is local time.  The time is read from this process's clock.
+        """
+        return self.expire(key, _left_s(when, 1), version)
+
+    async def aexpire_at(
+        self, key: Any, when: When, version: int | None = None
+    ) -> bool:
+        """See ``expire_at``."""
+        return await self.aexpire(key, _left_s(when, 1), version)
+
+    def pexpire_at(self, key: Any, when: When, version: int | None = None) -> bool:
+        """Let the key end at a datetime, or so many milliseconds after 1970 (UTC)."""
+        return self.expire(key, _left_s(when, 1000), version)
+
+    async def apexpire_at(
+        self, key: Any, when: When, version: int | None = None
+    ) -> bool:
+        """See ``pexpire_at``."""
+        return await self.aexpire(key, _left_s(when, 1000), version)
+
+    def _in_ms(self, timeout: Any) -> int | None:
+        if isinstance(timeout, timedelta):
+            timeout = timeout.total_seconds()
+        return self._ttl_ms(timeout)
+
+    # -- with a condition --------------------------------------------------------------
+
+    @staticmethod
+    def _set_if(
+        operations: ResilientOperations,
+        full_key: str,
+        value: Any,
+        ttl_ms: int | None,
+        *,
+        nx: bool,
+        xx: bool,
+        wait: bool,
+    ) -> Coroutine[Any, Any, bool]:
+        """Set the value if the key does not exist (``nx``), or if it does (``xx``)."""
+        if nx and xx:
+            raise ValueError("nx and xx exclude each other: give one of them")
+        if wait is not True:
+            raise ValueError(
+                "a set with nx or xx asks the shared store: leave out wait"
+            )
+        if nx:
+            return operations.add(full_key, value, ttl_ms)
+        return operations.overwrite(full_key, value, ttl_ms)
+
+    # -- numbers -----------------------------------------------------------------------
+
+    def incr(
+        self,
+        key: Any,
+        delta: Any = 1,
+        version: int | None = None,
+        *,
+        ignore_key_check: bool = False,
+    ) -> Any:
+        """Add to a number, atomically, and return the sum.
+
+        Raises MissingKeyError if the key does not exist, and CounterUnavailableError
+        while the shared store is away; both are ValueErrors.  With ``ignore_key_check``
+        a number that is missing becomes ``delta``, without expiry.
+        """
+        operations, full_key = self._locate(key, version)
+        if ignore_key_check:
+            return run(_incr_or_make(operations.for_threads, full_key, delta))
+        return run(operations.for_threads.incr(full_key, delta))
+
+    async def aincr(
+        self,
+        key: Any,
+        delta: Any = 1,
+        version: int | None = None,
+        *,
+        ignore_key_check: bool = False,
+    ) -> Any:
+        """See ``incr``."""
+        operations, full_key = self._locate(key, version)
+        if ignore_key_check:
+            return await _incr_or_make(operations.for_tasks, full_key, delta)
+        return await operations.for_tasks.incr(full_key, delta)
+
+    @property
+    def client(self) -> Any:
+        """The cache itself: ``cache.client.get_client()`` works as in django-redis."""
+        return self
+
+
+async def _incr_or_make(
+    operations: ResilientOperations, full_key: str, delta: Any
+) -> Any:
+    """Add to a number; one that is missing becomes ``delta``."""
+    for _ in range(TRIES):
+        try:
+            return await operations.incr(full_key, delta)
+        except MissingKeyError:
+            if await operations.add(full_key, delta, None, fences=False):
+                return delta
+    return await operations.incr(full_key, delta)
+
+
+def _milliseconds(left_ms: int) -> int | None:
+    if left_ms == FOREVER_MS:
+        return None
+    return 0 if left_ms == GONE_MS else left_ms
+
+
+def _seconds(left_ms: int) -> int | None:
+    left = _milliseconds(left_ms)
+    return None if left is None else (left + 500) // 1000
+
+
+def _from_ms(timeout: Any) -> Any:
+    """Return milliseconds as ``expire`` takes them."""
+    if timeout is None or timeout is DEFAULT_TIMEOUT or isinstance(timeout, timedelta):
+        return timeout
+    _require_number(timeout, "a timeout must be a number of milliseconds, a timedelta")
+    return timeout / 1000
+
+
+def _left_s(when: Any, parts: int) -> float:
+    """Return the seconds until then; ``parts`` of a second are counted."""
+    if isinstance(when, datetime):
+        return when.timestamp() - time.time()
+    _require_number(when, "when must be a datetime")
+    return float(when) / parts - time.time()
+
+
+def _require_number(given: object, what: str) -> None:
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise TypeError(f"{what} or a number, not {given!r}")
