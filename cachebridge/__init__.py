@@ -4,7 +4,7 @@
 ``cachebridge.django_backend.CacheBridge``, Flask ``cachebridge.flask_ext.Cache``.
 
 ``Counter``, ``BatchedCounter``, ``Group`` and ``Memoized`` are the types of what the
-caches return, for annotations.
+caches return, for annotations.  ``tag`` and ``atag`` tag what is being loaded.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from cachebridge.stats import DelayHistogram, GroupStats, Health, NodeHealth, St
 
 if TYPE_CHECKING:
     from cachebridge.engine.counter import BatchedCounter, Counter
+    from cachebridge.engine.tagging.running import atag, tag
     from cachebridge.groups.group import Group
     from cachebridge.groups.memoize import Memoized
 
@@ -56,6 +57,8 @@ __all__ = [
     "Stats",
     "UncacheableError",
     "UnsupportedOperationError",
+    "atag",
+    "tag",
 ]
 
 __version__ = "0.1.0.dev0"
@@ -65,6 +68,8 @@ _LAZY: Final = {
     "Counter": "cachebridge.engine.counter",
     "Group": "cachebridge.groups.group",
     "Memoized": "cachebridge.groups.memoize",
+    "atag": "cachebridge.engine.tagging.running",
+    "tag": "cachebridge.engine.tagging.running",
 }
 """Where the names are that are imported when they are asked for."""
 

@@ -6,13 +6,13 @@ coroutine below them (``engine/binding.py``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cachebridge.config import LoadOverrides, by_upper_name, parse_options
 from cachebridge.core.entry import ABSENT, MISSING
-from cachebridge.core.keys import Affixes, pattern_of_prefix
+from cachebridge.core.keys import Affixes, pattern_of_prefix, tags_of
 from cachebridge.core.ttl import DEFAULT, Ttl, to_milliseconds
-from cachebridge.engine.admin import AdminMethods
+from cachebridge.engine.admin import AdminMethods, Closing
 from cachebridge.engine.extras.patterns import KeySet, PatternMethods
 from cachebridge.groups.methods import MemoizeMethods
 from cachebridge.subscripts import Subscripts
@@ -22,7 +22,8 @@ from cachebridge.waiting.run import Steps, run
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from cachebridge.engine.binding import KeyOperations
+    from cachebridge.core.keys import Tags
+    from cachebridge.engine.kinds.key_operations import KeyOperations
     from cachebridge.groups.entries import Place
 
 T = TypeVar("T")
@@ -33,19 +34,7 @@ NO_PREFIX: Final = (
 )
 
 
-class _Closed:
-    """Takes the place of the parts of a cache that was closed."""
-
-    @staticmethod
-    def refuse(*_args: object) -> NoReturn:
-        """Raise RuntimeError."""
-        raise RuntimeError("the cache was closed: make another Cache")
-
-    def __getattr__(self, _name: str) -> NoReturn:
-        self.refuse()
-
-
-class Cache(Subscripts, AdminMethods, PatternMethods, MemoizeMethods):
+class Cache(Closing, Subscripts, AdminMethods, PatternMethods, MemoizeMethods):
     """A two-level cache: this process's memory in front of a shared store.
 
     ``location`` is a URL (``redis://``, ``rediss://``, ``redis+sentinel://``,
@@ -81,45 +70,6 @@ class Cache(Subscripts, AdminMethods, PatternMethods, MemoizeMethods):
         if self._prefix:
             self._binding.can_be_cleared_by(pattern_of_prefix(self._prefix))
         engine.listening.register_adapter(self)
-
-    # -- the end -----------------------------------------------------------------------
-
-    def close(self) -> None:
-        """End the use of this object, and of its counters.
-
-        Every later call but ``close`` raises RuntimeError.
-
-        With the last cache on a server its listener ends, L1 is dropped, and idle
-        connections are closed; other caches go on.  Not needed at the end of a
-        process.  What is owed since an outage is lost, as it is then.
-        """
-        from cachebridge.engine.registry import end  # noqa: PLC0415 see __init__
-
-        binding = self._binding
-        if isinstance(binding, _Closed):
-            return
-        self._binding = closed = _Closed()  # type: ignore[assignment] # raises always
-        binding.close(closed)
-        self._local_get = closed.refuse
-        self._locate = closed.refuse  # type: ignore[method-assign,assignment]
-        if binding.engine.listening.unregister_adapter(self):
-            end(binding.engine)
-
-    async def aclose(self) -> None:
-        """See ``close``; waits only where messages are owed (``BUS_LOCATION``)."""
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        self.close()
 
     # -- reading -----------------------------------------------------------------------
 
@@ -182,6 +132,7 @@ class Cache(Subscripts, AdminMethods, PatternMethods, MemoizeMethods):
         stale_if_error: float | None = None,
         negative_ttl: float | None = None,
         early_refresh: float | None = None,
+        tags: Tags = None,
     ) -> T | Any:
         """Return the value, or load and store it if there is none.
 
@@ -195,7 +146,8 @@ class Cache(Subscripts, AdminMethods, PatternMethods, MemoizeMethods):
 
         ``lease_ttl``, ``stale_ttl``, ``stale_if_error``, ``negative_ttl`` (seconds) and
         ``early_refresh`` (a factor, 0 for never) override the cache's options for this
-        call.  Raises ConfigError for an unusable one.
+        call.  Raises ConfigError for an unusable one.  ``tags``: see ``set``; they are
+        read before the loader runs, which may name more with ``cachebridge.tag``.
         """
         if type(key) is str:
             value = self._local_get(key)
@@ -205,7 +157,8 @@ class Cache(Subscripts, AdminMethods, PatternMethods, MemoizeMethods):
             lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
         )
         located, ttl_ms = self._locate(key), self._ttl_ms(ttl)
-        load = self._binding.get_or_load(THREADS, located, loader, ttl_ms, overrides)
+        how = ttl_ms, overrides
+        load = self._binding.get_or_load(THREADS, located, loader, *how, tags=tags)
         with Steps(load) as steps:  # this very frame calls the loader
             while steps.go_on():
                 steps.answer = steps.function()
@@ -222,6 +175,7 @@ class Cache(Subscripts, AdminMethods, PatternMethods, MemoizeMethods):
         stale_if_error: float | None = None,
         negative_ttl: float | None = None,
         early_refresh: float | None = None,
+        tags: Tags = None,
     ) -> T | Any:
         """See ``get_or_load``; the loader may be a coroutine function.
 
@@ -236,58 +190,81 @@ class Cache(Subscripts, AdminMethods, PatternMethods, MemoizeMethods):
             lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
         )
         located, ttl_ms = self._locate(key), self._ttl_ms(ttl)
-        load = self._binding.get_or_load(TASKS, located, loader, ttl_ms, overrides)
+        how = ttl_ms, overrides
+        load = self._binding.get_or_load(TASKS, located, loader, *how, tags=tags)
         value = await load
         return default if value is ABSENT else value
 
     # -- writing -----------------------------------------------------------------------
 
     def set(
-        self, key: str, value: Any, ttl: Ttl = DEFAULT, *, wait: bool = True
+        self,
+        key: str,
+        value: Any,
+        ttl: Ttl = DEFAULT,
+        *,
+        wait: bool = True,
+        tags: Tags = None,
     ) -> bool:
         """Set the value; every other process drops its copy within milliseconds.
 
         Returns False if the shared store is away: then its old value will be deleted.
         With ``wait=False`` this process has the value at once, and the shared store
         within ``WRITE_BEHIND_MS``; a crash loses it: ``docs/write-behind.md``.
+        With ``tags``, a list of str, ``invalidate_tags`` ends the value's use:
+        ``docs/tags.md``.
         """
         operations, full_key = self._locate(key)
-        ttl_ms = self._ttl_ms(ttl)
-        return run(operations.for_threads.set_as(full_key, value, ttl_ms, wait))
+        how = self._ttl_ms(ttl), wait, tags_of(tags)
+        return run(operations.for_threads.set_as(full_key, value, *how))
 
     async def aset(
-        self, key: str, value: Any, ttl: Ttl = DEFAULT, *, wait: bool = True
+        self,
+        key: str,
+        value: Any,
+        ttl: Ttl = DEFAULT,
+        *,
+        wait: bool = True,
+        tags: Tags = None,
     ) -> bool:
         """See ``set``."""
         operations, full_key = self._locate(key)
-        ttl_ms = self._ttl_ms(ttl)
-        return await operations.for_tasks.set_as(full_key, value, ttl_ms, wait)
+        how = self._ttl_ms(ttl), wait, tags_of(tags)
+        return await operations.for_tasks.set_as(full_key, value, *how)
 
-    def set_many(self, items: Mapping[str, Any], ttl: Ttl = DEFAULT) -> list[str]:
+    def set_many(
+        self, items: Mapping[str, Any], ttl: Ttl = DEFAULT, *, tags: Tags = None
+    ) -> list[str]:
         """Set all values: one round trip, one message (per thousand keys).
 
         Returns the keys that failed.  Over Redis these are all or none; over Memcached
         also single ones, too large or on a server that is away.
         """
-        ttl_ms = self._ttl_ms(ttl)
-        return run(self._binding.set_many(THREADS, items, ttl_ms, self._locate))
+        how = self._ttl_ms(ttl), self._locate, tags
+        return run(self._binding.set_many(THREADS, items, *how))
 
     async def aset_many(
-        self, items: Mapping[str, Any], ttl: Ttl = DEFAULT
+        self, items: Mapping[str, Any], ttl: Ttl = DEFAULT, *, tags: Tags = None
     ) -> list[str]:
         """See ``set_many``."""
-        ttl_ms = self._ttl_ms(ttl)
-        return await self._binding.set_many(TASKS, items, ttl_ms, self._locate)
+        how = self._ttl_ms(ttl), self._locate, tags
+        return await self._binding.set_many(TASKS, items, *how)
 
-    def add(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+    def add(
+        self, key: str, value: Any, ttl: Ttl = DEFAULT, *, tags: Tags = None
+    ) -> bool:
         """Set the value if the key does not exist; return whether it was set."""
         operations, full_key = self._locate(key)
-        return run(operations.for_threads.add(full_key, value, self._ttl_ms(ttl)))
+        ttl_ms, names = self._ttl_ms(ttl), tags_of(tags)
+        return run(operations.for_threads.add(full_key, value, ttl_ms, tags=names))
 
-    async def aadd(self, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
+    async def aadd(
+        self, key: str, value: Any, ttl: Ttl = DEFAULT, *, tags: Tags = None
+    ) -> bool:
         """See ``add``."""
         operations, full_key = self._locate(key)
-        return await operations.for_tasks.add(full_key, value, self._ttl_ms(ttl))
+        ttl_ms, names = self._ttl_ms(ttl), tags_of(tags)
+        return await operations.for_tasks.add(full_key, value, ttl_ms, tags=names)
 
     def touch(self, key: str, ttl: Ttl = DEFAULT) -> bool:
         """Give the key a new TTL; return whether it exists."""

@@ -53,7 +53,7 @@ class Counters:
     undecodable: int = 0
     warmed: int = 0
     fills_refused: dict[str, int] = field(
-        default_factory=lambda: {"conflict": 0, "off": 0, "token": 0}
+        default_factory=lambda: {"conflict": 0, "off": 0, "tags": 0, "token": 0}
     )
     flushes: Counter[str] = field(default_factory=Counter)
     messages_sent: int = 0
@@ -169,7 +169,7 @@ class Stats:
     fills_refused: dict[str, int]
     """Values read from L2 but not stored in L1, by the rule that refused them.
 
-    The keys are "conflict", "off" and "token".
+    The keys are "conflict", "off", "tags" and "token".
     """
     flushes: dict[str, int]
     """How often L1 was emptied, by cause."""

@@ -23,14 +23,16 @@ import threading
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from cachebridge.core.entry import WRITE_ID
+from cachebridge.core.dropping.emptying import Emptying
+from cachebridge.core.dropping.tags import TagIndex, stamps_among
+from cachebridge.core.entry import WRITE_ID, grown
 from cachebridge.core.fence import NO_TOKEN, NONE, Fence, Fences, Gate, KeyActivity
 from cachebridge.core.outage import FOREVER, NEVER, SLICE, OutageEntries
-from cachebridge.waiting.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from cachebridge.core.dropping.tags import Tagging
     from cachebridge.core.entry import L1, Entry
     from cachebridge.stats import Counters
 
@@ -38,30 +40,7 @@ ORIGIN_BYTES: Final = 8
 STORES_PER_SWEEP: Final = 64
 
 
-class Rest(Guard):
-    """See ``Coherence.at_rest``."""
-
-    __slots__ = ("_rules",)
-
-    def __init__(self, rules: Coherence) -> None:
-        super().__init__()
-        self._rules = rules
-
-    def _take(self) -> None:
-        rules = self._rules
-        with rules.lock:
-            rules.epoch += 1
-            rules.resting.add(self)
-            rules.update_gate()
-
-    def _give_back(self, _error: BaseException | None) -> None:
-        rules = self._rules
-        with rules.lock:
-            rules.resting.discard(self)
-            rules.update_gate()
-
-
-class Coherence:
+class Coherence(Emptying):
     """State and rules of one engine's L1.  Thread safe; never blocks on I/O."""
 
     def __init__(
@@ -83,6 +62,7 @@ class Coherence:
         self.outage_gate = Gate()
         """The same for caches that degrade: also what an outage allows."""
         self.outage = OutageEntries(self, outage_ttl_s)
+        self.tags = TagIndex()
         self.siblings: tuple[Coherence, ...] = ()
         """The rules of this process's other engines on the same server and database."""
         self.fences = Fences()
@@ -102,6 +82,7 @@ class Coherence:
         self._bypassing: WeakSet[object] = WeakSet()
         """Weak: ``with bypass_l1()`` may be interrupted at its very end."""
         self._stores = 0
+        self.tags.clear()
         self.siblings = ()
         self.fences.reset()
         self.outage.reset()
@@ -214,52 +195,19 @@ class Coherence:
         """Drop what a writer changed, unless it is the echo of an own known write."""
         own = origin == self.origin
         with self.lock:
-            for key in self._not_of_own(write_id, keys) if own else keys:
+            if own:
+                keys = self._not_of_own(write_id, keys)
+            for key in keys:
                 self.drop(key)
             ends = own and self.echo_proves_all and self.fences
             if ends and self.fences.end(write_id):
                 self.update_gate()
-
-    def on_prefix(self, prefix: str) -> None:
-        """Drop every key that begins with ``prefix``; open fills may not store."""
-        with (rest := self.at_rest()), rest:
-            with self.lock:
-                keys = self.l1.all_keys()
-            for start in range(0, len(keys), SLICE):
-                with self.lock:
-                    for key in keys[start : start + SLICE]:
-                        if key.startswith(prefix):
-                            self.drop(key)
+        if self.tags.is_used and (stamps := stamps_among(keys)):
+            self.on_stamps(stamps)
 
     def everywhere(self) -> tuple[Coherence, ...]:
         """Return these rules and their siblings: all whose L1 a change concerns."""
         return (self, *self.siblings)
-
-    def flush(self, cause: str) -> None:
-        """Empty L1 and void all open fills."""
-        with (rest := self.at_rest()), rest:
-            more = True
-            while more:
-                with self.lock:
-                    more = self.l1.discard_some(SLICE)
-        self.counters.flushed(cause)
-
-    def at_rest(self) -> Rest:
-        """Void all open fills, and allow no hit and no store while the guard is held.
-
-        So the caller may release the lock between slices, and stalls no other thread.
-        """
-        return Rest(self)
-
-    def sweep(self, limit: int, start: int = 0) -> int:
-        """Let expired entries go without having been read; return how many.
-
-        It looks at ``limit`` of the oldest, past the first ``start`` (``L1.sweep``).
-        """
-        with self.lock:
-            gone = self.l1.sweep(self.clock(), limit, start)
-            self.bump_all(gone)
-        return len(gone)
 
     # -- single rules, under the lock --------------------------------------------
 
@@ -325,6 +273,11 @@ class Coherence:
         activity = self._activities.get(key)
         if activity is not None:
             activity.generation += 1
+
+    def store_tagged(self, key: str, entry: Entry, tagging: Tagging) -> None:
+        """Store an entry that leaves with the stamps that it hangs on."""
+        self.tags.note(key, tagging, self.l1.look, len(self.l1))
+        self.store(key, grown(entry, len(tagging.stamps)))
 
     def store(self, key: str, entry: Entry) -> None:
         """Store; what is evicted for it takes its open fills along (I4)."""

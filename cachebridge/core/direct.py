@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cachebridge.core.coherence import Coherence
+    from cachebridge.core.dropping.tags import Tagging
 
 
 class Direct:
     """Stands in for both ``Fill`` and ``Write``."""
 
     sent_at = 0.0
+    tagging: Tagging | None = None
 
     def __init__(self, rules: Coherence, keys: Iterable[str]) -> None:
         self._rules = rules
@@ -30,7 +32,7 @@ class Direct:
     def _do_nothing(self, *_args: object) -> None:
         """Do nothing: there is no entry to store, keep, offer or drop."""
 
-    store = keep_for_outage = refuse = _do_nothing
+    store = keep_for_outage = refuse = tag = _do_nothing
     unstage = discard_on_outage = _do_nothing
 
     def __exit__(self, _kind: object, error: BaseException | None, _tb: object) -> None:

@@ -83,6 +83,11 @@ def capped(entry: Entry, latest: float) -> Entry:
     return entry if entry[EXPIRES] <= latest else (latest, *entry[1:])
 
 
+def grown(entry: Entry, blocks: int) -> Entry:
+    """Return the entry as one that takes more memory, elsewhere."""
+    return (*entry[:BLOCKS], entry[BLOCKS] + blocks, entry[WRITE_ID])
+
+
 def is_expired(entry: Entry, now: float) -> bool:
     """Return whether the entry's time in L1 is over."""
     return now >= entry[EXPIRES]
@@ -95,6 +100,8 @@ def size_bytes(entry: Entry) -> int:
 
 class L1(Protocol):
     """What the rules need of the in-process store; each call is made under the lock."""
+
+    def __len__(self) -> int: ...
 
     def look(self, key: str) -> Entry | None:
         """Return the entry, usable or not."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cachebridge.core.coherence import Coherence
+    from cachebridge.core.dropping.tags import Tagging
     from cachebridge.core.entry import Entry
     from cachebridge.core.fence import KeyActivity
 
@@ -34,6 +35,7 @@ class Fill(Guard):
         "_keys",
         "_rules",
         "_serves_outage",
+        "_taggings",
         "sent_at",
     )
 
@@ -44,6 +46,13 @@ class Fill(Guard):
         self._rules = rules
         self._keys = keys
         self._serves_outage = serves_outage
+        self._taggings: dict[str, Tagging] | None = None
+
+    def tag(self, key: str, tagging: Tagging) -> None:
+        """Say what the value hangs on that is stored next for this key."""
+        if self._taggings is None:
+            self._taggings = {}
+        self._taggings[key] = tagging
 
     def __enter__(self) -> Self:
         """See ``Guard``: every read of L2 comes here, and a further call costs time."""
@@ -125,6 +134,7 @@ class Fill(Guard):
         """Store an entry, if L1 takes it and nothing happened; under the lock."""
         rules = self._rules
         activity, token = self._joined[key]
+        tagging = None if self._taggings is None else self._taggings.get(key)
         if not is_on:
             entry = capped(entry, self.sent_at + rules.outage.ttl_s)
         if token == NO_TOKEN or not may_store:
@@ -133,9 +143,30 @@ class Fill(Guard):
         elif not rules.token_holds(activity, self._epoch, token):
             rules.close_straggler(key, same)
             rules.counters.fills_refused["token"] += 1
+        elif tagging is not None:
+            self._store_tagged(key, entry, same, tagging)
         elif (present := rules.l1.look(key)) is None:
             rules.store(key, entry)
         elif not same(present):
+            rules.drop(key)
+            rules.counters.fills_refused["conflict"] += 1
+
+    def _store_tagged(
+        self,
+        key: str,
+        entry: Entry,
+        same: Callable[[Entry], bool],
+        tagging: Tagging,
+    ) -> None:
+        """Store an entry unless a stamp has changed since it was compared."""
+        rules = self._rules
+        present = rules.l1.look(key)
+        if not rules.tags.holds(tagging):
+            rules.close_straggler(key, same)
+            rules.counters.fills_refused["tags"] += 1
+        elif present is None or same(present):
+            rules.store_tagged(key, entry, tagging)
+        else:
             rules.drop(key)
             rules.counters.fills_refused["conflict"] += 1
 

@@ -1,9 +1,11 @@
-"""Full keys: patterns for finding them again, and which keys L1 can hold."""
+"""Full keys: patterns for finding them again, which L1 can hold; and what a tag is."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from cachebridge.errors import EntryNotFoundError
 
@@ -14,6 +16,8 @@ E = TypeVar("E", bound=Exception)
 
 SHOWN_KEY: Final = 80
 """Characters of a key in an error or a log."""
+OWN_PREFIX: Final = "cachebridge-"
+"""How the keys begin that are no caller's: of counters, and of stamps."""
 COUNTER_PREFIX: Final = "cachebridge-counter:"
 """How the keys of counters begin; L1 holds none of their values."""
 ANY_KEY: Final = "cachebridge-any-key"
@@ -23,6 +27,15 @@ MAX_L1_KEY_BYTES: Final = 0xFFFF
 
 MAX_START: Final = 8192
 """Characters of the beginning of a pattern's keys that peers are told."""
+
+NO_TAGS: Final = ()
+MAX_TAGS: Final = 32
+"""Of one value."""
+MAX_TAG_BYTES: Final = 200
+Tags: TypeAlias = Sequence[str] | AbstractSet[str] | None
+"""What a caller gives: a list, a tuple or a set of str."""
+_LAST_CONTROL: Final = "\x1f"
+_DELETE: Final = "\x7f"
 
 _GLOB_MARKS: Final = re.compile(r"([*?\[\]\\])")
 _PIECES: Final = re.compile(r"\\.|.", re.DOTALL)
@@ -202,3 +215,56 @@ def fits_message(key: str) -> bool:
     return len(key) * 4 <= MAX_L1_KEY_BYTES or (
         len(key.encode("utf-8", "surrogatepass")) <= MAX_L1_KEY_BYTES
     )
+
+
+def tags_of(tags: Any) -> tuple[str, ...]:
+    """Return the tags that a caller gives, each once; None is none.
+
+    Raises TypeError and ValueError for what cannot be tags of one value.
+    """
+    if tags is None:
+        return NO_TAGS
+    if not isinstance(tags, (list, tuple, set, frozenset)):
+        hint = f": write [{shown_key(tags)}]" if isinstance(tags, str) else ""
+        raise TypeError(
+            f"tags must be a list, tuple or set of str, not {type(tags).__name__}{hint}"
+        )
+    if len(tags) > MAX_TAGS:
+        raise ValueError(
+            f"a value can have {MAX_TAGS} tags at most, these are {len(tags)}"
+        )
+    return names_of(tags)
+
+
+def names_of(tags: Any) -> tuple[str, ...]:
+    """Return the tags of a call that takes any number of them, each once.
+
+    Raises TypeError and ValueError for what is no tag.
+    """
+    names = list(tags)
+    for name in names:
+        _require_tag(name)
+    return tuple(dict.fromkeys(names))
+
+
+def _require_tag(name: Any) -> None:
+    """Raise TypeError or ValueError for what is no tag."""
+    if not isinstance(name, str):
+        raise TypeError(
+            f"a tag must be a str, not {type(name).__name__}: {shown_key(name)}"
+        )
+    if not name:
+        raise ValueError("a tag must not be empty")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"a tag must be valid Unicode, without lone surrogates: {shown_key(name)}"
+        ) from None
+    if size > MAX_TAG_BYTES:
+        raise ValueError(
+            f"a tag can have {MAX_TAG_BYTES} bytes of UTF-8, {shown_key(name)} has "
+            f"{size}"
+        )
+    if any(char <= _LAST_CONTROL or char == _DELETE for char in name):
+        raise ValueError(f"a tag must have no control characters: {shown_key(name)}")

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import CoroutineType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cachebridge.core.entry import ABSENT, MISSING
 from cachebridge.core.lease import LeaseTerms, LoadedRaw
+
+if TYPE_CHECKING:
+    from cachebridge.config import CacheOptions
 
 POLL_MIN_S: Final = 0.01
 POLL_MAX_S: Final = 0.1
@@ -43,6 +46,17 @@ class LoadTerms:
         return LeaseTerms(
             self.lease_ms, self.stale_ms, self.stale_if_error_ms, is_refresh
         )
+
+
+def load_terms(options: CacheOptions) -> LoadTerms:
+    """Return how a cache loads values, from its options."""
+    return LoadTerms(
+        lease_ms=round(options.lease_ttl * 1000),
+        stale_ms=round(options.stale_ttl * 1000),
+        stale_if_error_ms=round(options.stale_if_error * 1000),
+        negative_ms=round(options.negative_ttl * 1000),
+        early_refresh=options.early_refresh,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +113,15 @@ class Result(NamedTuple):
     error: BaseException | None = None
 
 
-def loaded_raw(result: Result, terms: LoadTerms) -> LoadedRaw:
-    """Return what a store is to keep of a value that was loaded on these terms."""
+def loaded_raw(result: Result, terms: LoadTerms, header: bytes = b"") -> LoadedRaw:
+    """Return what a store is to keep of a value that was loaded on these terms.
+
+    ``header`` stands before the value's bytes.
+    """
     if result.raw is None:
         raise AssertionError("absence is stored by store_absent")
     cost_ms = result.cost_ms if terms.early_refresh else 0
-    return LoadedRaw(result.raw, result.ttl_ms, terms.keep_ms, cost_ms)
+    return LoadedRaw(header + result.raw, result.ttl_ms, terms.keep_ms, cost_ms)
 
 
 class Outcome(NamedTuple):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cachebridge.core.coherence import Coherence
+    from cachebridge.core.dropping.tags import Tagging
     from cachebridge.core.entry import Entry
 
 WITH_OWN_TTLS: Final = 900
@@ -46,6 +47,7 @@ class Write(Guard):
         "keys",
         "origin",
         "sent_at",
+        "tagging",
     )
 
     def __init__(
@@ -57,6 +59,8 @@ class Write(Guard):
         self._serves_outage = serves_outage
         self.keys = keys
         self._entries: dict[str, Entry] = {}
+        self.tagging: Tagging | None = None
+        """What all values hang on that it writes."""
 
     def __enter__(self) -> Self:
         """See ``Guard``: every write comes here, and a further call costs time."""
@@ -108,6 +112,8 @@ class Write(Guard):
                 offered = {key: capped(offered[key], latest) for key in offered}
             l1, own = rules.l1, self._own
             may_store = on and self._epoch == rules.epoch
+            if (tagging := self.tagging) is not None:
+                may_store = may_store and rules.tags.holds(tagging)
             for key, (activity, token) in zip(self.keys, self._joined, strict=True):
                 others = NONE if activity.writes is own else activity.writes - own
                 activity.writes = others
@@ -118,7 +124,10 @@ class Write(Guard):
                     and token == activity.generation
                     and key in offered
                 ):
-                    rules.store(key, offered[key])
+                    if tagging is None:
+                        rules.store(key, offered[key])
+                    else:
+                        rules.store_tagged(key, offered[key], tagging)
                 elif l1.look(key) is not None:
                     l1.pop(key)
             rules.end_write(self._joined)
@@ -153,6 +162,24 @@ class UnheldWrite(Write):
 
     def stage(self, key: str, entry: Entry) -> None:
         """Offer nothing."""
+
+
+class StampWrite(Write):
+    """A write of stamps: what hangs on them leaves L1 before it, and at its end."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        """See ``Guard``."""
+        if not self._is_taken:
+            self._rules.on_stamps(self.keys)
+        return super().__enter__()
+
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
+        """See ``Guard``."""
+        if not self._is_over:
+            self._rules.on_stamps(self.keys)
+        super().__exit__(kind, error, tb)
 
 
 class QueuedWrite(Write):

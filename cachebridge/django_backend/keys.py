@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachebridge.core.keys import KeyPattern
-    from cachebridge.engine.binding import Binding, KeyOperations
+    from cachebridge.engine.binding import Binding
+    from cachebridge.engine.kinds.key_operations import KeyOperations
 
 NO_PATTERN: Final = (
     "clear() cannot find this cache's keys: its KEY_FUNCTION returns keys without the "

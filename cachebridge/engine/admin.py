@@ -1,11 +1,11 @@
-"""What every adapter offers besides reading and writing.
+"""What every adapter offers besides reading and writing, and the end of ``Cache``.
 
 Imports nothing of the engine before it is needed: importing cachebridge is cheap.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cachebridge.waiting.io import TASKS, THREADS
 from cachebridge.waiting.run import run
@@ -94,6 +94,21 @@ class AdminMethods:
 
         return await warm(self._binding, TASKS, self._full_key_of, keys, pattern)
 
+    def invalidate_tags(self, *tags: str) -> bool:
+        """Make every value of these tags invalid, in every process: ``docs/tags.md``.
+
+        One round trip and one message, however many values there are.  A value that
+        was computed before is not served afterwards; another process may serve it for
+        some milliseconds, until the message arrives.  Returns False while the shared
+        store is away: then this process has none of them, and the others will be told
+        when it is back.  Raises TypeError and ValueError for what is no tag.
+        """
+        return run(self._binding.invalidate_tags(THREADS, tags))
+
+    async def ainvalidate_tags(self, *tags: str) -> bool:
+        """See ``invalidate_tags``."""
+        return await self._binding.invalidate_tags(TASKS, tags)
+
     def bypass_l1(self) -> AbstractContextManager[object]:
         """Let reads of this thread or task go to L2 while the context is open."""
         return self._binding.engine.local_reads.bypass()
@@ -124,3 +139,60 @@ class AdminMethods:
         from cachebridge.engine.report import health_of  # noqa: PLC0415 see above
 
         return health_of(self._binding.engine)
+
+
+class _Closed:
+    """Takes the place of the parts of a cache that was closed."""
+
+    @staticmethod
+    def refuse(*_args: object) -> NoReturn:
+        """Raise RuntimeError."""
+        raise RuntimeError("the cache was closed: make another Cache")
+
+    def __getattr__(self, _name: str) -> NoReturn:
+        self.refuse()
+
+
+class Closing:
+    """Base of ``Cache``."""
+
+    _binding: Binding
+    _local_get: Callable[[str], Any]
+    _locate: Callable[..., Any]
+
+    def close(self) -> None:
+        """End the use of this object, and of its counters.
+
+        Every later call but ``close`` raises RuntimeError.
+
+        With the last cache on a server its listener ends, L1 is dropped, and idle
+        connections are closed; other caches go on.  Not needed at the end of a
+        process.  What is owed since an outage is lost, as it is then.
+        """
+        from cachebridge.engine.registry import end  # noqa: PLC0415 see __init__
+
+        binding = self._binding
+        if isinstance(binding, _Closed):
+            return
+        self._binding = closed = _Closed()  # type: ignore[assignment] # raises always
+        binding.close(closed)
+        self._local_get = closed.refuse
+        self._locate = closed.refuse
+        if binding.engine.listening.unregister_adapter(self):
+            end(binding.engine)
+
+    async def aclose(self) -> None:
+        """See ``close``; waits only where messages are owed (``BUS_LOCATION``)."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.close()

@@ -6,25 +6,27 @@ All adapters of one alias in a process, one per thread or request, use one bindi
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cachebridge.codec.envelope import STAMPS
 from cachebridge.config import LoadOverrides, override_load_options
-from cachebridge.core.direct import Direct, DirectWrite
+from cachebridge.core.dropping.tags import TAG_PREFIX
 from cachebridge.core.entry import is_expired
-from cachebridge.core.fill import Fill
-from cachebridge.core.keys import COUNTER_PREFIX, fits_message
-from cachebridge.core.loading import LoadTerms
-from cachebridge.core.write import UnheldWrite, Write
+from cachebridge.core.keys import (
+    COUNTER_PREFIX,
+    NO_TAGS,
+    OWN_PREFIX,
+    Tags,
+    fits_message,
+    names_of,
+    tags_of,
+)
+from cachebridge.core.loading import LoadTerms, load_terms
 from cachebridge.engine.holding.held import Held
-from cachebridge.engine.holding.operations import HeldOperations
-from cachebridge.engine.loading.get_or_load import Loading
-from cachebridge.engine.operations import Operations
-from cachebridge.engine.outage.fallbacks import Fallbacks, ResilientOperations
+from cachebridge.engine.kinds.key_operations import KeyOperations, Loader
 from cachebridge.errors import UnsupportedOperationError
 from cachebridge.l1.local_get import make_local_get, make_local_get_many
-from cachebridge.waiting.io import TASKS, THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,96 +35,14 @@ if TYPE_CHECKING:
     from cachebridge.config import CacheOptions
     from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.engine import Engine
-    from cachebridge.engine.holding.blocks import View
-    from cachebridge.engine.values import Values
     from cachebridge.waiting.io import IO
 
-Loader = Callable[[], Any]
 K = TypeVar("K")
 
 MAX_ALIAS_CHARS = 512
 """A longer key takes the longer way to L1, and no memory here."""
 MIN_SPARE_ALIASES = 1024
 NO_OVERRIDES = LoadOverrides()
-
-
-class KeyOperations:
-    """What can be done with one kind of keys of a cache.  Thread safe.
-
-    Both members have the same coroutines.  A thread carries those of ``for_threads``
-    out with ``waiting.run``; a task awaits those of ``for_tasks``.
-    """
-
-    __slots__ = ("fallbacks", "for_tasks", "for_threads")
-
-    def __init__(
-        self,
-        engine: Engine,
-        values: Values,
-        options: CacheOptions,
-        *,
-        enters_l1: bool,
-        publishes: bool,
-        in_background: Callable[[Loader], Loader],
-    ) -> None:
-        """``enters_l1``: for the keys whose values L1 may hold; else for the others.
-
-        ``publishes``: L1 may hold something under the keys, which a change takes away.
-        ``in_background`` wraps a loader that is to run in a thread of ours.
-        """
-        rules = engine.rules
-        degrades = options.on_error == "degrade"
-        how: dict[str, Any] = {
-            "reads_l1": enters_l1,
-            "publishes": publishes,
-            "degrades": degrades,
-            "jitter": options.ttl_jitter,
-        }
-        if enters_l1:
-            how["fill"] = partial(Fill, rules, serves_outage=degrades)
-            how["write"] = partial(Write, rules, serves_outage=degrades)
-            how["count_read"] = engine.listening.count_read
-        else:
-            how["fill"] = partial(Direct, rules)
-            how["write"] = partial(UnheldWrite if publishes else DirectWrite, rules)
-            how["count_read"] = lambda: None
-        self.fallbacks = Fallbacks(engine, values, reads_l1=enters_l1)
-        loading: Loading | None = None
-        made: list[ResilientOperations] = []
-        for io in (THREADS, TASKS):
-            operations = Operations(engine, values, io, **how)
-            loading = Loading(
-                operations,
-                engine,
-                load_terms(options),
-                in_background=in_background,
-                for_threads=loading,
-            )
-            made.append(
-                ResilientOperations(
-                    engine,
-                    operations,
-                    self.fallbacks,
-                    loading,
-                    engine.replays[io],
-                    for_threads=made[0] if made else None,
-                )
-            )
-        self.for_threads, self.for_tasks = made
-
-    def on(self, io: IO) -> ResilientOperations:
-        """Return the member for callers that wait as ``io`` does."""
-        return self.for_threads if io is THREADS else self.for_tasks
-
-    def seen_by(self, view: View) -> KeyOperations:
-        """Return the same as a thread or task sees them within a transaction."""
-        views = view.owner.views if view.block is None else view.block.views
-        seen: KeyOperations | None = views.get(self)
-        if seen is None:
-            views[self] = seen = copy(self)
-            seen.for_threads = HeldOperations(self.for_threads, self.for_threads, view)
-            seen.for_tasks = HeldOperations(self.for_tasks, self.for_threads, view)
-        return seen
 
 
 Locate = Callable[[K], tuple[KeyOperations, str]]
@@ -139,29 +59,29 @@ class Binding:
         *,
         serializer: Serializer | None = None,
         in_background: Callable[[Loader], Loader] = lambda load: load,
+        tag_prefix: str | None = None,
     ) -> None:
+        """``tag_prefix`` is what the full keys of stamps begin with: KEY_PREFIX."""
         self.engine = engine
         self.options = options
         self.terms = load_terms(options)
         values = engine.values_for(serializer or options.serializer)
-        self._kinds = tuple(
-            [
-                KeyOperations(
-                    engine,
-                    values,
-                    options,
-                    enters_l1=enters_l1,
-                    publishes=publishes,
-                    in_background=in_background,
-                )
-                for enters_l1, publishes in (
-                    (True, True),
-                    (False, False),
-                    (False, True),
-                )
-            ]
+        prefix = options.key_prefix if tag_prefix is None else tag_prefix
+        self._stamps_begin = prefix + TAG_PREFIX
+        make = partial(
+            KeyOperations,
+            engine,
+            options=options,
+            in_background=in_background,
+            key_of_tag=self._stamps_begin.__add__,
         )
-        self.coherent, self.direct, self.of_counters = self._kinds
+        self.coherent = make(values, enters_l1=True, publishes=True)
+        self.direct = make(values, enters_l1=False, publishes=False)
+        self.of_counters = make(values, enters_l1=False, publishes=True)
+        self.of_stamps = make(
+            engine.values_for(STAMPS), enters_l1=True, publishes=True, are_stamps=True
+        )
+        self._kinds = self.coherent, self.direct, self.of_counters, self.of_stamps
         self.counting, self.batches = self.coherent, engine.batches
         """What counters use, until ``close``."""
         self.is_clearable = False
@@ -214,22 +134,28 @@ class Binding:
         loader: Loader,
         ttl_ms: int | None,
         overrides: LoadOverrides,
+        *,
+        tags: Tags = None,
     ) -> Coroutine[Any, Any, Any]:
         """Return the value or what the loader returns, ABSENT included.
 
         ``located`` is what the adapter's ``Locate`` returns.  Raises ConfigError for an
-        unusable option of this call.
+        unusable option of this call, TypeError and ValueError for what are no tags.
         """
         operations, full_key = located
         terms = self.terms_with(overrides)
-        return operations.on(io).get_or_load(full_key, loader, ttl_ms, terms)
+        names = NO_TAGS if tags is None else tags_of(tags)
+        return operations.on(io).get_or_load(full_key, loader, ttl_ms, terms, names)
 
     def operations_for(self, key: str, full_key: str) -> KeyOperations:
         """Return the operations for a key of the caller, by what L1 may hold of it."""
         if not fits_message(full_key):
             return self.direct
-        if key.startswith(COUNTER_PREFIX):
-            return self.of_counters
+        if key.startswith(OWN_PREFIX):
+            if key.startswith(COUNTER_PREFIX):
+                return self.of_counters
+            if full_key.startswith(self._stamps_begin):
+                return self.of_stamps
         return self.direct if key.startswith(self._exclude) else self.coherent
 
     # -- several keys, which may need different operations -----------------------------
@@ -280,14 +206,22 @@ class Binding:
         return any(await io.together([operations.warm(list(s)) for s in shards]))
 
     async def set_many(
-        self, io: IO, items: Mapping[K, Any], ttl_ms: int | None, locate: Locate[K]
+        self,
+        io: IO,
+        items: Mapping[K, Any],
+        ttl_ms: int | None,
+        locate: Locate[K],
+        tags: Tags = None,
     ) -> list[K]:
         """Set all values; return the keys that failed."""
+        names_of_all = tags_of(tags)
         groups = self.group(items, locate)
         refused = await io.together(
             [
                 operations.on(io).set_many(
-                    {full_key: items[key] for full_key, key in names.items()}, ttl_ms
+                    {full_key: items[key] for full_key, key in names.items()},
+                    ttl_ms,
+                    tags=names_of_all,
                 )
                 for operations, names in groups
             ]
@@ -342,6 +276,16 @@ class Binding:
             for shard in self.engine.stores.split(names)
         ]
 
+    async def invalidate_tags(self, io: IO, tags: Iterable[str]) -> bool:
+        """Make every value of these tags invalid; False if it is told later.
+
+        Raises TypeError and ValueError for what is no tag.
+        """
+        keys = [self._stamps_begin + tag for tag in names_of(tags)]
+        stores, operations = self.engine.stores, self.of_stamps.on(io)
+        shards = stores.split(keys) if stores.is_sharded and keys else [keys]
+        return all(await io.together([operations.delete_stamps(s) for s in shards]))
+
     # -- the fast path to L1 -----------------------------------------------------------
 
     def remember(self, key: str, full_key: str) -> None:
@@ -373,14 +317,3 @@ class Binding:
                 self._aliases.pop(key, None)
         spare = max(MIN_SPARE_ALIASES, len(l1) // 8)
         self._max_aliases = len(self._aliases) + spare
-
-
-def load_terms(options: CacheOptions) -> LoadTerms:
-    """Return how a cache loads values, from its options."""
-    return LoadTerms(
-        lease_ms=round(options.lease_ttl * 1000),
-        stale_ms=round(options.stale_ttl * 1000),
-        stale_if_error_ms=round(options.stale_if_error * 1000),
-        negative_ms=round(options.negative_ttl * 1000),
-        early_refresh=options.early_refresh,
-    )

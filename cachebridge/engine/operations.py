@@ -12,20 +12,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.messages import MAX_KEYS, batches
-from cachebridge.core.entry import ABSENT, INT64, KIND, MISSING, Absent, Missing
-from cachebridge.core.keys import shown_key
+from cachebridge.core.dropping.tags import TAG_MARK
+from cachebridge.core.entry import ABSENT, KIND, MISSING, Absent, Missing
+from cachebridge.core.keys import NO_TAGS
 from cachebridge.core.ttl import jittered
 from cachebridge.core.write import WITH_OWN_TTLS
 from cachebridge.engine.counting import Counting
-from cachebridge.engine.existing import Existing
 from cachebridge.engine.messages.fences import Decision
+from cachebridge.engine.parts.existing import Existing
+from cachebridge.engine.parts.steps import Steps
 from cachebridge.engine.removals import SCAN_DONE, Removals
-from cachebridge.engine.values import appended, missing, total
+from cachebridge.engine.tagging.stamps import UNTAGGED, StampKeys, Stamps
 from cachebridge.errors import L2Error, L2UnavailableError
-from cachebridge.l1.local_get import NO_LOCAL_READS
+from cachebridge.l1.local_get import NO_LOCAL_READS, LocalReads, NoLocalReads
+from cachebridge.l2.store import TAGGED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from cachebridge.core.direct import Direct
     from cachebridge.core.fill import Fill
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from cachebridge.waiting.io import IO
 
 
-class Operations(Removals, Existing, Counting):
+class Operations(Removals, Existing, Counting, Steps, Stamps):
     """What can be done with the keys of one cache, by threads or by tasks.
 
     Thread safe.  Every coroutine raises L2Error if L2 cannot answer; L1 then holds
@@ -56,12 +59,16 @@ class Operations(Removals, Existing, Counting):
         publishes: bool = True,
         degrades: bool = False,
         jitter: float = 0.0,
+        stamp_keys: StampKeys | None = None,
+        sides: dict[IO, Operations] | None = None,
     ) -> None:
         """Make the operations of one kind of keys for one kind of callers.
 
         ``fill`` and ``write`` open the rules' contexts.  ``count_read`` is called for
         each read that L1 could have answered.  ``reads_l1`` is False for keys whose
         values no L1 holds; so is ``publishes`` if none holds anything under them.
+        Without ``stamp_keys`` no tagged value is alive.  ``sides`` takes these beside
+        those for the other kind of callers.
         """
         self.engine = engine
         self.counters = engine.counters
@@ -72,11 +79,16 @@ class Operations(Removals, Existing, Counting):
         self.open_fill = fill
         self.open_write = write
         self.count_read = count_read
-        self.local_reads = engine.local_reads if reads_l1 else NO_LOCAL_READS
+        self.local_reads: LocalReads | NoLocalReads = (
+            engine.local_reads if reads_l1 else NO_LOCAL_READS
+        )
         self.reads_l1 = reads_l1
         self.publishes = publishes
         self.degrades = degrades
         self.jitter = jitter
+        self.stamp_keys = stamp_keys
+        self.sides = {} if sides is None else sides
+        self.sides[io] = self
         self.message = engine.outgoing.message_of
         self.is_past_fences = False
         """Whether L1 may answer although fences are up that were raised later."""
@@ -138,8 +150,11 @@ class Operations(Removals, Existing, Counting):
         self.count_read()
         with self.open_fill((key,)) as fill, fill:
             raw, ttl_ms = await self.l2.get(key)
-            value = self.decode_and_fill(fill, key, raw, ttl_ms)
-        if value is MISSING and raw is not None:
+            own = raw
+            if raw is not None and raw.startswith(TAG_MARK):
+                own = await self.living_part(fill, key, raw)
+            value = self.decode_and_fill(fill, key, own, ttl_ms)
+        if value is MISSING and raw is not None and own is not None:
             await self.discard_damaged([(key, raw)])
         return value
 
@@ -148,10 +163,13 @@ class Operations(Removals, Existing, Counting):
         self.count_read()
         with self.open_fill((key,)) as fill, fill:
             raw, ttl_ms = await self.l2.get(key)
-            value = self.decode_and_fill(fill, key, raw, ttl_ms)
-        if value is MISSING and raw is not None:
+            own = raw
+            if raw is not None and raw.startswith(TAG_MARK):
+                own = await self.living_part(fill, key, raw)
+            value = self.decode_and_fill(fill, key, own, ttl_ms)
+        if value is MISSING and raw is not None and own is not None:
             await self.discard_damaged([(key, raw)])
-        return raw, value
+        return None if own is None else raw, value
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values that exist; one round trip for all that L1 lacks."""
@@ -165,20 +183,30 @@ class Operations(Removals, Existing, Counting):
                 found[key] = value
         if wanted:
             self.count_read()
-        unreadable = []
         for start in range(0, len(wanted), MAX_KEYS):
-            batch = wanted[start : start + MAX_KEYS]
-            with self.open_fill(batch) as fill, fill:
-                reads = await self.l2.get_many(batch)
-                for key, (raw, ttl_ms) in zip(batch, reads, strict=True):
-                    value = self.decode_and_fill(fill, key, raw, ttl_ms)
-                    if value is not MISSING:
-                        found[key] = value
-                    elif raw is not None:
-                        unreadable.append((key, raw))
+            await self._get_batch(wanted[start : start + MAX_KEYS], found)
+        return found
+
+    async def _get_batch(self, keys: Sequence[str], found: dict[str, Any]) -> None:
+        """Read what one command can, and put the values that exist into ``found``."""
+        tagged, unreadable = [], []
+        with self.open_fill(keys) as fill, fill:
+            reads = await self.l2.get_many(keys)
+            for key, (raw, ttl_ms) in zip(keys, reads, strict=True):
+                if raw is not None and raw.startswith(TAG_MARK):
+                    tagged.append((key, raw, ttl_ms))
+                    continue
+                value = self.decode_and_fill(fill, key, raw, ttl_ms)
+                if value is not MISSING:
+                    found[key] = value
+                elif raw is not None:
+                    unreadable.append((key, raw))
+            for key, own, ttl_ms in await self.living_of(fill, tagged):
+                value = self.decode_and_fill(fill, key, own, ttl_ms)
+                if value is not MISSING:
+                    found[key] = value
         if unreadable:
             await self.discard_damaged(unreadable)
-        return found
 
     async def warm(self, keys: Sequence[str]) -> bool:
         """Fill L1 with what L2 has of keys that L1 lacks; True if L2 was asked.
@@ -188,7 +216,8 @@ class Operations(Removals, Existing, Counting):
         self.count_read()
         with self.open_fill(keys) as fill, fill:
             reads = await self.l2.get_many(keys)
-            for key, (raw, ttl_ms) in zip(keys, reads, strict=True):
+            found = [(key, *read) for key, read in zip(keys, reads, strict=True)]
+            for key, raw, ttl_ms in await self.living_of(fill, found):
                 value = MISSING if raw is None else self.values.decode(key, raw)
                 if raw is None or value is MISSING:
                     fill.refuse(key)
@@ -220,30 +249,23 @@ class Operations(Removals, Existing, Counting):
             exists = await self.l2.exists(key)
             if not exists:
                 fill.refuse(key)
-        return exists
-
-    async def discard_damaged(self, reads: Iterable[tuple[str, bytes]]) -> bool:
-        """Delete those of these unreadable bytes that no process can read.
-
-        What has changed since stays, and so do values of other writers: another process
-        may read them.  Returns whether all were damaged.
-        """
-        all_damaged = True
-        for key, raw in reads:
-            if not self.values.is_damaged(raw):
-                all_damaged = False
-                continue
-            with self.open_write((key,)) as write, write:
-                await self.l2.replace(key, raw, None, self.message(write))
-        return all_damaged
+        return await self.is_alive(key) if exists == TAGGED else exists is True
 
     # -- writing ---------------------------------------------------------------------
 
-    async def set(self, key: str, value: Any, ttl_ms: int | None) -> bool:
+    async def set(
+        self,
+        key: str,
+        value: Any,
+        ttl_ms: int | None,
+        *,
+        tags: Collection[str] = NO_TAGS,
+    ) -> bool:
         """Set the value; a TTL that is over deletes the key.
 
         False if L2 has no room for it: then the key is deleted, too.
         """
+        stamped = await self.stamp(tags) if tags else UNTAGGED
         raw = await self.encode(key, value)
         if ttl_ms == 0:
             await self.delete(key)
@@ -251,17 +273,26 @@ class Operations(Removals, Existing, Counting):
         ttl_ms = self.jittered(ttl_ms)
         with self.open_write((key,)) as write, write:
             self.values.stage(write, {key: value}, {key: raw}, ttl_ms)
+            if tags:
+                raw = stamped.on(write) + raw
             message = self.message(write)
             refused = await self.l2.store(((key, raw),), ttl_ms, message)
             if refused:
                 write.unstage(refused)
         return not refused
 
-    async def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> list[str]:
+    async def set_many(
+        self,
+        items: Mapping[str, Any],
+        ttl_ms: int | None,
+        *,
+        tags: Collection[str] = NO_TAGS,
+    ) -> list[str]:
         """Set all values: one round trip and one message per thousand keys.
 
         Returns the keys that failed: those for which L2 has no room.
         """
+        stamped = await self.stamp(tags) if tags else UNTAGGED
         encoded = await self.values.encode_each(self.io, items)
         if ttl_ms == 0:
             await self.delete_many(encoded)
@@ -272,7 +303,8 @@ class Operations(Removals, Existing, Counting):
             ttls = self.jittered_each(ttl_ms, len(keys))
             with self.open_write(keys) as write, write:
                 self.values.stage(write, items, encoded, ttls)
-                pairs = [(key, encoded[key]) for key in keys]
+                header = stamped.on(write)
+                pairs = [(key, header + encoded[key]) for key in keys]
                 refused = await self.l2.store(pairs, ttls, self.message(write))
                 write.unstage(refused)
                 failed += refused
@@ -301,27 +333,37 @@ class Operations(Removals, Existing, Counting):
         return True
 
     async def add(
-        self, key: str, value: Any, ttl_ms: int | None, *, fences: bool = True
+        self,
+        key: str,
+        value: Any,
+        ttl_ms: int | None,
+        *,
+        tags: Collection[str] = NO_TAGS,
+        fences: bool = True,
     ) -> bool:
         """Set the value if the key does not exist; return whether it was set.
 
         ``fences``: the caller may take its success for a lock.
         """
+        stamped = await self.stamp(tags) if tags else UNTAGGED
         raw = await self.encode(key, value)
         if ttl_ms == 0:
             return not await self._is_in_l2(key)
-        ttl_ms = self.jittered(ttl_ms)
+        left_ms = self.jittered(ttl_ms)
         with self.open_write((key,)) as write, write:
+            full = stamped.on(write) + raw if tags else raw
             message = self.message(write)
             with (decision := Decision(self.engine, write, message)), decision:
-                added = await self.l2.add(key, raw, ttl_ms, message)
-                if added and fences:
+                added = await self.l2.add(key, full, left_ms, message)
+                if added is True and fences:
                     decision.won()
-            if added:
-                self.values.stage(write, {key: value}, {key: raw}, ttl_ms)
+            if added is True:
+                self.values.stage(write, {key: value}, {key: raw}, left_ms)
             else:
                 self.engine.outgoing.retract(write)
-        return added
+        if added == TAGGED and not await self.is_alive(key):  # out of the way now
+            return await self.add(key, value, ttl_ms, tags=tags, fences=fences)
+        return added is True
 
     async def touch(self, key: str, ttl_ms: int | None) -> bool:
         """Give the key a new TTL; return whether it exists."""
@@ -331,64 +373,4 @@ class Operations(Removals, Existing, Counting):
             exists = await self.l2.touch(key, ttl_ms, self.message(write))
             if not exists:
                 self.engine.outgoing.retract(write)
-        return exists
-
-    # -- several steps -----------------------------------------------------------------
-
-    async def incr(self, key: str, delta: Any) -> Any:
-        """Add ``delta`` and keep the TTL; MissingKeyError if there is no such key.
-
-        L2 adds 64-bit integers; all else is read, added, and replaced if unchanged.
-        """
-        if type(delta) is int and delta in INT64:
-            answer = await self.incr_in_l2(key, delta)
-            if type(answer) is int:
-                return answer
-            if answer is None:
-                raise missing(key)
-        while True:
-            raw, value = await self.read(key)
-            if raw is None or value is MISSING:
-                raise missing(key)
-            value = total(key, value, delta)
-            if await self.replace(key, raw, value):
-                return value
-
-    async def append(self, key: str, data: str | bytes, ttl_ms: int | None) -> int:
-        """Append to a text or to bytes and keep the TTL; return the new length.
-
-        What does not exist is made, with this TTL.  Other readers see whole values: one
-        is read, joined, and replaced if unchanged.
-        """
-        while True:
-            raw, value = await self.read(key)
-            whole = appended(key, value, data)
-            if raw is None or value is MISSING:
-                if await self.add(key, whole, ttl_ms, fences=False):
-                    return len(whole)
-                await self._require_readable(key)
-            elif await self.replace(key, raw, whole):
-                return len(whole)
-
-    async def _require_readable(self, key: str) -> None:
-        """Raise TypeError for a value of a writer that this process cannot read."""
-        raw, _ = await self.l2.get(key)
-        if raw is not None and self.values.decode(key, raw) is MISSING:
-            raise TypeError(f"the value of {shown_key(key)} cannot be read here")
-
-    async def incr_in_l2(self, key: str, delta: int) -> int | str | None:
-        """Add to an integer of L2; None or a word if there is none to add to."""
-        with self.open_write((key,)) as write, write:
-            answer = await self.l2.incr(key, delta, self.message(write))
-            if type(answer) is not int:
-                self.engine.outgoing.retract(write)
-        return answer
-
-    async def replace(self, key: str, expected: bytes, value: Any) -> bool:
-        """Set the value, keeping its TTL, if its bytes still are as expected."""
-        raw = await self.encode(key, value)
-        with self.open_write((key,)) as write, write:
-            replaced = await self.l2.replace(key, expected, raw, self.message(write))
-            if not replaced:
-                self.engine.outgoing.retract(write)
-        return replaced
+        return await self.is_alive(key) if exists == TAGGED else exists is True

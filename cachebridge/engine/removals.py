@@ -78,6 +78,11 @@ class Removals:
                 deleted += await self.l2.delete(batch, self.message(write))
         return deleted
 
+    async def delete_stamps(self, keys: Iterable[str]) -> bool:
+        """Delete the stamps of tags; return True."""
+        await self.delete_many(keys)
+        return True
+
     async def delete_older(
         self, keys: Iterable[str], began: Callable[[str], float]
     ) -> int:

@@ -26,7 +26,8 @@ from cachebridge.waiting.signals import Signal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cachebridge.engine.binding import Binding, KeyOperations
+    from cachebridge.engine.binding import Binding
+    from cachebridge.engine.kinds.key_operations import KeyOperations
     from cachebridge.waiting.io import IO
 
 POLL_S: Final = 0.01

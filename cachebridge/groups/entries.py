@@ -23,7 +23,8 @@ from cachebridge.waiting.io import THREADS, call
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
-    from cachebridge.engine.binding import Binding, KeyOperations, Locate
+    from cachebridge.engine.binding import Binding, Locate
+    from cachebridge.engine.kinds.key_operations import KeyOperations
     from cachebridge.engine.outage.fallbacks import ResilientOperations
     from cachebridge.groups.tally import Tally
     from cachebridge.waiting.io import IO

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 NOT_AN_INTEGER: Final = "not an integer"
 """Answer of ``incr`` if the stored value is no 64-bit integer, or would become none."""
 
+TAGGED: Final = "tagged"
+"""Answer of ``exists``, ``add`` and ``touch`` where there is a value whose bytes begin
+with ``TAG_MARK`` (``core/dropping/tags.py``), or may begin so: it may not be alive."""
+
 Read = tuple[bytes | None, int]
 """Raw value (None if absent) and PTTL in milliseconds: -1 no expiry, -2 gone."""
 
@@ -94,8 +98,8 @@ class L2Store(Protocol):
     async def get_many(self, keys: Sequence[str]) -> list[Read]:
         """Read several keys in one round trip, in order; not one snapshot."""
 
-    async def exists(self, key: str) -> bool:
-        """Return whether the key exists."""
+    async def exists(self, key: str) -> bool | str:
+        """Return whether the key exists, TAGGED for a tagged value."""
 
     async def store(
         self,
@@ -110,19 +114,27 @@ class L2Store(Protocol):
 
     async def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> bool:
-        """Set the key if it does not exist; return whether it was set."""
+    ) -> bool | str:
+        """Set the key if it does not exist; return whether it was set.
 
-    async def touch(self, key: str, ttl_ms: int | None, message: bytes | None) -> bool:
-        """Give an existing key a new TTL; return whether it exists."""
+        TAGGED says that it was not, because of a tagged value.
+        """
+
+    async def touch(
+        self, key: str, ttl_ms: int | None, message: bytes | None
+    ) -> bool | str:
+        """Give an existing key a new TTL; return whether it exists, as ``exists``."""
 
     async def ttl(self, key: str) -> int:
         """Return what is left of the TTL: -1 no expiry, -2 no such key."""
 
     async def overwrite(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> bool:
-        """Set the key if it exists; return whether it was set."""
+    ) -> bool | str:
+        """Set the key if it exists; return whether it was set.
+
+        TAGGED says that it was not, because the value is tagged.
+        """
 
     async def keep(self, key: str, expected: bytes, ttl_ms: int) -> bool:
         """Give the key a new TTL if it still is ``expected``; return whether it was.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cachebridge.core.lease import LoadReply
 from cachebridge.errors import L2Error
-from cachebridge.l2.store import Counted
+from cachebridge.l2.store import TAGGED, Counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -81,9 +81,11 @@ def _has_changed(result: object) -> bool:
     """Return whether peers have to be told of a result.
 
     A count of deleted keys is told even if it is 0: a peer may hold what L2 has lost.
+    So is TAGGED, which a ``touch`` answers.
     """
     if isinstance(result, LoadReply):
         return result.stored
     if isinstance(result, Counted):
         return result.changed
-    return result is True or type(result) in {int, list, tuple}
+    is_told = result is True or result == TAGGED
+    return is_told or type(result) in {int, list, tuple}

@@ -72,7 +72,7 @@ class Report:
         import pytest  # noqa: PLC0415 not needed to install cachebridge
 
         config.option.tbstyle = "native"  # fast: only the last line is shown
-        for name in ("store", "load", "count", "message"):
+        for name in ("store", "load", "count", "message", "tag"):
             pytest.register_assert_rewrite(f"{CONTRACTS}.{name}_contract")
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:

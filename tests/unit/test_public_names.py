@@ -35,6 +35,8 @@ PUBLIC = {
         "Stats",
         "UncacheableError",
         "UnsupportedOperationError",
+        "atag",
+        "tag",
     ],
     "cachebridge.errors": [
         "CacheBridgeError",

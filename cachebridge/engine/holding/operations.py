@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 from cachebridge.core.entry import MISSING
+from cachebridge.core.keys import NO_TAGS
 from cachebridge.core.loading import unwrap_loaded
 from cachebridge.core.ttl import GONE_MS
 from cachebridge.engine.holding.held import Mark
@@ -103,6 +104,7 @@ class HeldOperations(ResilientOperations):
         loader: Callable[[], Any],
         ttl_ms: int | None,  # noqa: ARG002 nothing is stored
         terms: LoadTerms | None = None,  # noqa: ARG002 the same
+        tags: tuple[str, ...] = NO_TAGS,  # noqa: ARG002 the same
     ) -> Coroutine[Any, Any, Any | Absent]:
         """Return the value, else what the loader returns: for this caller alone."""
         return self._get_or_load(key, loader)
@@ -115,10 +117,17 @@ class HeldOperations(ResilientOperations):
 
     # -- changing ----------------------------------------------------------------------
 
-    async def set(self, key: str, value: Any, ttl_ms: int | None) -> bool:
+    async def set(
+        self,
+        key: str,
+        value: Any,
+        ttl_ms: int | None,
+        *,
+        tags: Collection[str] = NO_TAGS,
+    ) -> bool:
         """In a block: delete the key after the commit, and return True."""
         if (block := self._view.block) is None:
-            return await self._real.set(key, value, ttl_ms)
+            return await self._real.set(key, value, ttl_ms, tags=tags)
         self._hold(block, (key,))
         return True
 
@@ -127,10 +136,16 @@ class HeldOperations(ResilientOperations):
             return await self._real._set_later(key, value, ttl_ms)  # noqa: SLF001 of its class
         return await self.set(key, value, ttl_ms)
 
-    async def set_many(self, items: Mapping[str, Any], ttl_ms: int | None) -> list[str]:
+    async def set_many(
+        self,
+        items: Mapping[str, Any],
+        ttl_ms: int | None,
+        *,
+        tags: Collection[str] = NO_TAGS,
+    ) -> list[str]:
         """In a block: delete the keys after the commit, and return no failures."""
         if (block := self._view.block) is None:
-            return await self._real.set_many(items, ttl_ms)
+            return await self._real.set_many(items, ttl_ms, tags=tags)
         self._hold(block, items)
         return []
 
@@ -170,12 +185,18 @@ class HeldOperations(ResilientOperations):
         return not self._hides(key) and await self._real.touch(key, ttl_ms)
 
     async def add(
-        self, key: str, value: Any, ttl_ms: int | None, *, fences: bool = True
+        self,
+        key: str,
+        value: Any,
+        ttl_ms: int | None,
+        *,
+        tags: Collection[str] = NO_TAGS,
+        fences: bool = True,
     ) -> bool:
         """Add at once; False for a key that is held: nothing is stored there."""
         if self._hides(key):
             return False
-        return await self._real.add(key, value, ttl_ms, fences=fences)
+        return await self._real.add(key, value, ttl_ms, tags=tags, fences=fences)
 
     async def incr(self, key: str, delta: Any) -> Any:
         """Count at once; a key that is held does not exist."""

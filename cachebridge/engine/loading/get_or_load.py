@@ -7,6 +7,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.core.entry import MISSING
+from cachebridge.core.keys import NO_TAGS
 from cachebridge.core.loading import LoaderError, unwrap_loaded
 from cachebridge.engine.loading.load import Load
 from cachebridge.engine.loading.task_refresh import loader_for_thread
@@ -55,6 +56,7 @@ class Loading:
         ttl_ms: int | None,
         terms: LoadTerms | None = None,
         *,
+        tags: tuple[str, ...] = NO_TAGS,
         failure: L2Error | None = None,
     ) -> Any | Absent:
         """Return the value, loading and storing it if there is none.
@@ -67,7 +69,8 @@ class Loading:
         if value is not MISSING:
             return value
         terms = terms or self._terms
-        load = self._load(key, loader, ttl_ms=ttl_ms, terms=terms, failure=failure)
+        how: dict[str, Any] = {"ttl_ms": ttl_ms, "terms": terms, "tags": tags}
+        load = self._load(key, loader, **how, failure=failure)
         try:
             outcome, is_leader = await self._engine.single_flight.run(
                 key, load.lead, self._io, terms.patience_s
@@ -97,16 +100,21 @@ class Loading:
         """Load the value anew: in a task, or in a thread if the loader is plain."""
         seen_ttl_ms = max(lease.ttl_ms, 0)
         key, loader = load.key, load.loader
+        how: dict[str, Any] = {
+            "ttl_ms": load.ttl_ms,
+            "terms": load.terms,
+            "tags": load.tags,
+        }
         if isinstance(loader, OwnFunction) and loader.in_background is not None:
             loader = loader.in_background
         if self._io is TASKS and iscoroutinefunction(loader):
-            anew = self._load(key, loader, ttl_ms=load.ttl_ms, terms=load.terms)
+            anew = self._load(key, loader, **how)
             self._engine.task_refresher.submit(key, partial(anew.refresh, seen_ttl_ms))
             return
         if self._io is TASKS:
             loader = loader_for_thread(loader)
         anew = self._for_threads._load(  # noqa: SLF001 of the same class
-            key, self._in_background(loader), ttl_ms=load.ttl_ms, terms=load.terms
+            key, self._in_background(loader), **how
         )
         self._engine.refresher.submit(key, lambda: run(anew.refresh(seen_ttl_ms)))
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.core.entry import ABSENT, MISSING
+from cachebridge.core.keys import NO_TAGS
 from cachebridge.core.lease import LeaseGet, LeaseState, LoadReply
 from cachebridge.core.loading import (
     Loaded,
@@ -20,13 +21,14 @@ from cachebridge.core.loading import (
     is_interruption,
     loaded_raw,
     outcome_of,
-    poll_s,
     refuse_coroutine,
 )
-from cachebridge.core.ttl import refreshes_early
 from cachebridge.core.watch import Watch
+from cachebridge.engine.loading.finding import Finding
 from cachebridge.engine.loading.single_flight import lead_nothing
 from cachebridge.engine.loading.slots import forget_slot
+from cachebridge.engine.tagging.running import LoadTags, forget_running
+from cachebridge.engine.tagging.stamps import UNTAGGED, Stamped
 from cachebridge.errors import L2Error
 from cachebridge.waiting.io import call
 from cachebridge.waiting.run import Carried
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachebridge.core.direct import Direct
-    from cachebridge.core.fill import Fill
-    from cachebridge.core.lease import LeaseTerms
     from cachebridge.core.loading import LoadTerms
     from cachebridge.core.write import Write
     from cachebridge.engine.loading.host import LoadHost, LoadStarter
@@ -49,7 +49,7 @@ NEVER: Final = -1
 """Tick of an outcome that no follower may share."""
 
 
-class Load:
+class Load(Finding):
     """One load: a key, its loader, its terms, and what becomes of its lease."""
 
     def __init__(
@@ -62,6 +62,7 @@ class Load:
         *,
         ttl_ms: int | None,
         terms: LoadTerms,
+        tags: tuple[str, ...] = NO_TAGS,
         failure: L2Error | None = None,
     ) -> None:
         """With a ``failure`` of L2 the loader runs without asking it."""
@@ -73,9 +74,12 @@ class Load:
         self.loader = loader
         self.ttl_ms = ttl_ms
         self.terms = terms
+        self.tags = tags
         self._failure = failure
         self._shared: SharedLoad
         """What followers see of it; set by ``lead`` and by ``refresh``."""
+        self._load_tags: LoadTags
+        """Set before the loader runs."""
         self._lease: LeaseGet | None = None
         """The lease that may have to be given back."""
         self._watch = Watch(engine.rules, key)
@@ -109,6 +113,7 @@ class Load:
             if isinstance(found, Outcome):
                 return found
             if found is None:
+                await self.begin_tags(None)
                 return outcome_of(await self.load())
             return await self._load_and_store(found, self._operations.degrades)
         except L2Error as exc:
@@ -117,46 +122,9 @@ class Load:
             self._engine.outage.note(exc, LOAD)
         return outcome_of(await self.load_without_l2())
 
-    async def find(self) -> Outcome | LeaseGet | None:
-        """Return what L2 has, else the lease to load under.
-
-        None if there is nothing to store, and so no lease is needed: a value without
-        time to live, one in the place of a value that only other processes can read,
-        or a load beside the owner of the lease.
-        """
-        if self._failure is not None:
-            raise self._failure
-        if self.ttl_ms == 0:
-            raw = await self.read_raw()
-            return None if raw is None else Outcome(raw, MISSING)
-        attempt = 0
-        while True:
-            lease = await self.get_or_lease(self.terms.for_lease())
-            if lease is None:  # what was there was damaged, and is gone now
-                continue
-            if self._can_store_nothing(lease):
-                return None
-            self._shared.saw_lease(lease.wait_ms)
-            if lease.state is LeaseState.LEASE:
-                return lease
-            if lease.state is LeaseState.ABSENT:
-                return Outcome(None, ABSENT)
-            if lease.raw is not None:
-                if lease.state is not LeaseState.BUSY:
-                    self.consider_refresh(lease)
-                return Outcome(lease.raw, lease.value)
-            await self.wait(lease.wait_ms / 1000, attempt)
-            attempt += 1
-
-    def _can_store_nothing(self, lease: LeaseGet) -> bool:
-        """Return whether to load although another's value or lease is in the way."""
-        if lease.state is LeaseState.HIT:
-            return lease.value is MISSING
-        is_busy = lease.state is LeaseState.BUSY and lease.raw is None
-        return is_busy and self._shared.is_beside
-
     async def _load_and_store(self, lease: LeaseGet, degrades: bool) -> Outcome:
         """Run the loader as the owner of the lease, and store what it returns."""
+        await self.begin_tags(lease)
         result = await self.load()
         if result.error is not None:
             if is_interruption(result.error):  # ``lead`` gives the lease back
@@ -170,16 +138,50 @@ class Load:
         if not result.is_shared:
             await self.release_unshared(lease)
             return outcome_of(result)
+        return await self._store_if_alive(result, lease, degrades)
+
+    async def _store_if_alive(
+        self, result: Result, lease: LeaseGet, degrades: bool
+    ) -> Outcome:
+        """Store what was loaded, unless one of its tags has been invalidated."""
+        began = self._tick_of_request()
+        stamped = await self.end_tags()
+        if stamped is None:  # only for callers that have asked before
+            await self.release(lease, 0)
+            self._operations.counters.loads_refused += 1
+            return outcome_of(result)
         try:
-            reply = await self.store_loaded(result, lease)
+            reply = await self.store_loaded(result, lease, stamped)
+            if reply.raw is not None or (reply.stored and lease.generation):
+                self._shared.as_of = began
+            theirs = None if reply.raw is None else await self.own_bytes(reply.raw)
         except L2Error as exc:
             if not degrades:
                 raise
             self._engine.outage.note(exc, LOAD)
             return outcome_of(result)
-        if reply.stored or reply.raw is None:
+        if reply.stored or theirs is None:
             return outcome_of(result)
-        return Outcome(reply.raw, MISSING)
+        return Outcome(theirs, MISSING)
+
+    async def begin_tags(self, lease: LeaseGet | None) -> None:
+        """Read the stamps of the load's tags, before the loader reads anything.
+
+        Without a lease nothing will be stored in L2, and no stamp is read.
+        """
+        asks_l2 = lease is not None
+        self._load_tags = LoadTags(self._operations.sides, asks_l2=asks_l2)
+        if self.tags:
+            try:
+                await self._load_tags.add(self.tags, self._io)
+            except L2Error:
+                if lease is not None:
+                    await self.release(lease, 0)
+                raise
+
+    async def end_tags(self) -> Stamped | None:
+        """Return the header of the value; None if a tag has been invalidated."""
+        return await self._load_tags.end(self._io)
 
     async def refresh(self, seen_ttl_ms: int) -> None:
         """Load the value anew in the background, unless another caller has or does.
@@ -188,6 +190,7 @@ class Load:
         is left now, it has been done.
         """
         forget_slot()
+        forget_running()
         lead_nothing()
         self._shared = self._engine.single_flight.alone(self.key, self.terms.patience_s)
         self._operations.counters.refreshes += 1
@@ -214,107 +217,15 @@ class Load:
             return
         await self._load_and_store(lease, degrades=False)
 
-    # -- reading, and the lease --------------------------------------------------------
-
-    async def read_raw(self) -> bytes | None:
-        """Return the bytes of a value that can be decoded, from L2."""
-        self._shared.as_of = self._tick_of_request()
-        raw, value = await self._operations.read(self.key)
-        return None if value is MISSING else raw
-
-    async def get_or_lease(self, terms: LeaseTerms) -> LeaseGet | None:
-        """Read the key or take its lease; None for a damaged value, deleted now.
-
-        A HIT without a ``value`` is one that only other processes can read.
-        """
-        operations, key = self._operations, self.key
-        self._shared.key_changed.clear()
-        self._shared.as_of = self._tick_of_request()
-        token = self._engine.outgoing.new_token()
-        # Even unanswered, the request may have got the lease.
-        self._lease = LeaseGet(LeaseState.LEASE, generation=token, token=token)
-        if terms.is_refresh:
-            lease = await operations.l2.get_or_lease(key, token, terms)
-            self._lease = lease if lease.state is LeaseState.LEASE else None
-            return lease
-        operations.count_read()
-        if self._shared.joins:
-            terms = terms._replace(joins=True)
-        with operations.open_fill((key,)) as fill, fill:
-            lease = await operations.l2.get_or_lease(key, token, terms)
-            self._lease = lease if lease.state is LeaseState.LEASE else None
-            value = self._fill_from(fill, lease)
-        if value is not MISSING:
-            return lease._replace(value=value)
-        is_found = lease.state is LeaseState.HIT and lease.raw is not None
-        if is_found and await operations.discard_damaged([(key, lease.raw or b"")]):
-            return None
-        return lease
-
-    def _tick_of_request(self) -> int:
-        """Return the tick of a request sent now.
-
-        Only callers that asked earlier may share its answer; none, if a delete of the
-        key is pending: then L2's answer is old.
-        """
-        pending = self._engine.outage.pending_deletes
-        if pending.may_be and pending.concern((self.key,)):
-            return NEVER
-        return self._shared.tick()
-
-    def _fill_from(self, fill: Fill | Direct, lease: LeaseGet) -> Any:
-        """Store in L1 what was found, count it, and return it if it is a value."""
-        operations, counters = self._operations, self._operations.counters
-        value: Any = MISSING
-        if lease.state is LeaseState.HIT:
-            value = operations.decode_and_fill(fill, self.key, lease.raw, lease.ttl_ms)
-        elif lease.state is LeaseState.ABSENT:
-            counters.negative_hits += 1
-            operations.values.take_absence(fill, self.key, lease.ttl_ms)
-        else:
-            fill.refuse(self.key)
-        if lease.state is LeaseState.LEASE:
-            counters.misses += 1
-        elif lease.state is LeaseState.STALE:
-            counters.stale_hits += 1
-        elif lease.state is LeaseState.BUSY:
-            counters.stale_hits += lease.raw is not None
-            counters.lease_waits += lease.raw is None
-        return value
-
-    async def wait(self, lease_s: float, attempt: int) -> None:
-        """Wait until the bus says that the key has changed, or it is time to ask."""
-        poll = poll_s(attempt, has_bus=self._operations.has_load_messages())
-        await self._io.wait(self._shared.key_changed, min(lease_s + _GRACE_S, poll))
-
-    async def release(self, lease: LeaseGet, keep_ms: int) -> bytes | None:
-        """Give the lease back, and return a copy to serve after an error, if any."""
-        copy = None
-        with suppress(L2Error):  # then it runs out by itself
-            message = self._engine.outgoing.load_ended(self.key)
-            copy = await self._operations.l2.release(self.key, lease, keep_ms, message)
-        self._lease = None
-        if copy is not None:
-            self._operations.counters.stale_hits += 1
-        return copy
-
-    async def release_unshared(self, lease: LeaseGet) -> None:
-        """Give the lease back, and let every caller load for a while."""
-        with suppress(L2Error):
-            message = self._engine.outgoing.load_ended(self.key)
-            await self._operations.l2.release_unshared(
-                self.key, lease, self.terms.lease_ms, message
-            )
-        self._lease = None
-
     # -- the loader, and what it loads -------------------------------------------------
 
     async def load(self) -> Result:
         """Run the loader and encode what it returns; the result has what it raises."""
+        tags = self._load_tags
         clock, slot = self._engine.clock, self._engine.load_slots.slot(self._io)
         has_loaded = False
         try:
-            with slot, slot:
+            with slot, slot, tags, tags:
                 await slot.take(self._engine.single_flight.patience_s(self._shared))
                 began = clock()
                 self._watch.begin()
@@ -345,37 +256,41 @@ class Load:
         """Load, and keep the value in this process alone until L2 is back."""
         values, key = self._operations.values, self.key
         with self._operations.open_fill((key,)) as fill, fill:
+            await self.begin_tags(None)
             result = await self.load()
-            if self._watch.is_undisturbed():
+            stamped = await self.end_tags() or UNTAGGED
+            if self._watch.is_undisturbed() and stamped.holds(self._engine.rules):
                 self._shared.as_of = self._shared.tick()
+            if stamped.tagging is not None:
+                fill.tag(key, stamped.tagging)
             if result.raw is not None and result.ttl_ms != 0:
                 values.take_loaded(fill, key, result.value, result.raw, result.ttl_ms)
             elif result.value is ABSENT and self.terms.negative_ms:
                 values.take_absence(fill, key, self.terms.negative_ms, is_loaded=True)
         return result
 
-    async def store_loaded(self, result: Result, lease: LeaseGet) -> LoadReply:
+    async def store_loaded(
+        self, result: Result, lease: LeaseGet, stamped: Stamped
+    ) -> LoadReply:
         """Store what was loaded, if no write has come since the lease was taken."""
         operations, key = self._operations, self.key
-        began = self._tick_of_request()
         with operations.open_write((key,)) as write, write:
             if not self._watch.is_undisturbed(own_writes=1):
                 write.discard_on_outage()
             message = operations.message(write)
-            if result.raw is None:
-                ttl_ms = operations.jittered(self.terms.negative_ms) or 0
+            if result.raw is None:  # a mark of absence has no tags
+                is_kept = stamped is UNTAGGED
+                ttl_ms = operations.jittered(self.terms.negative_ms * is_kept) or 0
                 operations.values.stage_absence(write, key, ttl_ms)
                 reply = await operations.l2.store_absent(key, ttl_ms, lease, message)
             else:
                 items, encoded = {key: result.value}, {key: result.raw}
                 operations.values.stage(write, items, encoded, result.ttl_ms)
-                loaded = loaded_raw(result, self.terms)
+                loaded = loaded_raw(result, self.terms, stamped.on(write))
                 reply = await operations.l2.store_loaded(key, loaded, lease, message)
             self._settle(write, reply)
         if self._engine.outage.refusals:
             self._engine.outage.accepted(LOAD)
-        if reply.raw is not None or (reply.stored and lease.generation):
-            self._shared.as_of = began
         return reply
 
     def _settle(self, write: Write | Direct, reply: LoadReply) -> None:
@@ -387,13 +302,3 @@ class Load:
             write.unstage()
             self._engine.outgoing.retract(write)
             self._operations.counters.loads_refused += 1
-
-    def consider_refresh(self, lease: LeaseGet) -> None:
-        """Start a refresh in the background if the value is stale, or soon will be."""
-        if lease.state is LeaseState.STALE or refreshes_early(
-            lease.ttl_ms,
-            lease.cost_ms,
-            self.terms.early_refresh,
-            self._engine.chance,
-        ):
-            self._starter.refresh(self, lease)

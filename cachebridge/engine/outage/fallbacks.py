@@ -14,17 +14,17 @@ from typing import (
     Any,
     Concatenate,
     Final,
-    NoReturn,
     ParamSpec,
     TypeVar,
 )
 
 from cachebridge.core.entry import ABSENT, KIND, MISSING, Missing
-from cachebridge.core.keys import KeyPattern, matcher_of
+from cachebridge.core.keys import NO_TAGS, KeyPattern, matcher_of
 from cachebridge.core.ttl import GONE_MS
 from cachebridge.engine.messages.fences import fences_end
 from cachebridge.engine.operations import Operations
 from cachebridge.engine.outage.set_later import SetsLater
+from cachebridge.engine.outage.unavailable import without_l2
 from cachebridge.engine.removals import SCAN_DONE
 from cachebridge.errors import CounterUnavailableError, L2Error, L2UnavailableError
 from cachebridge.l1.local_get import NO_LOCAL_READS
@@ -95,7 +95,7 @@ class Fallbacks:
         entry: Entry | None = self._local_reads.entry_past_trust(key)
         return entry is not None and entry[KIND] is not ABSENT
 
-    def set(self, exc: L2Error, key: str, *_rest: Any) -> bool:
+    def set(self, exc: L2Error, key: str, *_rest: Any, **_how: Any) -> bool:
         """Return False, and delete the old value later."""
         self._delete_later(exc, (key,))
         return False
@@ -107,7 +107,7 @@ class Fallbacks:
         return True
 
     def set_many(
-        self, exc: L2Error, items: Mapping[str, Any], *_rest: Any
+        self, exc: L2Error, items: Mapping[str, Any], *_rest: Any, **_how: Any
     ) -> list[str]:
         """Return all keys, and delete their old values later."""
         self._delete_later(exc, items)
@@ -155,6 +155,11 @@ class Fallbacks:
         self._delete_later(exc, keys)
         return 0
 
+    def delete_stamps(self, exc: L2Error, keys: Collection[str]) -> bool:
+        """Return False, and delete later."""
+        self._delete_later(exc, keys)
+        return False
+
     def clear(self, exc: L2Error, pattern: KeyPattern) -> bool:
         """Return False, and clear later."""
         if not exc.is_permanent:
@@ -179,29 +184,6 @@ class Fallbacks:
             self._engine.outage.delete_later(keys, self.pattern, exc.began_at)
 
 
-class UnavailableStore:
-    """Refuses everything, with the error of a replay: L2 must not be asked then.
-
-    The rules see a failure like any other, and nothing reaches the server.
-    """
-
-    def __init__(self, failure: L2Error) -> None:
-        self._failure = failure
-
-    def __getattr__(self, _name: str) -> Callable[..., Coroutine[None, None, NoReturn]]:
-        return self._refuse
-
-    async def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
-        raise self._failure.again()
-
-
-def _without_l2(operations: Operations, failure: L2Error) -> Operations:
-    """Return the same operations, for which every call of L2 raises ``failure``."""
-    refused = copy(operations)
-    refused.l2 = UnavailableStore(failure)  # type: ignore[assignment] # any method
-    return refused
-
-
 def with_fallback(
     operation: Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]],
     fallback: Callable[Concatenate[Fallbacks, L2Error, P], R],
@@ -222,9 +204,10 @@ def with_fallback(
                 self._skip_l2(kind)
             operations = self._operations
             if outage.pending_deletes.may_be or self._queue.latest:
-                failure = await self._what_comes_first(kind, args)
+                tags = kwargs.get("tags") or ()
+                failure = await self._what_comes_first(kind, args, tags)
                 if failure is not None:
-                    operations = _without_l2(operations, failure)
+                    operations = without_l2(operations, failure)
             if kind is READ and self._fences.up:
                 operations = await self._past_fences(operations, _keys_of(args))
             result = await operation(operations, *args, **kwargs)
@@ -294,6 +277,9 @@ class ResilientOperations(SetsLater):
     append = with_fallback(Operations.append, Fallbacks.append, WRITE)
     delete = with_fallback(Operations.delete, Fallbacks.delete, DELETE)
     delete_many = with_fallback(Operations.delete_many, Fallbacks.delete_many, DELETE)
+    delete_stamps = with_fallback(
+        Operations.delete_stamps, Fallbacks.delete_stamps, DELETE
+    )
     clear = with_fallback(Operations.clear, Fallbacks.clear, DELETE)
     delete_pattern = with_fallback(
         Operations.delete_pattern, Fallbacks.delete_pattern, DELETE
@@ -306,6 +292,7 @@ class ResilientOperations(SetsLater):
         loader: Callable[[], Any],
         ttl_ms: int | None,
         terms: LoadTerms | None = None,
+        tags: tuple[str, ...] = NO_TAGS,
     ) -> Coroutine[Any, Any, Any | Absent]:
         """Return the value, loading it if need be; an outage costs only the cache.
 
@@ -315,8 +302,8 @@ class ResilientOperations(SetsLater):
             self._engine.notice_fork()
         pending = self._outage.pending_deletes
         if pending.may_be or self._queue.latest or self._fences.up:
-            return self._wait_and_load(key, loader, ttl_ms, terms)
-        return self._loading.get_or_load(key, loader, ttl_ms, terms)
+            return self._wait_and_load(key, loader, ttl_ms, terms, tags)
+        return self._loading.get_or_load(key, loader, ttl_ms, terms, tags=tags)
 
     async def _wait_and_load(
         self,
@@ -324,8 +311,9 @@ class ResilientOperations(SetsLater):
         loader: Callable[[], Any],
         ttl_ms: int | None,
         terms: LoadTerms | None,
+        tags: tuple[str, ...],
     ) -> Any | Absent:
-        failure = await self._what_comes_first(READ, (key,))
+        failure = await self._what_comes_first(READ, (key,), tags)
         if failure is not None and not self._degrades:
             raise failure
         operations = self._operations
@@ -335,14 +323,14 @@ class ResilientOperations(SetsLater):
         if value is not MISSING:
             return value
         return await self._loading.get_or_load(
-            key, loader, ttl_ms, terms, failure=failure
+            key, loader, ttl_ms, terms, tags=tags, failure=failure
         )
 
     def _pattern(self) -> KeyPattern | None:
         return self._fallbacks.pattern
 
     async def _what_comes_first(
-        self, kind: str, args: tuple[Any, ...]
+        self, kind: str, args: tuple[Any, ...], tags: Any = ()
     ) -> L2Error | None:
         """Have values sent, and deletes replayed, that come before this call.
 
@@ -350,6 +338,8 @@ class ResilientOperations(SetsLater):
         before a delete, which may release a lock that they were set under.
         """
         failure, keys = None, _keys_of(args)
+        if tags:
+            keys = (*keys, *self._operations.keys_of_tags(tags))
         if self._queue.latest and kind is not SEND:
             queued = list(self._queue.latest) if kind is DELETE else keys
             failure = await self._queue.before(self._operations.io, queued)

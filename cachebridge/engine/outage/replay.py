@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from cachebridge.core.dropping.tags import stamps_among
 from cachebridge.core.keys import fits_message
 from cachebridge.engine.removals import OperationsHost
 from cachebridge.errors import L2Error, L2UnavailableError
@@ -97,7 +98,11 @@ class Replay:
         """
         began = self._engine.outage.pending_deletes.began
         named = [key for key in keys if fits_message(key)]
-        await self._coherent.delete_older(named, began)
+        stamps = stamps_among(named)
+        # A stamp that another process has made since may be older than the invalidation
+        # as well: nothing tells.  To delete it costs misses alone.
+        await self._coherent.delete_many(stamps)
+        await self._coherent.delete_older(set(named).difference(stamps), began)
         if len(named) < len(keys):
             await self._direct.delete_older(set(keys).difference(named), began)
 

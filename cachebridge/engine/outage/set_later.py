@@ -5,6 +5,8 @@ from __future__ import annotations
 from os import getpid
 from typing import TYPE_CHECKING, Any
 
+from cachebridge.core.keys import NO_TAGS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -29,16 +31,28 @@ class SetsLater:
     set: Callable[..., Coroutine[Any, Any, bool]]
 
     def set_as(
-        self, key: str, value: Any, ttl_ms: int | None, wait: bool
+        self,
+        key: str,
+        value: Any,
+        ttl_ms: int | None,
+        wait: bool,
+        tags: tuple[str, ...] = NO_TAGS,
     ) -> Coroutine[Any, Any, bool]:
         """Set the value; without ``wait`` it may be sent later.
 
-        Raises TypeError for a ``wait`` that is no bool, and what the serializer raises.
+        Raises TypeError for a ``wait`` that is no bool, ValueError for one that is
+        False with tags, and what the serializer raises.
         """
         if wait is True:
+            if tags:
+                return self.set(key, value, ttl_ms, tags=tags)
             return self.set(key, value, ttl_ms)
         if wait is not False:
             raise TypeError(f"wait must be True or False, not {wait!r}")
+        if tags:
+            raise ValueError(
+                "a value with tags cannot be sent later: set it with wait=True"
+            )
         return self._set_later(key, value, ttl_ms)
 
     async def _set_later(self, key: str, value: Any, ttl_ms: int | None) -> bool:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     )
 
     from cachebridge.core.entry import Missing
-    from cachebridge.engine.binding import Binding, KeyOperations
+    from cachebridge.engine.binding import Binding
+    from cachebridge.engine.kinds.key_operations import KeyOperations
     from cachebridge.engine.outage.fallbacks import ResilientOperations
     from cachebridge.waiting.io import IO
 

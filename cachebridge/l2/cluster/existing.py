@@ -23,7 +23,7 @@ class ExistingKeys:
 
     def overwrite(
         self: _Host, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> Coroutine[Any, Any, bool]:
+    ) -> Coroutine[Any, Any, bool | str]:
         """Set the key if it exists."""
         return self._at(key).overwrite(key, raw, ttl_ms, message)
 

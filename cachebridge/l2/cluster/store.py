@@ -102,19 +102,19 @@ class ClusterStore(ExistingKeys):
         """Read one key."""
         return self._at(key).get(key)
 
-    def exists(self, key: str) -> Answer[bool]:
+    def exists(self, key: str) -> Answer[bool | str]:
         """Return whether the key exists."""
         return self._at(key).exists(key)
 
     def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> Answer[bool]:
+    ) -> Answer[bool | str]:
         """Set the key if it does not exist."""
         return self._at(key).add(key, raw, ttl_ms, message)
 
     def touch(
         self, key: str, ttl_ms: int | None, message: bytes | None
-    ) -> Answer[bool]:
+    ) -> Answer[bool | str]:
         """Give an existing key a new TTL."""
         return self._at(key).touch(key, ttl_ms, message)
 

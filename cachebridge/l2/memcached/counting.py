@@ -42,7 +42,7 @@ class CountOperations(Operations):
                 packed = self._pack(place, total, left, await self._stamp(place.node))
                 done = await self._swap(place, packed, item)
             else:
-                done = await self.add(key, total, ttl_ms)
+                done = await self.add(key, total, ttl_ms) is True
             if done:
                 return Counted(True, value + delta, left_ms)
         raise contention_error(key)

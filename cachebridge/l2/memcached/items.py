@@ -3,6 +3,8 @@
 The flags, 32 bits::
 
     0-4    as other clients use them: pickle, integer, long, compressed, text
+           of our own items those that are tagged say pickle and compressed, which they
+           are not
     5      WRAPPED: the bytes begin with a header: the key, and what a load has left
     6      KEPT: the item outlives the TTL of its value, as a copy; the header knows
     7      LOADING: no value; a load has begun
@@ -25,6 +27,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cachebridge.bounds import inflate
+from cachebridge.core.dropping.tags import TAG_MARK
 from cachebridge.core.entry import INT64
 from cachebridge.core.ttl import GONE_MS
 from cachebridge.l2.keys import encode_key
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 PICKLE, INTEGER, LONG, COMPRESSED, TEXT = (1 << bit for bit in range(5))
 WRAPPED, KEPT, LOADING, NO_SUCH = (1 << bit for bit in range(5, 9))
+TAGGED: Final = PICKLE | COMPRESSED
 STAMP_SHIFT: Final = 9
 MOST_DIGITS: Final = 20
 
@@ -85,6 +89,8 @@ class Item(NamedTuple):
     """0 if there is no item at all."""
     keep_s: int = 0
     """For how long it outlives its TTL as a copy."""
+    is_tagged: bool = False
+    """Whether the value is one that its tags may have made invalid."""
 
     @property
     def read(self) -> Read:
@@ -123,6 +129,8 @@ def pack(
     needs_header = is_hashed or (ttl_ms is not None and (keep_ms or cost_ms))
     if raw.startswith(_PICKLE_MARK):
         flags |= PICKLE
+    elif raw.startswith(TAG_MARK):
+        flags |= TAGGED
     elif is_int64(raw):
         flags |= INTEGER
     elif _LIKE_AN_INTEGER(raw):
@@ -135,7 +143,8 @@ def pack(
     header = _HEADER.pack(len(name), keep_s, cost_ms)
     if ttl_s is not None:
         ttl_s += keep_s
-    flags = stamp << STAMP_SHIFT | PICKLE | WRAPPED | (KEPT if keep_s else 0)
+    flags = flags & COMPRESSED | stamp << STAMP_SHIFT | PICKLE | WRAPPED
+    flags |= KEPT if keep_s else 0
     return Packed(flags, expiry(ttl_s), header + name + raw)
 
 
@@ -181,12 +190,14 @@ def read_item(answer: Answer, key: str, clears: Clears, *, is_hashed: bool) -> I
     if flags & (LOADING | NO_SUCH):
         state = State.LOADING if flags & LOADING else State.NO_SUCH
         return Item(state, ttl_ms=ttl_ms, cas=cas)
+    is_tagged = flags & TAGGED == TAGGED
     if flags & WRAPPED and block is not None:
-        return _unwrap(block, key, ttl_s, cas, is_hashed=is_hashed)
+        item = _unwrap(block, key, ttl_s, cas, is_hashed=is_hashed)
+        return item._replace(is_tagged=is_tagged)
     if block is not None and flags & INTEGER:
         block = block.rstrip(b" ")  # digits grown fewer
     state = State.NOTHING if is_hashed else State.VALUE  # hashed, but without the key
-    return Item(state, block, ttl_ms, cas=cas)
+    return Item(state, block, ttl_ms, cas=cas, is_tagged=is_tagged)
 
 
 def _unwrap(block: bytes, key: str, ttl_s: int, cas: int, *, is_hashed: bool) -> Item:

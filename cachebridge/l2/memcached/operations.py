@@ -27,7 +27,7 @@ from cachebridge.l2.memcached.requests import (
     is_current,
     is_word,
 )
-from cachebridge.l2.store import NOT_AN_INTEGER
+from cachebridge.l2.store import NOT_AN_INTEGER, TAGGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -63,10 +63,10 @@ class Operations(Requests):
                 reads[place.key] = item.read
         return [reads[key] for key in keys]
 
-    async def exists(self, key: str) -> bool:
+    async def exists(self, key: str) -> bool | str:
         """Return whether the key has a value."""
         item = await self._peek(self.place(key))
-        return item.state is State.VALUE
+        return TAGGED if item.is_tagged else item.state is State.VALUE
 
     async def _peek(self, place: Place) -> Item:
         """Return the item of a key, mostly without its bytes."""
@@ -153,7 +153,7 @@ class Operations(Requests):
             await self._send(number, protocol.delete(place.name), 1)
         return [place.key for place in refused]
 
-    async def add(self, key: str, raw: bytes, ttl_ms: int | None) -> bool:
+    async def add(self, key: str, raw: bytes, ttl_ms: int | None) -> bool | str:
         """Set the value if there is none; return whether it was set."""
         place = self.place(key)
         for _ in self._tries():
@@ -172,24 +172,26 @@ class Operations(Requests):
                 return True
             item = await self._judge(place, replies[1], clears)
             if item.state is State.VALUE:
-                return False
+                return TAGGED if item.is_tagged else False
             if item.cas and await self._swap(place, packed, item):
                 return True
         raise contention_error(key)
 
-    async def overwrite(self, key: str, raw: bytes, ttl_ms: int | None) -> bool:
+    async def overwrite(self, key: str, raw: bytes, ttl_ms: int | None) -> bool | str:
         """Set the value if there is one; return whether it was set."""
         place = self.place(key)
         for _ in self._tries():
             item = await self._peek(place)
             if item.state is not State.VALUE:
                 return False
+            if item.is_tagged:
+                return TAGGED
             stamp = await self._stamp(place.node)
             if await self._swap(place, self._pack(place, raw, ttl_ms, stamp), item):
                 return True
         raise contention_error(key)
 
-    async def touch(self, key: str, ttl_ms: int | None) -> bool:
+    async def touch(self, key: str, ttl_ms: int | None) -> bool | str:
         """Give a value a new TTL; return whether there is one.
 
         A copy is kept past the new one for as long as it was past the old one.
@@ -212,14 +214,15 @@ class Operations(Requests):
                     cost_ms=item.cost_ms,
                 )
                 if await self._swap(place, packed, item):
-                    return True
+                    return TAGGED if item.is_tagged else True
                 continue
             touch_and_look = touch + protocol.look_at(place.name)
             clears, replies = await self._ask(place.node, touch_and_look, 2)
             touched = read_item(replies[1], key, clears, is_hashed=False)
             if touched.state in {State.LOADING, State.NO_SUCH}:
                 await self._drop(place, touched)  # it must not live on
-            return is_word(replies[0], b"TOUCHED")
+            is_touched = is_word(replies[0], b"TOUCHED")
+            return TAGGED if is_touched and touched.is_tagged else is_touched
         raise contention_error(key)
 
     async def delete(self, keys: Sequence[str]) -> int:

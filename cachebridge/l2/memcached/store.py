@@ -81,7 +81,7 @@ class MemcachedStore:
         """Read several keys, a hundred per round trip and server."""
         return self._read(self._begin().get_many(keys))
 
-    def exists(self, key: str) -> Answer[bool]:
+    def exists(self, key: str) -> Answer[bool | str]:
         """Return whether the key exists."""
         return self._read(self._begin().exists(key))
 
@@ -97,14 +97,14 @@ class MemcachedStore:
 
     def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> Answer[bool]:
+    ) -> Answer[bool | str]:
         """Set the key if it does not exist."""
         call = self._begin()
         return self._change(call, call.add(key, raw, ttl_ms), message)
 
     def touch(
         self, key: str, ttl_ms: int | None, message: bytes | None
-    ) -> Answer[bool]:
+    ) -> Answer[bool | str]:
         """Give an existing key a new TTL."""
         call = self._begin()
         return self._change(call, call.touch(key, ttl_ms), message)
@@ -116,7 +116,7 @@ class MemcachedStore:
 
     def overwrite(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> Answer[bool]:
+    ) -> Answer[bool | str]:
         """Set the key if it exists."""
         call = self._begin()
         return self._change(call, call.overwrite(key, raw, ttl_ms), message)

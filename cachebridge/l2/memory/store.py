@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cachebridge.core.dropping.tags import TAG_MARK
 from cachebridge.core.entry import INT64
 from cachebridge.core.keys import matcher_of
 from cachebridge.core.lease import LoadReply
@@ -16,6 +17,7 @@ from cachebridge.l2.store import (
     COUNTABLE,
     NOT_AN_INTEGER,
     SCAN_COUNT,
+    TAGGED,
     Counted,
     Read,
 )
@@ -47,10 +49,11 @@ class MemoryStore:
         with self._server.lock:
             return [self._server.read(key) for key in keys]
 
-    async def exists(self, key: str) -> bool:
+    async def exists(self, key: str) -> bool | str:
         """Return whether the key exists."""
         with self._server.lock:
-            return self._server.peek(key) is not None
+            item = self._server.peek(key)
+            return False if item is None else _standing(item[0])
 
     async def store(
         self,
@@ -65,15 +68,17 @@ class MemoryStore:
 
     async def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> bool:
+    ) -> bool | str:
         """Set the key if it does not exist."""
         with self._server.lock:
-            if self._server.peek(key) is not None:
-                return False
+            if (item := self._server.peek(key)) is not None:
+                return TAGGED if _standing(item[0]) == TAGGED else False
             self._server.write([(key, raw)], ttl_ms, message)
             return True
 
-    async def touch(self, key: str, ttl_ms: int | None, message: bytes | None) -> bool:
+    async def touch(
+        self, key: str, ttl_ms: int | None, message: bytes | None
+    ) -> bool | str:
         """Give an existing key a new TTL."""
         server = self._server
         with server.lock:
@@ -84,7 +89,7 @@ class MemoryStore:
             server.loads.follow(key, item[0], deadline)
             server.put(key, item[0], deadline)
             server.publish(message)
-            return True
+            return _standing(item[0])
 
     async def ttl(self, key: str) -> int:
         """Return what is left of the TTL."""
@@ -93,11 +98,13 @@ class MemoryStore:
 
     async def overwrite(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> bool:
+    ) -> bool | str:
         """Set the key if it exists."""
         with self._server.lock:
-            if self._server.peek(key) is None:
+            if (item := self._server.peek(key)) is None:
                 return False
+            if _standing(item[0]) == TAGGED:
+                return TAGGED
             self._server.write([(key, raw)], ttl_ms, message)
             return True
 
@@ -308,6 +315,10 @@ class MemoryStore:
     def forget(self) -> None:
         """Begin anew in the child of a fork."""
         self._server.forget()
+
+
+def _standing(raw: bytes) -> bool | str:
+    return TAGGED if raw.startswith(TAG_MARK) else True
 
 
 def _integer(raw: bytes) -> int | None:

@@ -12,8 +12,9 @@ from hashlib import sha1
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from cachebridge.core.dropping.tags import TAG_MARK
 from cachebridge.l2.redis.names import is_own, is_record, key_of
-from cachebridge.l2.store import NOT_AN_INTEGER, Counted
+from cachebridge.l2.store import NOT_AN_INTEGER, TAGGED, Counted
 from cachebridge.resp import pack, pack_after, wrong_kind
 
 if TYPE_CHECKING:
@@ -120,7 +121,11 @@ def asking(request: Request, read: Callable[[list[Any]], T]) -> Call[T]:
         request = load_script(request)
     elif request.replies > 1:
         (key,) = request.keys
-        packed = b"".join([ask, pack(b"GET", key), ask, pack(b"PTTL", key)])
+        if request.packed == standing(key).packed:
+            pair = pack(b"EXISTS", key), pack(b"GETRANGE", key, b"0", b"1")
+        else:
+            pair = pack(b"GET", key), pack(b"PTTL", key)
+        packed = ask.join([b"", *pair])
         return request._replace(packed=packed, replies=4), lambda r: read(r[1::2])
     packed = ask + request.packed
     return request._replace(packed=packed, replies=2), lambda r: read(r[1:])
@@ -139,6 +144,12 @@ def exists(key: bytes) -> Request:
 def pttl(key: bytes) -> Request:
     """The rest of a key's TTL."""
     return Request(pack(b"PTTL", key), keys=(key,))
+
+
+def standing(key: bytes) -> Request:
+    """Whether the key exists, and how its value begins."""
+    packed = pack(b"EXISTS", key) + pack(b"GETRANGE", key, b"0", b"1")
+    return Request(packed, 2, keys=(key,), reads=True)
 
 
 def scan(pattern: bytes, cursor: int, count: int) -> Request:
@@ -214,6 +225,32 @@ def read_pairs(count: int, replies: list[Any]) -> list[Read]:
 def read_flag(replies: list[Any]) -> bool:
     """Read a reply that is 0 or 1."""
     return bool(of_kind(int, replies[-1]))
+
+
+_STANDINGS: Final[dict[int, bool | str]] = {0: False, 1: True, 2: TAGGED}
+
+
+def read_standing(replies: list[Any]) -> bool | str:
+    """Read 0, 1, or 2 for a value that is tagged."""
+    reply = of_kind(int, replies[-1])
+    if reply not in _STANDINGS:
+        raise wrong_kind(reply)
+    return _STANDINGS[reply]
+
+
+def read_existing(replies: list[Any]) -> bool | str:
+    """Read the replies to ``standing``; no right to the second may hide a tag."""
+    there, begin = replies
+    if not of_kind(int, there):
+        return False
+    if isinstance(begin, Exception):
+        text = str(begin)
+        if text.startswith("NOPERM"):
+            return TAGGED
+        if not text.startswith("WRONGTYPE"):
+            raise begin
+        return True
+    return TAGGED if of_kind(bytes, begin) == TAG_MARK else True
 
 
 def read_count(replies: list[Any]) -> int:

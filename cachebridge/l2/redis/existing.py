@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     Answer: TypeAlias = Coroutine[Any, Any, T]
 
 OVERWRITE: Final = make_script(
-    "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end\n"
+    scripts.STANDING
+    + """if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if standing(KEYS[1]) == 2 then return 2 end
+"""
     + scripts.PUBLISH
     + scripts.SET_ONE
     + scripts.NOTE
@@ -56,11 +59,11 @@ class ExistingKeys:
 
     def overwrite(
         self: _Host, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> Answer[bool]:
+    ) -> Answer[bool | str]:
         """Set the key if it exists."""
         args = (b"" if ttl_ms is None else b"%d" % ttl_ms, raw)
         keys = self._logged(key)
-        return self._change(OVERWRITE, keys, message, args, commands.read_flag)
+        return self._change(OVERWRITE, keys, message, args, commands.read_standing)
 
     def keep(self: _Host, key: str, expected: bytes, ttl_ms: int) -> Answer[bool]:
         """Give the key a new TTL if it still is ``expected``."""

@@ -32,7 +32,7 @@ from cachebridge.core.lease import (
     LoadReply,
 )
 from cachebridge.l2.redis.commands import Script, last_of, make_script
-from cachebridge.l2.redis.scripts import PUBLISH
+from cachebridge.l2.redis.scripts import PUBLISH, STANDING
 from cachebridge.resp import wrong_kind
 
 
@@ -215,6 +215,7 @@ return 1"""
 
 TOUCH: Final[Script] = make_script(
     _BELONGS
+    + STANDING
     + "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end\n"
     + PUBLISH
     + """local ttl = tonumber(ARGV[3])
@@ -236,6 +237,6 @@ if r then
     redis.call('PEXPIRE', KEYS[2], last)
   end
 end
-return 1"""
+return standing(KEYS[1])"""
 )
 """The record follows the value: its copy begins to be stale when the new TTL ends."""

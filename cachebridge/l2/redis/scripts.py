@@ -21,6 +21,13 @@ PUBLISH: Final = """if ARGV[1] ~= '' and ARGV[2] ~= '' then
   redis.call('PUBLISH', ARGV[1], ARGV[2])
 end
 """
+STANDING: Final = """local function standing(key)
+  local head = redis.pcall('GETRANGE', key, 0, 1)
+  if type(head) ~= 'table' then return head == '\\203\\1' and 2 or 1 end
+  return string.find(head.err or '', 'WRONGTYPE') and 1 or 2
+end
+"""
+"""Says 1 of a key that exists, 2 if its value is tagged, or this must not be known."""
 MOST_BYTES: Final = 4 * 1024 * 1024
 MOST_BYTES_OF_SLOT: Final = 4096
 """The same of the log of one slot, of which a cluster has 16,384."""
@@ -103,7 +110,11 @@ else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3]) end
     + _UNLINK_RECORD
 )
 ADD: Final = make_script(
-    "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end\n"
+    STANDING
+    + """if redis.call('EXISTS', KEYS[1]) == 1 then
+  return standing(KEYS[1]) == 2 and 2 or 0
+end
+"""
     + PUBLISH
     + SET_ONE
     + NOTE

@@ -112,9 +112,9 @@ class RedisStore(ExistingKeys):
         read = partial(commands.read_pairs, len(names))
         return commands.call_script(scripts.READ, names, ()), read
 
-    def exists(self, key: str) -> Answer[bool]:
+    def exists(self, key: str) -> Answer[bool | str]:
         """Return whether the key exists."""
-        return self.client.run(commands.exists(name_of(key)), commands.read_flag)
+        return self.client.run(commands.standing(name_of(key)), commands.read_existing)
 
     def store(
         self,
@@ -150,17 +150,18 @@ class RedisStore(ExistingKeys):
 
     def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> Answer[bool]:
+    ) -> Answer[bool | str]:
         """Set the key if it does not exist."""
         keys, args = self._logged(key), (_number(ttl_ms), raw)
-        return self._change(scripts.ADD, keys, message, args, commands.read_flag)
+        return self._change(scripts.ADD, keys, message, args, commands.read_standing)
 
     def touch(
         self, key: str, ttl_ms: int | None, message: bytes | None
-    ) -> Answer[bool]:
+    ) -> Answer[bool | str]:
         """Give an existing key a new TTL."""
         keys, args = self._names.with_record(key), (_number(ttl_ms),)
-        return self._change(load_scripts.TOUCH, keys, message, args, commands.read_flag)
+        read = commands.read_standing
+        return self._change(load_scripts.TOUCH, keys, message, args, read)
 
     def delete(self, keys: Sequence[str], message: bytes | None) -> Answer[int]:
         """Delete the keys; always publish."""

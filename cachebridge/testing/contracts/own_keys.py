@@ -69,7 +69,7 @@ class OwnKeys:
         """Read several keys."""
         return await self._store.get_many(self._all(keys))
 
-    async def exists(self, key: str) -> bool:
+    async def exists(self, key: str) -> bool | str:
         """Return whether the key exists."""
         return await self._store.exists(self._own(key))
 
@@ -84,12 +84,14 @@ class OwnKeys:
 
     async def add(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> bool:
+    ) -> bool | str:
         """Set the key if it does not exist."""
         own, framed = self._framed(key, message)
         return await self._store.add(own, raw, ttl_ms, framed)
 
-    async def touch(self, key: str, ttl_ms: int | None, message: bytes | None) -> bool:
+    async def touch(
+        self, key: str, ttl_ms: int | None, message: bytes | None
+    ) -> bool | str:
         """Give an existing key a new TTL."""
         own, framed = self._framed(key, message)
         return await self._store.touch(own, ttl_ms, framed)
@@ -100,7 +102,7 @@ class OwnKeys:
 
     async def overwrite(
         self, key: str, raw: bytes, ttl_ms: int | None, message: bytes | None
-    ) -> bool:
+    ) -> bool | str:
         """Set the key if it exists."""
         own, framed = self._framed(key, message)
         return await self._store.overwrite(own, raw, ttl_ms, framed)

@@ -44,6 +44,7 @@ from cachebridge.testing.contracts.message_contract import (
     ODD_KEYS,
     Published,
 )
+from cachebridge.testing.contracts.tag_contract import L2TagContract
 
 if TYPE_CHECKING:
     from cachebridge.testing.contracts.message_contract import StoreFace
@@ -58,7 +59,9 @@ RECORD_ENDS = (
 OWN_NAMES = ("cachebridge:l1", "cachebridge:server-id", "cachebridge:writes_")
 
 
-class L2StoreContract(L2LoadContract, L2CountContract, L2ExistingContract):
+class L2StoreContract(
+    L2LoadContract, L2CountContract, L2ExistingContract, L2TagContract
+):
     """The contract of ``L2Store``: values, TTLs, counters, messages, loading, odd keys.
 
     A subclass provides the fixtures ``l2`` and ``published``.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from cachebridge.config import CacheOptions, EngineOptions
 from cachebridge.core.entry import MISSING
-from cachebridge.engine.binding import KeyOperations
 from cachebridge.engine.engine import Engine
+from cachebridge.engine.kinds.key_operations import KeyOperations
 from cachebridge.l1.local_get import make_local_get
 from cachebridge.l2.location import parse_location
 from cachebridge.waiting.run import run

@@ -40,8 +40,8 @@ from tests.sides import SIDES, on_side
 from tests.unit.django.support import entry
 
 RIGHTS = (
-    "+get +mget +exists +pttl +scan +set +append +incrby +persist +pexpire +unlink "
-    "+hget +hmget +hset +hdel +hexists +time +eval +evalsha +select +info "
+    "+get +getrange +mget +exists +pttl +scan +set +append +incrby +persist +pexpire "
+    "+unlink +hget +hmget +hset +hdel +hexists +time +eval +evalsha +select +info "
     "+flushdb +client"
 )
 """No channel, no PUBLISH, no SUBSCRIBE, and no PING."""

@@ -252,8 +252,9 @@ class TestUnixSocket(RedisContract):
 
 
 RIGHTS = (
-    "+get +mget +pttl +exists +scan +set +append +pexpire +persist +unlink +hget "
-    "+hmget +hset +hdel +hexists +time +info +incrby +eval +evalsha +flushdb +select"
+    "+get +getrange +mget +pttl +exists +scan +set +append +pexpire +persist +unlink "
+    "+hget +hmget +hset +hdel +hexists +time +info +incrby +eval +evalsha "
+    "+flushdb +select"
 )
 TO_PUBLISH = "+publish +multi +exec +ping"
 

@@ -17,6 +17,7 @@ from cachebridge.core.loading import (
 )
 from cachebridge.engine.loading.load import Load
 from cachebridge.engine.loading.single_flight import SingleFlight
+from cachebridge.engine.tagging.stamps import UNTAGGED
 from cachebridge.errors import L2Error
 from cachebridge.waiting.guard import Guard
 from cachebridge.waiting.io import THREADS
@@ -68,6 +69,12 @@ class ScriptedLoad(Load):
     def _note(self, exc, _kind):
         self._next("note", exc)
 
+    async def begin_tags(self, lease):
+        """Read no stamps: the load has no tags."""
+
+    async def end_tags(self):
+        return UNTAGGED
+
     def consider_refresh(self, lease):
         self._next("consider_refresh", lease)
 
@@ -77,7 +84,7 @@ class ScriptedLoad(Load):
 
 def _step(name):
     async def step(self, *args):
-        return self._next(name, *args)
+        return self._next(name, *[each for each in args if each is not UNTAGGED])
 
     return step
 
@@ -101,6 +108,7 @@ def play(script, **options):
 def refresh(script, seen_ttl_ms=40):
     """Run a refresh by the script, to its end."""
     load = ScriptedLoad(script)
+    load._shared = FLIGHTS.alone("k", 0)
     run(load.run_refresh(seen_ttl_ms))
     load.ends()
 

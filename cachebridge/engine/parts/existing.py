@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cachebridge.core.keys import NO_TAGS
+from cachebridge.engine.tagging.stamps import UNTAGGED
+from cachebridge.l2.store import TAGGED
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 
     from cachebridge.core.direct import Direct
     from cachebridge.core.write import Write
     from cachebridge.engine.removals import OperationsHost
+    from cachebridge.engine.tagging.stamps import Stamped
     from cachebridge.engine.values import Values
     from cachebridge.l2.store import L2Store
 
@@ -25,24 +30,38 @@ class Existing:
     message: Callable[[Write | Direct], bytes | None]
     jittered: Callable[[int | None], int | None]
     delete: Callable[[str], Awaitable[bool]]
+    stamp: Callable[[Collection[str]], Coroutine[Any, Any, Stamped]]
+    is_alive: Callable[[str], Coroutine[Any, Any, bool]]
+    set: Callable[..., Awaitable[bool]]
 
     async def ttl(self, key: str) -> int:
         """Return what is left of the TTL in milliseconds, as Redis's PTTL does."""
         return await self.l2.ttl(key)
 
-    async def overwrite(self, key: str, value: Any, ttl_ms: int | None) -> bool:
+    async def overwrite(
+        self,
+        key: str,
+        value: Any,
+        ttl_ms: int | None,
+        *,
+        tags: Collection[str] = NO_TAGS,
+    ) -> bool:
         """Set the value if the key exists; return whether it was set.
 
         A TTL that is over deletes it.
         """
+        stamped = await self.stamp(tags) if tags else UNTAGGED
         raw = await self.encode(key, value)
         if ttl_ms == 0:
             return await self.delete(key)
-        ttl_ms = self.jittered(ttl_ms)
+        left_ms = self.jittered(ttl_ms)
         with self.open_write((key,)) as write, write:
-            done = await self.l2.overwrite(key, raw, ttl_ms, self.message(write))
-            if done:
-                self.values.stage(write, {key: value}, {key: raw}, ttl_ms)
+            full = stamped.on(write) + raw
+            done = await self.l2.overwrite(key, full, left_ms, self.message(write))
+            if done is True:
+                self.values.stage(write, {key: value}, {key: raw}, left_ms)
             else:
                 self.engine.outgoing.retract(write)
-        return done
+        if done == TAGGED and await self.is_alive(key):
+            return await self.set(key, value, ttl_ms, tags=tags)
+        return done is True

@@ -1,0 +1,1 @@
+"""What leaves L1 together: all of it, by prefix, and by tag.  Internal."""

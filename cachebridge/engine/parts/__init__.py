@@ -1,0 +1,1 @@
+"""Parts of ``Operations``: what exists is changed, and what takes several steps."""

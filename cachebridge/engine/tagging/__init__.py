@@ -1,0 +1,1 @@
+"""Tags: their names, their stamps, and the loads that name them.  Internal."""
