@@ -48,6 +48,7 @@ NO_LOCK: Final = (
     "Memcached may evict a lock, and cannot prolong one: use add(key, token, timeout), "
     "and delete(key)."
 )
+NO_CLIENT: Final = "there is no client of redis-py for {}://, which is no Redis"
 NO_REPLICA: Final = (
     "give the address of the primary, or a name that follows it at a failover"
 )

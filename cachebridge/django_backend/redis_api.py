@@ -15,11 +15,13 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from cachebridge.core.ttl import FOREVER_MS, GONE_MS
 from cachebridge.django_backend.keys import KeyedCache
 from cachebridge.errors import MissingKeyError
+from cachebridge.waiting.io import TASKS, THREADS
 from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from cachebridge.engine.extras.locks import TaskLock, ThreadLock
     from cachebridge.engine.outage.fallbacks import ResilientOperations
 
 Timeout = float | timedelta | None
@@ -183,6 +185,84 @@ class RedisMethods(KeyedCache):
             return await _incr_or_make(operations.for_tasks, full_key, delta)
         return await operations.for_tasks.incr(full_key, delta)
 
+    # -- locks and clients -------------------------------------------------------------
+
+    def lock(
+        self,
+        key: Any,
+        version: int | None = None,
+        timeout: float | None = None,
+        sleep: float = 0.1,
+        *,
+        blocking: bool = True,
+        blocking_timeout: float | None = None,
+        thread_local: bool = True,
+    ) -> ThreadLock:
+        """Return redis-py's lock of this name: ``with cache.lock("k", timeout=30):``.
+
+        ``timeout`` is when the server ends it by itself, None never; ``sleep`` is how
+        often a caller tries, and ``blocking_timeout`` how long, all in seconds.  Reads
+        of its owner find nothing older than what the server had when it was taken.
+
+        Taking and releasing it raise L2Error while the shared store is away, whatever
+        ON_ERROR says, and ``redis.exceptions.LockError`` if it is not owned.  Raises
+        UnsupportedOperationError over Memcached.
+        """
+        from cachebridge.engine.extras.locks import LockKeeper, ThreadLock  # noqa: PLC0415
+
+        keeper: Any = LockKeeper(self._binding.engine, THREADS)  # for a client
+        return ThreadLock(
+            keeper,
+            self._locate(key, version)[1],
+            timeout=checked_timeout(timeout),
+            sleep=sleep,
+            blocking=blocking,
+            blocking_timeout=blocking_timeout,
+            thread_local=thread_local,
+        )
+
+    def alock(
+        self,
+        key: Any,
+        version: int | None = None,
+        timeout: float | None = None,
+        sleep: float = 0.1,
+        *,
+        blocking: bool = True,
+        blocking_timeout: float | None = None,
+        thread_local: bool = True,
+    ) -> TaskLock:
+        """Return the same for tasks: ``async with cache.alock("k", timeout=30):``."""
+        from cachebridge.engine.extras.locks import LockKeeper, TaskLock  # noqa: PLC0415
+
+        keeper: Any = LockKeeper(self._binding.engine, TASKS)  # for a client
+        return TaskLock(
+            keeper,
+            self._locate(key, version)[1],
+            timeout=checked_timeout(timeout),
+            sleep=sleep,
+            blocking=blocking,
+            blocking_timeout=blocking_timeout,
+            thread_local=thread_local,
+        )
+
+    def get_client(self, write: bool = True) -> Any:  # noqa: ARG002 theirs
+        """Return redis-py's client of the server, for commands that a cache lacks.
+
+        ``redis.Redis``, or ``redis.RedisCluster``: the same object each time.  What it
+        changes reaches no L1.  ``write`` is django-redis's, and makes no difference.
+        Raises UnsupportedOperationError where there is no Redis.
+        """
+        from cachebridge.engine.extras.clients import client_for_threads  # noqa: PLC0415
+
+        return client_for_threads(self._binding.engine)
+
+    def aget_client(self) -> Any:
+        """Return a new client of ``redis.asyncio``, for ``async with``."""
+        from cachebridge.engine.extras.clients import client_for_tasks  # noqa: PLC0415
+
+        return client_for_tasks(self._binding.engine)
+
     @property
     def client(self) -> Any:
         """The cache itself: ``cache.client.get_client()`` works as in django-redis."""
@@ -200,6 +280,16 @@ async def _incr_or_make(
             if await operations.add(full_key, delta, None, fences=False):
                 return delta
     return await operations.incr(full_key, delta)
+
+
+def checked_timeout(timeout: Any) -> float | None:
+    """Return the timeout of a lock; raises TypeError or ValueError."""
+    if timeout is None:
+        return None
+    _require_number(timeout, "the timeout of a lock must be None")
+    if not timeout > 0:
+        raise ValueError(f"the timeout of a lock must be above 0, not {timeout!r}")
+    return float(timeout)
 
 
 def _milliseconds(left_ms: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import partial
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 MOST_APPENDED: Final = 1_000_000
 """Characters or bytes of a value that ``append`` makes; Memcached's items have room."""
+
+is_token: Final = re.compile(rb"[0-9a-f]{32}").fullmatch
+"""Tells the token of a lock of redis-py, which is no value."""
 
 _log = logging.getLogger("cachebridge.codec")
 
@@ -120,7 +124,7 @@ class Values:
 
     def is_damaged(self, raw: bytes) -> bool:
         """Return whether no process can read these bytes, which this one cannot."""
-        return self._serializer.is_damaged(raw)
+        return not is_token(raw) and self._serializer.is_damaged(raw)
 
     def _decode_or_miss(self, raw: bytes) -> Any | Missing:
         """Decode L1's copy; what cannot be read is left to the read of L2."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cachebridge.errors import ConfigError
 from cachebridge.l2.handshake import guarded, refused_argument, verify_peer
@@ -15,6 +15,33 @@ if TYPE_CHECKING:
 
     from cachebridge.config import EngineOptions
     from cachebridge.l2.location import Location
+
+
+def arguments_of(
+    location: Location, options: EngineOptions
+) -> tuple[type[Connection], dict[str, Any]]:
+    """Return the class of redis-py's connections to a server, and their arguments.
+
+    Raises ConfigError for a login beside CREDENTIAL_PROVIDER.
+    """
+    from redis.connection import Connection, SSLConnection  # noqa: PLC0415 as below
+
+    kwargs = {**location.connection_kwargs, **options.client_kwargs}
+    kind: type[Connection] = kwargs.pop("connection_class", Connection)
+    if issubclass(kind, SSLConnection):
+        verify_peer(kwargs)
+    kwargs.update(
+        socket_timeout=options.socket_timeout,
+        socket_connect_timeout=options.socket_connect_timeout,
+    )
+    if options.credential_provider is not None:
+        if kwargs.get("username") or kwargs.get("password"):
+            raise ConfigError(
+                f"LOCATION {location.label!r}: a user or a password stands beside "
+                "CREDENTIAL_PROVIDER, which gives both. Leave them out."
+            )
+        kwargs["credential_provider"] = options.credential_provider
+    return kind, kwargs
 
 
 def connection_factory(
@@ -31,30 +58,16 @@ def connection_factory(
     # Here, because redis-py takes longer to import than everything else.
     from redis._parsers import _RESP2Parser  # noqa: PLC0415
     from redis.backoff import NoBackoff  # noqa: PLC0415
-    from redis.connection import Connection, SSLConnection  # noqa: PLC0415
     from redis.exceptions import RedisError  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415
 
-    kwargs = {**location.connection_kwargs, **options.client_kwargs}
-    kind: type[Connection] = kwargs.pop("connection_class", Connection)
-    if issubclass(kind, SSLConnection):
-        verify_peer(kwargs)
+    kind, kwargs = arguments_of(location, options)
     kwargs.update(
         parser_class=_RESP2Parser,  # of replies of a handshake alone
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
-        socket_timeout=options.socket_timeout,
-        socket_connect_timeout=options.socket_connect_timeout,
     )
-
-    if options.credential_provider is not None:
-        if kwargs.get("username") or kwargs.get("password"):
-            raise ConfigError(
-                f"LOCATION {location.label!r}: a user or a password stands beside "
-                "CREDENTIAL_PROVIDER, which gives both. Leave them out."
-            )
-        kwargs["credential_provider"] = options.credential_provider
     secrets = {*secrets_in(kwargs)}
     connection_class = guarded(kind, secrets, location.label)
     problem = ""

@@ -73,7 +73,7 @@ class Sentinels:
             raise ConfigError(f"LOCATION {location.label!r} names no sentinels.")
         self._url = url
         of_master = {**location.connection_kwargs, **options.client_kwargs}
-        arguments, options = _settled(url, options, of_master)
+        arguments, options = settled(url, options, of_master)
         label = f"the sentinels of {url.label}"
         self._order = [
             _Sentinel(
@@ -207,7 +207,7 @@ class _Sentinel:
         return open_link(connection)
 
 
-def _settled(
+def settled(
     url: SentinelUrl, options: EngineOptions, of_master: Mapping[str, Any]
 ) -> tuple[dict[str, Any], EngineOptions]:
     """Return the arguments and options of the connections to the sentinels.
@@ -224,14 +224,14 @@ def _settled(
     given.update(options.sentinel_kwargs)
     has_tls = issubclass(of_master.get("connection_class", object), SSLConnection)
     uses_tls = to_bool(given.pop("ssl", has_tls))
-    settled = settle(given, REDIS_PY, "SENTINEL_KWARGS")
+    known = settle(given, REDIS_PY, "SENTINEL_KWARGS")
     arguments = {
         name: of_master[name]
         for name in of_master
         if name.startswith("ssl_") and uses_tls and has_tls
     }
-    arguments |= settled.unknown | settled.arguments
+    arguments |= known.unknown | known.arguments
     if uses_tls:
         arguments["connection_class"] = SSLConnection
     options = replace(options, client_kwargs={}, credential_provider=None)
-    return arguments, override_engine_options(options, settled.options)
+    return arguments, override_engine_options(options, known.options)

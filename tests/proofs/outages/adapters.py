@@ -172,6 +172,8 @@ DJANGO: Final = Adapter(
             "l1_on",
             "groups",
             "memoize",
+            "lock",
+            "get_client",
             "pttl",
             "persist",
             "pexpire",

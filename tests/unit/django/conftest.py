@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from django.core.cache import caches
 
-from tests.unit.django.support import LOCMEM, entry, trusted
+from tests.sides import SIDES
+from tests.unit.django.support import LOCMEM, TaskSide, entry, trusted
 
 
 @pytest.fixture
@@ -35,3 +36,15 @@ def bridge(set_caches, place):
 def cache(bridge):
     """Return a cache with default settings, with L1 at work."""
     return bridge()
+
+
+@pytest.fixture(params=SIDES)
+def make_lock(request, cache):
+    """Return a function that makes a lock as threads or as tasks use it."""
+
+    def make(key="lock", **how):
+        if request.param == "threads":
+            return cache.lock(key, **how)
+        return TaskSide(cache.alock(key, thread_local=False, **how))
+
+    return make

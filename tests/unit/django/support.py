@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from tests.rig import eventually
+from tests.sides import on_loop
 from tests.stores import Place
 
 BRIDGE = "cachebridge.django_backend.CacheBridge"
@@ -68,3 +70,25 @@ def shape_of(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return type(value), sorted(map(repr, value))
     return type(value), repr(value)
+
+
+class TaskSide:
+    """A lock of ``alock`` as a thread uses one of ``lock``."""
+
+    def __init__(self, lock):
+        self._lock = lock
+
+    def __getattr__(self, name):
+        method = getattr(self._lock, name)
+
+        async def call(*args, **kwargs):
+            result = method(*args, **kwargs)
+            return await result
+
+        return partial(on_loop, call)
+
+    def __enter__(self):
+        self.__getattr__("__aenter__")()
+
+    def __exit__(self, *exc):
+        self.__getattr__("__aexit__")(*exc)

@@ -11,16 +11,21 @@ import gc
 import os
 import threading
 import weakref
+from contextlib import suppress
 
 import pytest
 import redis
+from redis.exceptions import LockNotOwnedError
 
 from cachebridge import Cache
+from cachebridge.engine.extras.clients import client_for_tasks, client_for_threads
+from cachebridge.engine.extras.locks import LockKeeper, ThreadLock
 from cachebridge.errors import ConfigError
 from cachebridge.testing.ports import free_port
 from cachebridge.testing.processes import started
 from cachebridge.testing.sentinels import SentinelServer
 from cachebridge.testing.servers import find_redis_server
+from cachebridge.waiting.io import THREADS
 from tests.rig import (
     PATIENT,
     binding_of,
@@ -289,3 +294,29 @@ def test_sentinel_kwargs_without_sentinels(url):
     """They would have no effect: an error says so."""
     with pytest.raises(ConfigError, match="SENTINEL_KWARGS"):
         Cache(url, sentinel_kwargs={"password": "x"})
+
+
+def test_redis_pys_lock_and_client_are_at_the_master(moving):
+    """The lock's keeper follows it as every call does; the client asks sentinels."""
+    cache = lone_cache(moving.url, **PATIENT)
+    lock = ThreadLock(LockKeeper(engine_of(cache), THREADS), "the-lock")
+    with lock:
+        assert has(moving.old, "the-lock")
+    assert not has(moving.old, "the-lock")
+    client = client_for_threads(engine_of(cache))
+    client.set("by-client", 1)
+    assert has(moving.old, "by-client")
+
+    async def use():
+        async with client_for_tasks(engine_of(cache)) as client:
+            await client.set("by-task", 1)
+
+    asyncio.run(use())
+    assert has(moving.old, "by-task")
+    moving.move()
+
+    def moved():
+        with suppress(LockNotOwnedError), lock:  # lost with the old master
+            return has(moving.new, "the-lock")
+
+    eventually(moved)
