@@ -82,6 +82,7 @@ PUBLIC = {
         "Stats",
     ],
     "cachebridge.django_backend": ["CacheBridge"],
+    "cachebridge.contrib.django": ["invalidate_on_save"],
     "cachebridge.flask_ext": [
         "Cache",
         "CacheBridgeBackend",
