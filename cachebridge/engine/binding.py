@@ -23,6 +23,7 @@ from cachebridge.core.keys import (
     tags_of,
 )
 from cachebridge.core.loading import LoadTerms, load_terms
+from cachebridge.engine.holding.blocks import view_of
 from cachebridge.engine.holding.held import Held
 from cachebridge.engine.kinds.key_operations import KeyOperations, Loader
 from cachebridge.errors import UnsupportedOperationError
@@ -91,7 +92,7 @@ class Binding:
         self.known_full_key: Callable[[str], str | None] = self._aliases.get
         """Returns the full key of a key that ``remember`` was told of."""
         self._max_aliases = MIN_SPARE_ALIASES
-        self.held = Held(self._aliases, self._alias_of)
+        self.held = Held(engine.rules, self._aliases, self._alias_of)
         rules = engine.rules
         shared: dict[str, Any] = {
             "gate": rules.outage_gate if options.on_error == "degrade" else rules.gate,
@@ -282,7 +283,10 @@ class Binding:
         Raises TypeError and ValueError for what is no tag.
         """
         keys = [self._stamps_begin + tag for tag in names_of(tags)]
-        stores, operations = self.engine.stores, self.of_stamps.on(io)
+        stores, kind = self.engine.stores, self.of_stamps
+        if self.held.in_use and keys and (view := view_of(self.held, keys[0])):
+            kind = kind.seen_by(view)
+        operations = kind.on(io)
         shards = stores.split(keys) if stores.is_sharded and keys else [keys]
         return all(await io.together([operations.delete_stamps(s) for s in shards]))
 

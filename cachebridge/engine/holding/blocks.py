@@ -84,6 +84,10 @@ class View(NamedTuple):
         """Return whether the key does not exist for it."""
         return self.held.is_held(self.owner, full_key)
 
+    def hides_tags(self) -> bool:
+        """Return whether there are tags whose values do not exist for it."""
+        return bool(self.owner.of_tags.get(self.held))
+
 
 _here: ContextVar[Scope | None] = ContextVar("cachebridge_holding", default=None)
 
@@ -116,4 +120,4 @@ def view_of(held: Held, full_key: str) -> View | None:
         if block.is_of(held):
             return View(held, here.owner, block)
     view = View(held, here.owner, None)
-    return view if view.hides(full_key) else None
+    return view if view.hides(full_key) or view.hides_tags() else None

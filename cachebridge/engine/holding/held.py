@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Coroutine
+
+    from cachebridge.core.coherence import Coherence
+
+    Delete = Callable[[list[str]], Coroutine[Any, Any, object]]
+
+
+_NONE: set[Any] = set()
 
 
 class Owner:
@@ -22,6 +29,8 @@ class Owner:
     def __init__(self) -> None:
         self.marks: set[Mark] = set()
         """Those that are not over."""
+        self.of_tags: dict[Held, set[Mark]] = {}
+        """Those of them that hold the stamps of tags."""
         self.views: dict[Any, Any] = {}
         """What ``KeyOperations.seen_by`` has made for it."""
 
@@ -29,33 +38,55 @@ class Owner:
 class Mark:
     """Says of some keys that they are held, until it is over."""
 
-    __slots__ = ("database", "is_over", "keys", "operations", "owner")
+    __slots__ = (
+        "__weakref__",
+        "database",
+        "delete",
+        "is_over",
+        "keys",
+        "of_tags",
+        "owner",
+    )
 
     def __init__(
-        self, owner: Owner, keys: Collection[str], operations: Any, database: object
+        self,
+        owner: Owner,
+        keys: Collection[str],
+        delete: Delete,
+        database: object,
+        *,
+        of_tags: bool,
     ) -> None:
-        """``operations`` delete the keys when the ``database`` has committed."""
+        """``delete`` is called when the ``database`` has committed.
+
+        ``of_tags``: the keys are the stamps of tags.
+        """
         self.owner = owner
         self.keys = keys
-        self.operations = operations
+        self.delete = delete
         self.database = database
+        self.of_tags = of_tags
         self.is_over = False
 
     def goes_with(self, other: Mark) -> bool:
         """Return whether one call can delete the keys of both."""
-        return self.operations is other.operations and self.database is other.database
+        return self.delete == other.delete and self.database is other.database
 
 
 class Held:
     """The keys of one cache that are held.  Thread safe."""
 
     def __init__(
-        self, aliases: dict[str, str], alias_of: Callable[[str], str | None]
+        self,
+        rules: Coherence,
+        aliases: dict[str, str],
+        alias_of: Callable[[str], str | None],
     ) -> None:
         """``aliases`` has full keys by the caller's keys, for the fast path.
 
         ``alias_of`` returns the caller's key of a full key.
         """
+        self._rules = rules
         self.in_use = False
         """Whether any caller holds something, or is in a block.  Read without lock."""
         self._aliases = aliases
@@ -84,9 +115,15 @@ class Held:
                 self._aliases[key] = full_key
 
     def add(self, mark: Mark) -> None:
-        """Say that the keys of a mark are held from now on."""
+        """Say that the keys of a mark are held from now on.
+
+        Which entries hang on a tag the fast path cannot know: no caller takes it then.
+        """
         mark.owner.marks.add(mark)
         with self._lock:
+            if mark.of_tags:
+                mark.owner.of_tags.setdefault(self, set()).add(mark)
+                self._rules.enter_bypass(mark)
             for full_key in mark.keys:
                 self._marks.setdefault(full_key, []).append(mark)
                 alias = self._alias_of(full_key)
@@ -100,6 +137,7 @@ class Held:
             mark.owner.marks.remove(mark)
         except KeyError:
             return
+        mark.owner.of_tags.get(self, _NONE).discard(mark)
         mark.is_over = True
         self._over.append(mark)
 
@@ -118,6 +156,7 @@ class Held:
     def _settle(self) -> None:
         while self._over:
             mark = self._over.popleft()
+            self._rules.leave_bypass(mark)
             for full_key in mark.keys:
                 marks = self._marks[full_key]
                 marks.remove(mark)

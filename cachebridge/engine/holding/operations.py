@@ -1,11 +1,14 @@
 """The operations of a cache as a thread or task sees them within a transaction.
 
 What it changes is deleted after the commit.  Until then it finds nothing under the keys
-that it has changed, and stores nothing that it loads.
+that it has changed, and nothing that has a tag which it has invalidated.  It stores
+nothing that it loads.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
@@ -22,6 +25,7 @@ from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from cachebridge.core.entry import Absent, Missing
     from cachebridge.core.loading import LoadTerms
@@ -43,7 +47,7 @@ class Hold:
         finalize(self, held.end, mark).atexit = False
 
     def __call__(self) -> None:
-        """Delete all keys of this kind that the transaction holds, in one call.
+        """Delete all keys of this kind that the transaction holds, together.
 
         Raises L2Error with ``ON_ERROR="raise"``.
         """
@@ -52,9 +56,10 @@ class Hold:
             return
         marks = [mark for mark in tuple(own.owner.marks) if mark.goes_with(own)]
         keys = dict.fromkeys(chain(*(mark.keys for mark in marks)))
-        run(own.operations.delete_many(list(keys)))
+        run(own.delete(list(keys)))
         for mark in marks:
             self._held.end(mark)
+        self._held.settle()
 
 
 class HeldOperations(ResilientOperations):
@@ -73,30 +78,56 @@ class HeldOperations(ResilientOperations):
         self._at_commit = for_threads
         self._view = view
         self._hides = view.hides
+        self._operations = copy(real._operations)  # noqa: SLF001 of its class
+        self._operations.hides_stamp = view.hides
 
-    def _hold(self, block: Block, keys: Iterable[str]) -> None:
+    def _hold(
+        self, block: Block, keys: Iterable[str], *, of_tags: bool = False
+    ) -> None:
         """Have the keys deleted after the commit."""
         new = frozenset(keys)
-        if new:
-            held, owner, _ = self._view
-            transaction = block.transaction
-            mark = Mark(owner, new, self._at_commit, transaction.database)
-            transaction.at_commit(Hold(held, mark))
+        if not new:
+            return
+        real, transaction = self._at_commit, block.transaction
+        delete: Any = real.delete_stamps if of_tags else real.delete_many
+        held, owner, _ = self._view
+        mark = Mark(owner, new, delete, transaction.database, of_tags=of_tags)
+        transaction.at_commit(Hold(held, mark))
+
+    def _hides_any(self, tags: Iterable[str]) -> bool:
+        return any(map(self._hides, self._operations.keys_of_tags(tags)))
 
     # -- reading -----------------------------------------------------------------------
 
+    def _reads(self) -> AbstractContextManager[object]:
+        """Return the context of a read: L1 does not know which tags a value has."""
+        if self._view.hides_tags():
+            return self._engine.local_reads.bypass()
+        return nullcontext()
+
     async def get(self, key: str) -> Any | Missing:
         """Return the value; MISSING for a key that is held."""
-        return MISSING if self._hides(key) else await self._real.get(key)
+        if self._hides(key):
+            return MISSING
+        with (reads := self._reads()), reads:
+            return await super().get(key)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values that exist, without those of keys that are held."""
         seen = [key for key in keys if not self._hides(key)]
-        return await self._real.get_many(seen) if seen else {}
+        if not seen:
+            return {}
+        with (reads := self._reads()), reads:
+            return await super().get_many(seen)
 
     async def has_key(self, key: str) -> bool:
-        """Return whether the key exists; False if it is held."""
-        return not self._hides(key) and await self._real.has_key(key)
+        """Return whether ``get`` finds a value."""
+        if self._hides(key):
+            return False
+        if not self._view.hides_tags():
+            return await super().has_key(key)
+        # Else it would delete what has an invalid tag.
+        return await self.get(key) is not MISSING
 
     def get_or_load(
         self,
@@ -125,10 +156,17 @@ class HeldOperations(ResilientOperations):
         *,
         tags: Collection[str] = NO_TAGS,
     ) -> bool:
-        """In a block: delete the key after the commit, and return True."""
-        if (block := self._view.block) is None:
+        """In a block: delete the key after the commit, and return True.
+
+        Out of one, delete the key now if a tag is held: the value may be of rows that
+        no other caller can see.
+        """
+        if (block := self._view.block) is not None:
+            self._hold(block, (key,))
+        elif self._hides_any(tags):
+            await self._real.delete(key)
+        else:
             return await self._real.set(key, value, ttl_ms, tags=tags)
-        self._hold(block, (key,))
         return True
 
     async def _set_later(self, key: str, value: Any, ttl_ms: int | None) -> bool:
@@ -143,10 +181,13 @@ class HeldOperations(ResilientOperations):
         *,
         tags: Collection[str] = NO_TAGS,
     ) -> list[str]:
-        """In a block: delete the keys after the commit, and return no failures."""
-        if (block := self._view.block) is None:
+        """In a block: delete the keys after the commit.  Out of one as ``set``."""
+        if (block := self._view.block) is not None:
+            self._hold(block, items)
+        elif self._hides_any(tags):
+            await self._real.delete_many(items)
+        else:
             return await self._real.set_many(items, ttl_ms, tags=tags)
-        self._hold(block, items)
         return []
 
     async def delete(self, key: str) -> bool:
@@ -178,6 +219,13 @@ class HeldOperations(ResilientOperations):
         self._hold(block, (key,) if existed else ())
         return existed
 
+    async def delete_stamps(self, keys: Collection[str]) -> bool:
+        """In a block: invalidate the tags after the commit, and return True."""
+        if (block := self._view.block) is None:
+            return await self._real.delete_stamps(keys)
+        self._hold(block, keys, of_tags=True)
+        return True
+
     async def touch(self, key: str, ttl_ms: int | None) -> bool:
         """Give the key another TTL at once, unless it is held.  0 is a delete."""
         if ttl_ms == 0:
@@ -193,8 +241,8 @@ class HeldOperations(ResilientOperations):
         tags: Collection[str] = NO_TAGS,
         fences: bool = True,
     ) -> bool:
-        """Add at once; False for a key that is held: nothing is stored there."""
-        if self._hides(key):
+        """Add at once; False if the key or a tag is held: nothing is stored then."""
+        if self._hides(key) or self._hides_any(tags):
             return False
         return await self._real.add(key, value, ttl_ms, tags=tags, fences=fences)
 

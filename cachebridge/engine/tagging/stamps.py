@@ -87,6 +87,8 @@ class Stamps:
     is_past_fences: bool
     stamp_keys: StampKeys | None
     message: Callable[[Write | Direct], bytes | None]
+    hides_stamp: Callable[[str], bool] | None = None
+    """Whether a transaction has invalidated the tag of a stamp, and is to commit."""
 
     def keys_of_tags(self, tags: Iterable[str]) -> tuple[str, ...]:
         """Return the full keys of the tags' stamps."""
@@ -151,7 +153,7 @@ class Stamps:
         lacking: dict[str, str] = {}
         for tag in tags:
             key = kept.key_of(tag)
-            if self._is_owed(key):
+            if self._is_owed(key) or (self.hides_stamp and self.hides_stamp(key)):
                 continue
             entry = self.local_reads.usable_entry(
                 key, in_outage=self.degrades, past_fences=self.is_past_fences

@@ -17,6 +17,7 @@ from cachebridge.contrib.django import invalidate_on_save
 from cachebridge.errors import ConfigError
 from tests.unit.django.databases import sqlite_files
 from tests.unit.django.support import LOCMEM, entry, trusted
+from tests.unit.django.test_tags_in_transactions import Tagged
 
 DB = "shop"
 
@@ -89,6 +90,21 @@ def test_after_the_commit_and_not_after_a_rollback(cache, on_save, gone):
 def create_and_fail(name):
     User.objects.using(DB).create(username=name)
     raise ZeroDivisionError
+
+
+def test_tags(cache, on_save):
+    """Of every object that has changed, with the commit and one message."""
+    on_save(User, tags=lambda user: ["users", f"user:{user.username}"])
+    seen = Tagged(cache)
+    for name in ("ann", "bob", "eve"):
+        seen.set(name, name, tags=[f"user:{name}"])
+    with atomic(DB):
+        User.objects.using(DB).create(username="ann")
+        User.objects.using(DB).create(username="bob")
+        assert cache.get_many(["ann", "bob", "eve"]) == {"eve": "eve"}
+        sent = cache.stats().messages_sent
+    assert cache.get_many(["ann", "bob", "eve"]) == {"eve": "eve"}
+    assert cache.stats().messages_sent == sent + 1
 
 
 def test_lists_and_another_alias(cache, on_save, gone):
