@@ -14,6 +14,7 @@ from cachebridge.django_backend import CacheBridge, bindings
 from cachebridge.engine import registry
 from cachebridge.flask_ext.backend.backend import CacheBridgeBackend
 from tests.proofs.outages.cases import BY_PATTERN, COMMON, LOADED, REDIS_API, Case
+from tests.proofs.outages.cluster_site import CLUSTER_FAULTS, ClusterSite
 from tests.proofs.outages.flask_cases import FLASK_CASES
 from tests.proofs.outages.memcached_site import (
     BUS_FAULTS,
@@ -46,6 +47,7 @@ WITH_BUS: Final = Place(
 ALONE: Final = Place(
     lambda: MemcachedSite(has_bus=False), STORE_FAULTS, loses_trust=False
 )
+CLUSTER: Final = Place(ClusterSite, CLUSTER_FAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +231,18 @@ OVER_MEMCACHED: Final = replace(
 OVER_MEMCACHED_ALONE: Final = replace(
     OVER_MEMCACHED, name="Memcached alone", place=ALONE
 )
+OVER_CLUSTER: Final = replace(PLAIN, name="a Redis Cluster", place=CLUSTER)
 
 ADAPTERS: Final = {
     adapter.name: adapter
-    for adapter in (PLAIN, DJANGO, FLASK, OVER_MEMCACHED, OVER_MEMCACHED_ALONE)
+    for adapter in (
+        PLAIN,
+        DJANGO,
+        FLASK,
+        OVER_MEMCACHED,
+        OVER_MEMCACHED_ALONE,
+        OVER_CLUSTER,
+    )
 }
 PAIRS: Final = [
     (fault, adapter.name)

@@ -30,7 +30,7 @@ BUS: Final = "bus"
 """Begins the name of a fault that strikes the bus, not the store."""
 
 
-class _Each:
+class Each:
     """Hands a call to each of several."""
 
     def __init__(self, targets: Iterable[Any]) -> None:
@@ -55,7 +55,7 @@ class MemcachedSite:
             start(FaultProxy("127.0.0.1", self._stores[db % 2].port))
             for db in range(DATABASES)
         ]
-        self.server, self.proxy = _Each(self._stores), _Each(self._ways)
+        self.server, self.proxy = Each(self._stores), Each(self._ways)
         self.bus: SimpleNamespace | None = None
         if has_bus:
             server = start(redis_server())

@@ -9,7 +9,7 @@ import inspect
 
 import pytest
 
-from tests.proofs.outages.adapters import ADAPTERS, PAIRS, REDIS
+from tests.proofs.outages.adapters import ADAPTERS, OVER_CLUSTER, PAIRS, PLAIN
 from tests.proofs.outages.observe import SWITCH, observe_all
 from tests.proofs.outages.site import AWAY, BUS_AWAY, REFUSES
 from tests.proofs.outages.table import COMMAND, DOCUMENT, render
@@ -34,7 +34,7 @@ HELD = {
 
 def _never_asks_the_store(adapter):
     """Return the rows that need no Memcached, since L1 is trusted without it."""
-    return LOCAL if ADAPTERS[adapter].place is REDIS else {*LOCAL, *HELD, SWITCH}
+    return LOCAL if ADAPTERS[adapter].place.loses_trust else {*LOCAL, *HELD, SWITCH}
 
 
 def _observed(request, on_error, always):
@@ -45,19 +45,21 @@ def _observed(request, on_error, always):
         for item in items
         if hasattr(item, "callspec") and on_error in item.name
     }
-    if any(item.name == always for item in items):
+    if any(item.name in always for item in items):
         wanted = set(PAIRS)
     return observe_all(on_error, wanted)
 
 
 @pytest.fixture(scope="module")
 def degrading(request):
-    return _observed(request, "degrade", "test_document")
+    return _observed(
+        request, "degrade", {"test_document", "test_a_cluster_answers_alike"}
+    )
 
 
 @pytest.fixture(scope="module")
 def raising(request):
-    return _observed(request, "raise", "")
+    return _observed(request, "raise", set())
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
@@ -101,6 +103,17 @@ def test_document(degrading):
     text = DOCUMENT.read_text(encoding="utf-8")
     observed = render(text, lambda fault, adapter: degrading[fault, adapter].result())
     assert text == observed, f"docs/outages.md has to be rewritten: {COMMAND}"
+
+
+def test_a_cluster_answers_alike(degrading):
+    """As one server does, in every cell; so it needs no table of its own."""
+    for fault in OVER_CLUSTER.place.faults:
+        cluster, one = (
+            degrading[fault, adapter.name].result() for adapter in (OVER_CLUSTER, PLAIN)
+        )
+        assert cluster.healthy == one.healthy
+        assert cluster.failing == one.failing
+        assert cluster.opened == one.opened
 
 
 @pytest.mark.parametrize("name", ADAPTERS)

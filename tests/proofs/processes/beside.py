@@ -6,6 +6,7 @@ that is carried out after all, leaves peers stale, for no longer than L1_TTL.
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from tests.proofs.processes.timeline import Timeline
 
 L1_TTL_S: Final = 2.0
+SPENT: Final = 20_000
+"""CAS numbers, more than a life of a few seconds takes."""
 
 
 class BesideLane(ServerLane):
@@ -40,6 +43,7 @@ class BesideLane(ServerLane):
         super().__init__(timeline, seed, server)
         self._store = beside.store
         self._proxy = beside.proxy
+        self._restart = beside.restart
         del self.faults["restart_server_empty"]
         self.faults |= {
             "restart_bus": self._restart_bus,
@@ -69,7 +73,7 @@ class BesideLane(ServerLane):
             self._store.kill()
             self.timeline.deaths.append(time.monotonic())
             time.sleep(self.random.choice((0.0, 0.3)))
-            self._store.restart()
+            self._restart()
         return True
 
     def _delay_store(self) -> bool:
@@ -103,6 +107,10 @@ class Beside:
         self.proxy.stop()
         self.store.stop()
 
+    def restart(self) -> None:
+        """Start the store again."""
+        self.store.restart()
+
     def lane(
         self, _setup: Setup, timeline: Timeline, seed: str, server: RedisServer
     ) -> Lane:
@@ -115,7 +123,24 @@ class MemcachedBeside(Beside):
 
     def __init__(self, server: RedisServer) -> None:
         self.store = memcached_server()
+        self._lives = 0
         super().__init__(server)
+
+    def restart(self) -> None:
+        """Start the store again, with CAS numbers that its last life has not had.
+
+        They begin anew.  One that a load has kept over the restart, and that another
+        item has got since, would delete that item.  Where a server lives for hours,
+        the numbers are too far apart; here every other life begins at a high one.
+        """
+        self.proxy.refuse()
+        self.store.restart()
+        self._lives += 1
+        if self._lives % 2:
+            with socket.create_connection((self.store.host, self.store.port)) as link:
+                link.sendall(b"set spent 0 0 1 noreply\r\n1\r\n" * SPENT + b"mn\r\n")
+                assert link.recv(16) == b"MN\r\n"
+        self.proxy.restore()
 
     def location(self, proxy_url: str) -> tuple[str, dict[str, Any]]:
         """The worker's own proxy leads to the bus."""
