@@ -9,9 +9,10 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from cachebridge.errors import L2Error, L2UnavailableError
+from cachebridge.errors import L2Error
 from cachebridge.l2.cluster.existing import ExistingKeys
 from cachebridge.l2.cluster.slots import slot_of
+from cachebridge.l2.connections.group import ping_any
 from cachebridge.l2.redis.names import LISTS, name_of
 from cachebridge.l2.redis.store import READ_BATCH
 from cachebridge.l2.store import SCAN_COUNT
@@ -354,18 +355,9 @@ class ClusterStore(ExistingKeys):
         for each in self._all() if self._outbox is None else self._all()[:1]:
             await each.publish(message)
 
-    async def ping(self) -> None:
-        """Return if a master answers; all are asked, whatever their breakers say."""
-        failure, answers = None, False
-        for each in self._all():
-            try:
-                await each.ping()
-            except L2Error as exc:
-                failure = exc
-            else:
-                answers = True
-        if not answers:
-            raise failure or L2UnavailableError("the cluster has no masters")
+    def ping(self) -> Answer[None]:
+        """Return if a master answers."""
+        return ping_any([(each.client.breaker, each.ping) for each in self._all()])
 
     def close(self) -> None:
         """Close idle connections."""

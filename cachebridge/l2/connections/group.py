@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from cachebridge.errors import L2Error, L2UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from typing import TypeAlias
 
     from cachebridge.core.breaker import Breaker
@@ -16,6 +19,33 @@ if TYPE_CHECKING:
     Report: TypeAlias = Callable[[], None]
 
 _log = logging.getLogger("cachebridge.l2")
+
+
+QUICK_S: Final = 0.1
+"""A server that refuses connections has said so by then."""
+
+
+async def ping_any(
+    servers: Iterable[tuple[Breaker, Callable[[], Awaitable[object]]]],
+) -> None:
+    """Ask servers whether they answer, each by its function; raise if none does.
+
+    So that a caller waits for one timeout, not for one of each, servers that are known
+    to be away are asked last, and only while the answers come quickly.  Raises the
+    first L2Error.
+    """
+    began, answers = monotonic(), False
+    failures: list[L2Error] = []
+    for breaker, ping in sorted(servers, key=lambda server: server[0].is_open):
+        if failures and breaker.is_open and monotonic() - began > QUICK_S:
+            break
+        try:
+            await ping()
+            answers = True
+        except L2Error as exc:
+            failures.append(exc)
+    if not answers:
+        raise next(iter(failures), L2UnavailableError("there are no servers"))
 
 
 class ServerGroup:

@@ -119,10 +119,16 @@ class Link:
         """Send a request whose replies ``receive`` will take, later."""
         self.socket.sendall(packed)
 
-    def receive(self, count: int) -> list[Any]:
-        """Return the ``count`` replies to what was sent."""
+    def receive(self, count: int, sent_at: float | None = None) -> list[Any]:
+        """Return the ``count`` replies to what was sent.
+
+        If nothing has arrived yet, the timeout began at ``sent_at``, else now.
+        """
         replies: list[Any] = []
-        self._receive_rest(replies, count, time.monotonic())
+        began = sent_at
+        if began is None or self.arrived(0):
+            began = time.monotonic()
+        self._receive_rest(replies, count, began)
         return replies
 
     def _receive(self) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cachebridge.errors import L2Error
@@ -152,9 +153,10 @@ class Pool:
         if not self._stops_when_sent():
             return link.exchange(packed, count)
         due = bool(link.login_due)
+        sent_at = monotonic()
         link.send(link.with_login(packed) if due else packed)
         await SENT
-        replies = link.receive(count + due)
+        replies = link.receive(count + due, sent_at)
         return link.without_login(replies) if due else replies
 
     def _stops_when_sent(self) -> bool:

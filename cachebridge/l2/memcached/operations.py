@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cachebridge.errors import L2Error, L2UnavailableError
+from cachebridge.l2.connections.group import ping_any
 from cachebridge.l2.memcached import protocol
 from cachebridge.l2.memcached.items import (
     MOST_DIGITS,
@@ -355,18 +356,22 @@ class Operations(Requests):
         return not failures
 
     async def ping(self) -> None:
-        """Ask every server; raises L2UnavailableError if none answers."""
-        failures: list[L2Error] = []
-        request = Request(protocol.PING, 1)
-        for node, client in zip(self._cluster.nodes, self._clients, strict=True):
-            node.is_silent = False
-            try:
-                await client.run(request, self._require_memcached, past_breaker=True)
-            except L2Error as exc:
-                node.is_silent = True
-                failures.append(exc)
-        if len(failures) == len(self._clients):
-            raise failures[0]
+        """Ask the servers; raises L2UnavailableError if none answers."""
+        await ping_any(
+            (node.breaker, partial(self._ping_on, number))
+            for number, node in enumerate(self._cluster.nodes)
+        )
+
+    async def _ping_on(self, number: int) -> None:
+        node, request = self._node(number), Request(protocol.PING, 1)
+        is_silent = True
+        try:
+            await self._clients[number].run(
+                request, self._require_memcached, past_breaker=True
+            )
+            is_silent = False
+        finally:
+            node.is_silent = is_silent
 
     def _require_memcached(self, replies: list[Answer]) -> None:
         (reply,) = self._note(replies)

@@ -42,9 +42,12 @@ class ClusterSite:
         self.server = Each(node for each in self._clusters for node in each.masters())
 
     def location(self, db: int, *, direct: bool = False) -> str:
-        """Return the address of the cluster that stands for a database."""
-        del direct
-        return self._clusters[db].url
+        """Return the address of the cluster that stands for a database.
+
+        Another one for peers: they are not to share an engine with the cache.
+        """
+        url = self._clusters[db].url
+        return url.replace("127.0.0.1", "localhost") if direct else url
 
     def options(self, _db: int, *, direct: bool = False) -> dict[str, Any]:
         """Return what a cache has to be told besides."""

@@ -39,7 +39,7 @@ class Pair:
 @pytest.fixture
 def pair():
     with (
-        redis_server() as primary,
+        redis_server(args=("--repl-diskless-sync-delay", "0")) as primary,
         redis_server() as replica,
         FaultProxy(primary.host, primary.port) as way,
     ):

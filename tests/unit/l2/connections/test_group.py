@@ -8,7 +8,10 @@ import threading
 import pytest
 
 from cachebridge.core.breaker import Breaker
-from cachebridge.l2.connections.group import ServerGroup
+from cachebridge.errors import L2UnavailableError
+from cachebridge.l2.connections import group as group_module
+from cachebridge.l2.connections.group import ServerGroup, ping_any
+from cachebridge.waiting.run import run
 from tests.rig import PATIENCE_S, FakeClock, Watcher
 
 
@@ -120,3 +123,50 @@ def test_many_threads(main, pair):
     pair["a"].fail("gone")
     pair["b"].fail("gone")
     assert main.is_open
+
+
+# -- a ping ----------------------------------------------------------------------------
+
+
+class Asked:
+    """Servers that answer, or whose call fails after so many seconds of the clock."""
+
+    def __init__(self, monkeypatch, breakers):
+        self.clock = FakeClock()
+        monkeypatch.setattr(group_module, "monotonic", self.clock)
+        self.breakers = breakers
+        self.names = []
+
+    def ping(self, **takes_s):
+        def of(name):
+            async def ask():
+                self.names.append(name)
+                if takes_s[name] is not None:
+                    self.clock.advance(takes_s[name])
+                    raise L2UnavailableError(name)
+
+            return ask
+
+        run(ping_any([(self.breakers[name], of(name)) for name in takes_s]))
+
+
+def test_one_that_answers_is_enough(pair, monkeypatch):
+    """Those that are known to be away are asked last."""
+    asked = Asked(monkeypatch, pair)
+    pair["a"].fail("away")
+    asked.ping(a=None, b=None)
+    assert asked.names == ["b", "a"]
+    asked.ping(a=9.0, b=None)
+
+
+def test_a_caller_waits_for_one_timeout(pair, monkeypatch):
+    """Not for one of each server that is away; one that refuses takes no time."""
+    asked = Asked(monkeypatch, pair)
+    for each in pair.values():
+        each.fail("away")
+    with pytest.raises(L2UnavailableError, match="a"):
+        asked.ping(a=1.0, b=None)
+    assert asked.names == ["a"]
+    asked.ping(a=0.0, b=None)
+    with pytest.raises(L2UnavailableError, match="no servers"):
+        run(ping_any([]))
