@@ -17,11 +17,13 @@ from cachebridge.errors import ConfigError, L2Error
 from cachebridge.l2.factory import connection_factory
 from cachebridge.l2.location import Address, parse_location
 from cachebridge.l2.memcached.link import open_link
-from cachebridge.testing import ServerStartError, redis_server
+from cachebridge.testing import ServerStartError, redis_cluster, redis_server
+from cachebridge.testing.asking import ask
 from cachebridge.testing.ports import free_port
 from cachebridge.testing.processes import started
 from cachebridge.testing.sentinels import SentinelServer
 from cachebridge.testing.servers import find_redis_server
+from tests.clusters import key_at
 from tests.hostile import scripted
 from tests.rig import (
     PATIENT,
@@ -164,6 +166,66 @@ def test_plain_text_to_the_tls_port(tls_server, tls_db):
     store = open_store(f"redis://127.0.0.1:{tls_server.tls_port}/{tls_db}")
     with pytest.raises(L2Error):
         store.get("k")
+
+
+def ports_shown(port, authority):
+    """Return the ports of the map that a node shows to a client over TLS."""
+    with redis.Redis(
+        host="127.0.0.1", port=port, ssl=True, ssl_ca_certs=str(authority)
+    ) as client:
+        shown = client.execute_command("CLUSTER", "SLOTS")
+        return {port for _first, _last, (_host, port, *_rest) in shown}
+
+
+@pytest.fixture
+def tls_cluster(tls_server, certificates):
+    """Start three masters; yield them, their ports for TLS, and the URL."""
+    with redis_cluster() as made:
+        ports = {node: free_port() for node in made.masters()}
+        for node, port in ports.items():
+            for name, value in {
+                "tls-cert-file": certificates / "server.crt",
+                "tls-key-file": certificates / "server.key",
+                "tls-ca-cert-file": certificates / "ca.crt",
+                "tls-auth-clients": "no",
+                "tls-port": port,
+                "tls-cluster": "yes",  # so that nodes tell each other of the ports
+                "cluster-announce-bus-port": node.bus_port,
+                "cluster-announce-port": node.port,
+                "cluster-announce-tls-port": port,
+            }.items():
+                ask(node, "CONFIG SET", name, str(value))
+        authority, expected = certificates / "ca.crt", set(ports.values())
+        for port in expected:
+            eventually(lambda port=port: ports_shown(port, authority) == expected)
+        url = ",".join(f"127.0.0.1:{port}" for port in ports.values())
+        authority = certificates / "ca.crt"
+        yield (
+            made,
+            set(ports.values()),
+            f"rediss+cluster://{url}?ssl_ca_certs={authority}",
+        )
+
+
+def test_a_cluster_through_tls(tls_cluster):
+    """Every node that its map names is asked through TLS, and so are the sessions."""
+    cluster, ports, url = tls_cluster
+    one, two = listening(lone_cache(url)), listening(lone_cache(url))
+    keys = [key_at(node, "tls") for node in cluster.masters()]
+    for key in keys:
+        one.set(key, "old")
+        assert two.get(key) == "old"
+    one.set_many(dict.fromkeys(keys, "new"))
+    for key in keys:
+        eventually(lambda key=key: two.get(key) == "new")
+    assert two.stats().trusted
+    subscribed = {
+        client["laddr"]
+        for node in cluster.masters()
+        for client in ask(node, "CLIENT LIST")
+        if client["sub"] != "0"
+    }
+    assert subscribed == {f"127.0.0.1:{port}" for port in ports}
 
 
 def test_bus_through_tls(tls_server, tls_url):
