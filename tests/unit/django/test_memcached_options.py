@@ -20,6 +20,11 @@ NOWHERE = "memcached://127.0.0.1:1,127.0.0.1:2"
 
 
 @pytest.fixture
+def patient_sockets():
+    """Leave the defaults as they are: this is about them."""
+
+
+@pytest.fixture
 def made(set_caches):
     """Return a function that makes a cache from an entry; nothing is contacted."""
 

@@ -16,6 +16,11 @@ from tests.unit.django.support import entry
 
 
 @pytest.fixture
+def patient_sockets():
+    """Leave the defaults as they are: this is about them."""
+
+
+@pytest.fixture
 def made(set_caches):
     """Return a function that makes a cache from an entry; nothing is contacted."""
 
