@@ -18,6 +18,7 @@ from benchmarks import report
 from benchmarks.report import Row
 from benchmarks.rows import (
     cluster,
+    codecs,
     django_ops,
     engine_hit,
     flask_memoize,
@@ -61,6 +62,7 @@ ROWS: dict[str, Measure] = {
     "G": groups.measure,
     "Q": write_behind.measure,
     "K": cluster.measure,
+    "Z": codecs.measure,
 }
 
 

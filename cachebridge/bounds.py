@@ -6,7 +6,7 @@ A longer value is refused when its length is announced, before there is room for
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from typing import Final, Protocol
 
 MEBIBYTE: Final = 1024 * 1024
 MAX_VALUE_BYTES: Final = 512 * MEBIBYTE
@@ -22,18 +22,32 @@ MAX_LINE_BYTES: Final = 64 * 1024
 MAX_MESSAGE_BYTES: Final = 8 * MEBIBYTE
 """What arrives on a subscription at once; the longest message has a 32nd of it."""
 MAX_INFLATED_BYTES: Final = 64 * MEBIBYTE
-"""A compressed value when it is decompressed: a thousand times as much, with zlib."""
+"""A compressed value when it is decompressed: some bytes of it may say how much."""
+MAX_WINDOW_BYTES: Final = 64 * MEBIBYTE
+"""What decompressing one may use besides, for what it refers back to."""
 
 
-def inflate(raw: bytes) -> bytes:
-    """Decompress by zlib; raises zlib.error for what is spoilt or cut off.
+class Inflating(Protocol):
+    """What decompresses one stream: zlib's, lzma's, zstd's and LZ4's are alike."""
 
-    Raises OverflowError for more than MAX_INFLATED_BYTES.
+    @property
+    def eof(self) -> bool:
+        """Whether all has been read."""
+
+    def decompress(self, raw: bytes, max_length: int, /) -> bytes:
+        """Return the beginning of what was compressed, up to so many bytes."""
+
+
+def inflate(raw: bytes, stream: Inflating | None = None) -> bytes:
+    """Decompress by a new ``stream``, of zlib if none is given.
+
+    Raises zlib.error for what is cut off, OverflowError for more than
+    MAX_INFLATED_BYTES, and what the stream raises for what is spoilt.
     """
-    stream = zlib.decompressobj()
-    inflated = stream.decompress(raw, MAX_INFLATED_BYTES)
-    if not stream.eof:
-        if len(inflated) == MAX_INFLATED_BYTES:
+    source: Inflating = stream or zlib.decompressobj()
+    inflated = source.decompress(raw, MAX_INFLATED_BYTES)
+    if not source.eof:
+        if len(inflated) >= MAX_INFLATED_BYTES:
             raise OverflowError(f"longer than {MAX_INFLATED_BYTES} bytes")
         raise zlib.error("cut off")
     return inflated

@@ -5,16 +5,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from cachebridge.bounds import MEBIBYTE
+from cachebridge.checking.checks import (
+    Check,
+    boolean,
+    choice,
+    did_you_mean,
+    integer,
+    mapping,
+    number,
+    or_none,
+    prefixes,
+    text,
+    text_or_none,
+)
+from cachebridge.checking.codecs import (
+    COMPRESSORS,
+    LEAST_TO_COMPRESS,
+    choice_of_extras,
+    require_extra,
+    secrets,
+)
 from cachebridge.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from logging import Logger
 
 T = TypeVar("T")
@@ -31,11 +51,8 @@ DEFAULT_EXCLUDE: Final = (
 
 POLICY_NAMES: Final = ("s3fifo", "lru", "fifo")
 """Which entries leave L1 when it is full: ``l1/eviction.py`` has the classes."""
-
 MOST_DELAY_MS: Final = 10_000
-
-Check = Callable[[str, Any], T]
-"""Returns a valid value; raises ConfigError, which names the option, for another."""
+DJANGO_REDIS_FORMAT: Final = "django-redis"
 
 
 def _option(default: T, check: Check[T], *, is_shown: bool = True) -> T:
@@ -43,91 +60,16 @@ def _option(default: T, check: Check[T], *, is_shown: bool = True) -> T:
     return field(default=default, repr=is_shown, metadata={"check": check})
 
 
-def or_none(check: Check[T]) -> Check[T | None]:
-    """Make the check of an option that may also be None."""
-    return lambda name, value: None if value is None else check(name, value)
-
-
-def integer(least: int) -> Check[int]:
-    """Make the check of an option that is an integer."""
-
-    def check(name: str, value: Any) -> int:
-        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-            return value
-        raise ConfigError(f"{name} must be an integer >= {least}, not {value!r}.")
-
-    return check
-
-
-def _number(wanted: str, is_valid: Callable[[float], bool]) -> Check[float]:
-    def check(name: str, value: Any) -> float:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number and is_valid(value):
-            return float(value)
-        raise ConfigError(f"{name} must be a number {wanted}, not {value!r}.")
-
-    return check
-
-
-seconds = _number("of seconds > 0", lambda value: 0 < value < inf)
-_seconds_or_zero = _number("of seconds >= 0", lambda value: 0 <= value < inf)
-_delay_ms = _number(
+seconds = number("of seconds > 0", lambda value: 0 < value < inf)
+_seconds_or_zero = number("of seconds >= 0", lambda value: 0 <= value < inf)
+_delay_ms = number(
     f"of milliseconds from 1 to {MOST_DELAY_MS}",
     lambda value: 1 <= value <= MOST_DELAY_MS,
 )
-_share = _number(">= 0 and < 1", lambda value: 0 <= value < 1)
-_ratio = _number("> 0 and <= 1", lambda value: 0 < value <= 1)
-_factor = _number(">= 0", lambda value: 0 <= value < inf)
-_timeout: Check[Any] = or_none(_number("of seconds or None", isfinite))
-
-
-def choice(*valid: str) -> Check[str]:
-    """Make the check of an option that is one of these names."""
-
-    def check(name: str, value: Any) -> str:
-        if value in valid:
-            return str(value)
-        names = " or ".join(map(repr, valid))
-        hint = did_you_mean(value, valid)
-        raise ConfigError(f"{name} must be {names}, not {value!r}.{hint}")
-
-    return check
-
-
-def boolean(name: str, value: Any) -> bool:
-    """Check an option that is True or False."""
-    if isinstance(value, bool):
-        return value
-    raise ConfigError(f"{name} must be True or False, not {value!r}.")
-
-
-def _text(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise ConfigError(f"{name} must be a string, not {value!r}.")
-
-
-def _text_or_none(name: str, value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value):
-        return value
-    # Without the value, which may hold a password.
-    raise ConfigError(f"{name} must be a URL or None, not {type(value).__name__}.")
-
-
-def _prefixes(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, (list, tuple, set, frozenset)) and all(
-        isinstance(item, str) and item for item in value
-    ):
-        return tuple(value)
-    raise ConfigError(f"{name} must be a list of non-empty strings, not {value!r}.")
-
-
-def mapping(name: str, value: Any) -> dict[str, Any]:
-    """Check an option that is a dict."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    # Without the value, which may hold a password.
-    raise ConfigError(f"{name} must be a dict, not {type(value).__name__}.")
+_share = number(">= 0 and < 1", lambda value: 0 <= value < 1)
+_ratio = number("> 0 and <= 1", lambda value: 0 < value <= 1)
+_factor = number(">= 0", lambda value: 0 <= value < inf)
+_timeout: Check[Any] = or_none(number("of seconds or None", isfinite))
 
 
 @cache
@@ -174,7 +116,7 @@ class EngineOptions:
     l1_ttl_ratio: float = _option(0.5, _ratio)
     l1_warm: bool = _option(False, boolean)
     bus: str = _option("pubsub", choice("pubsub", "none"))
-    bus_location: str | None = _option(None, _text_or_none, is_shown=False)
+    bus_location: str | None = _option(None, text_or_none, is_shown=False)
     replicas: str = _option("none", choice("none", "near"))
     bus_trust: float = _option(2.0, seconds)
     bus_heartbeat: float = _option(0.5, seconds)
@@ -210,9 +152,17 @@ class CacheOptions:
     """Options of one cache (alias): keys, lifetimes, values."""
 
     timeout: float | None = _option(300.0, _timeout)
-    key_prefix: str = _option("", _text)
-    serializer: str = _option("pickle", choice("pickle", "json"))
-    l1_exclude: tuple[str, ...] = _option(DEFAULT_EXCLUDE, _prefixes)
+    key_prefix: str = _option("", text)
+    serializer: str = _option("pickle", choice_of_extras("pickle", "json", "msgpack"))
+    compressor: str | None = _option(None, or_none(choice_of_extras(*COMPRESSORS)))
+    compress_min_bytes: int = _option(1024, integer(LEAST_TO_COMPRESS))
+    write_format: str = _option(
+        "cachebridge", choice("cachebridge", DJANGO_REDIS_FORMAT)
+    )
+    signing_keys: tuple[bytes, ...] = _option((), secrets, is_shown=False)
+    signing_accept_unsigned: bool = _option(False, boolean)
+    encryption_keys: tuple[bytes, ...] = _option((), secrets, is_shown=False)
+    l1_exclude: tuple[str, ...] = _option(DEFAULT_EXCLUDE, prefixes)
     clear_flushes_db: bool = _option(False, boolean)
     on_error: str = _option("degrade", choice("degrade", "raise"))
     lease_ttl: float = _option(5.0, _seconds_or_zero)
@@ -281,7 +231,9 @@ def parse_options(
         target[name.lower()] = check(name, value)
     engine_options = EngineOptions(**engine)
     _check_together(engine_options)
-    return engine_options, CacheOptions(**cache)
+    cache_options = CacheOptions(**cache)
+    _check_sealing(cache_options)
+    return engine_options, cache_options
 
 
 def override_engine_options(
@@ -309,15 +261,6 @@ def override_load_options(
     return replace(options, **checked)
 
 
-def did_you_mean(name: object, valid: Iterable[str]) -> str:
-    """Return a question with the name that is nearest, in any case of letters."""
-    from difflib import get_close_matches  # noqa: PLC0415 slow to import
-
-    by_upper = {each.upper(): each for each in valid}
-    near = get_close_matches(str(name).upper(), by_upper, n=1)
-    return f" Did you mean {by_upper[near[0]]!r}?" if near else ""
-
-
 def _check_together(options: EngineOptions) -> None:
     if options.bus_heartbeat * 2 > options.bus_trust:
         raise ConfigError(
@@ -329,6 +272,28 @@ def _check_together(options: EngineOptions) -> None:
             f"L1_MAX_ENTRY_BYTES ({options.l1_max_entry_bytes}) is larger than "
             f"L1_MAX_BYTES ({options.l1_max_bytes})."
         )
+
+
+def _check_sealing(options: CacheOptions) -> None:
+    if options.signing_keys and options.encryption_keys:
+        raise ConfigError(
+            "SIGNING_KEYS and ENCRYPTION_KEYS exclude each other: an encrypted value "
+            "cannot be forged, either. Leave SIGNING_KEYS out."
+        )
+    keys = "ENCRYPTION_KEYS" if options.encryption_keys else "SIGNING_KEYS"
+    has_keys = bool(options.signing_keys or options.encryption_keys)
+    if options.signing_accept_unsigned and not has_keys:
+        raise ConfigError(
+            "SIGNING_ACCEPT_UNSIGNED needs SIGNING_KEYS or ENCRYPTION_KEYS: without "
+            "them every value is accepted."
+        )
+    if has_keys and options.write_format == DJANGO_REDIS_FORMAT:
+        raise ConfigError(
+            f"WRITE_FORMAT = {DJANGO_REDIS_FORMAT!r} and {keys} exclude each other: "
+            "django-redis reads no such values."
+        )
+    if options.encryption_keys:
+        require_extra("crypto", "ENCRYPTION_KEYS")
 
 
 _warned: set[str] = set()

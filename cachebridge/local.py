@@ -16,7 +16,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from weakref import WeakSet, ref
 
-from cachebridge.config import choice, integer, or_none, seconds
+from cachebridge.checking.checks import choice, integer, or_none
+from cachebridge.config import seconds
 from cachebridge.core.entry import make_entry
 from cachebridge.engine.janitor import JANITOR
 from cachebridge.errors import ConfigError

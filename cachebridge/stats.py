@@ -51,6 +51,8 @@ class Counters:
     too_large: int = 0
     oversized: int = 0
     undecodable: int = 0
+    unverified: int = 0
+    unsigned: int = 0
     warmed: int = 0
     fills_refused: dict[str, int] = field(
         default_factory=lambda: {"conflict": 0, "off": 0, "tags": 0, "token": 0}
@@ -164,6 +166,13 @@ class Stats:
 
     Damaged values are deleted; those of other writers stay.
     """
+    unverified: int
+    """Reads of values without a valid seal (``SIGNING_KEYS``, ``ENCRYPTION_KEYS``).
+
+    Each is a miss; nothing of it was decoded.
+    """
+    unsigned: int
+    """Values without a seal that ``SIGNING_ACCEPT_UNSIGNED`` let pass."""
     warmed: int
     """Entries that a warm-up has read from L2 into L1."""
     fills_refused: dict[str, int]

@@ -20,6 +20,7 @@ import hypothesis
 import pytest
 from django.conf import settings
 
+from cachebridge.checking.extras import MODULES, module_of
 from cachebridge.testing import (
     MemcachedServer,
     RedisCluster,
@@ -191,6 +192,21 @@ def place(request: pytest.FixtureRequest, redis_url: str) -> Place:
 def free_port() -> int:
     """Return a loopback port that no process listens on."""
     return find_free_port()
+
+
+@pytest.fixture
+def without_packages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., None]]:
+    """Call it with names of extras, whose packages are then not there."""
+
+    def hide(*extras: str) -> None:
+        for name in (module for extra in extras for module in MODULES[extra]):
+            monkeypatch.setitem(sys.modules, name, None)
+        module_of.cache_clear()
+
+    yield hide
+    module_of.cache_clear()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cachebridge.codec.values import UndecodableError
+from cachebridge.codec.decoding import UndecodableError
 from cachebridge.core.dropping.tags import TAG_MARK, TAG_PREFIX
 from cachebridge.core.keys import MAX_TAGS
 
@@ -84,7 +84,7 @@ def header_of(raw: bytes) -> bytes:
 class StampSerializer:
     """Stamps are their own bytes."""
 
-    name = "stamp"
+    name = format = "stamp"
     exact = True
 
     def encode(self, value: object) -> bytes:

@@ -2,8 +2,8 @@
 
 Integers of 64 bits are stored as their decimal digits, so that Redis's INCR works on
 them.  Values written by Django's RedisCache (integers, pickle), by django-redis (the
-same, also compressed with zlib) and by cachelib (integers, pickle after a mark) are
-read, too.
+same, JSON, MessagePack, compressed or not) and by cachelib (integers, pickle after a
+mark) are read, too.
 """
 
 from __future__ import annotations
@@ -11,53 +11,43 @@ from __future__ import annotations
 import json
 import pickle
 import re
-import signal
-import struct
-import zlib
-from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from cachebridge.bounds import inflate
+from cachebridge.checking.extras import module_of
+from cachebridge.codec.compression import decompress, is_spoilt
+from cachebridge.codec.decoding import decode_once
+from cachebridge.codec.seals import MARK, unverified
+from cachebridge.config import DJANGO_REDIS_FORMAT
 from cachebridge.core.entry import INT64
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cachebridge.config import CacheOptions
+
 PICKLE_PROTOCOL: Final = 5
 
 _PICKLE_MARK: Final = 0x80
-_ZLIB_MARK: Final = 0x78
 _CACHELIB_MARK: Final = 0x21
-_ENVELOPE_MARK: Final = 0xCB
 _OLDEST_PROTOCOL: Final = 2
-_COMPRESSED: Final = {
-    b"\x1f\x8b": "gzip",
-    b"\xfd7zXZ\x00": "lzma",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x04\x22\x4d\x18": "lz4",
-}
-"""How data begin that django-redis has compressed by its option COMPRESSOR."""
+_FLOAT_BYTES: Final = 9
+"""A float of MessagePack, which begins as our envelopes do."""
 _JSON_MARKS: Final = frozenset(b'{["')
 _NUMBER_MARKS: Final = frozenset(b"-0123456789")
+_PLAIN_MARKS: Final = _NUMBER_MARKS | {_CACHELIB_MARK}
 _INTEGER: Final = re.compile(rb"-?[0-9]+")
 _FLOAT: Final = re.compile(rb"-?[0-9]+\.[0-9]+(?:e[+-]?[0-9]{1,2})?")
-
-
-class UndecodableError(Exception):
-    """No value can be read from these bytes; the cause is chained.
-
-    They may be of another writer: a newer version, another serializer, a class that
-    only other processes have.
-    """
 
 
 class Serializer(Protocol):
     """Turns values into bytes and back.  Thread safe.
 
     ``exact`` says that a decoded value equals the encoded one in type and content.
+    ``format`` names what the bytes are: serializers of one format read each other's.
     """
 
     name: str
+    format: str
     exact: bool
 
     def encode(self, value: Any) -> bytes:
@@ -73,27 +63,17 @@ class Serializer(Protocol):
         """
 
 
-def _inflate(raw: bytes) -> bytes:
-    """Decompress what a writer compressed; UndecodableError for newer formats."""
-    mark = raw[0] if raw else -1
-    if mark == _ENVELOPE_MARK:
-        raise UndecodableError("written by a newer version of cachebridge")
-    for start, name in _COMPRESSED.items():
-        if raw.startswith(start):
-            raise UndecodableError(f"compressed with {name}")
-    return inflate(raw) if mark == _ZLIB_MARK else raw
-
-
-def _is_zlib(raw: bytes) -> bool:
-    """Return whether the bytes begin as those that zlib has compressed."""
-    is_marked = len(raw) > 1 and raw[0] == _ZLIB_MARK
-    return is_marked and (raw[0] << 8 | raw[1]) % 31 == 0  # RFC 1950, section 2.2
+def _plain(raw: bytes) -> bytes:
+    """Take off what may stand around the bytes of a serializer, if no key is needed."""
+    if raw and raw[0] == MARK:
+        raw = unverified(raw)
+    return decompress(raw)
 
 
 class PickleSerializer:
     """Pickle: keeps every Python type.  Only for bytes from a trusted server."""
 
-    name = "pickle"
+    name = format = "pickle"
     exact = True
 
     def __init__(self, protocol: int = PICKLE_PROTOCOL) -> None:
@@ -114,8 +94,8 @@ class PickleSerializer:
 
         An error of a class, or a class that is missing, says nothing about the bytes.
         """
-        if _is_zlib(raw):
-            return _is_cut_off(raw)
+        if is_spoilt(raw):
+            return True
         start = raw[1:] if raw[:1] == b"!" else raw
         return (
             len(start) > 1
@@ -128,24 +108,29 @@ class PickleSerializer:
     def _load(raw: bytes) -> Any:
         if raw and raw[0] == _PICKLE_MARK:
             return pickle.loads(raw)
+        if raw and raw[0] not in _PLAIN_MARKS:
+            raw = _plain(raw)
         if raw and raw[0] in _NUMBER_MARKS:
-            return _number(raw)
+            return number(raw)
         if raw and raw[0] == _CACHELIB_MARK:
             return pickle.loads(memoryview(raw)[1:])
-        return pickle.loads(_inflate(raw))
+        return pickle.loads(raw)
 
 
 class JsonSerializer:
     """JSON: readable by other languages; tuples become lists, keys become strings."""
 
-    name = "json"
+    name = format = "json"
     exact = False
+
+    def __init__(self, *, is_ascii: bool = False) -> None:
+        """``is_ascii``: for readers that take no half of a surrogate pair."""
+        self._is_ascii = is_ascii
 
     def encode(self, value: Any) -> bytes:
         """Return the bytes of ``value``; TypeError for what JSON cannot express."""
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(
-            "utf-8", "surrogatepass"
-        )
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=self._is_ascii)
+        return text.encode("utf-8", "surrogatepass")
 
     def decode(self, raw: bytes) -> Any:
         """Return the value; never unpickles."""
@@ -157,81 +142,115 @@ class JsonSerializer:
         Others may read a text that begins as a number does, such as a date, and what is
         beyond limits of this process: numbers of many digits, deep nesting.
         """
-        if _is_zlib(raw):
-            return _is_cut_off(raw)
+        if is_spoilt(raw):
+            return True
         return len(raw) > 1 and raw[0] in _JSON_MARKS and _is_no_json(self._load, raw)
 
     @staticmethod
     def _load(raw: bytes) -> Any:
-        return json.loads(_inflate(raw).decode("utf-8", "surrogatepass"))
+        return json.loads(_plain(raw).decode("utf-8", "surrogatepass"))
+
+
+class MsgpackSerializer:
+    """MessagePack: smaller and faster than JSON, and bytes and keys keep their types.
+
+    Tuples become lists, instances of subclasses of str, int, list and dict become
+    plain ones.  Needs the package ormsgpack.
+    """
+
+    name = format = "msgpack"
+    exact = False
+
+    def __init__(self, *, only_text_keys: bool = False) -> None:
+        """``only_text_keys``: refuse keys of dicts that django-redis cannot read."""
+        self._only_text_keys = only_text_keys
+
+    def encode(self, value: Any) -> bytes:
+        """Return the bytes of ``value``; TypeError for what cannot come back."""
+        if type(value) is int and value in INT64:
+            return b"%d" % value
+        packer = module_of("msgpack")
+        # What would come back as a text or a dict is refused instead.
+        refused = (
+            packer.OPT_PASSTHROUGH_DATACLASS
+            | packer.OPT_PASSTHROUGH_DATETIME
+            | packer.OPT_PASSTHROUGH_ENUM
+            | packer.OPT_PASSTHROUGH_UUID
+        )
+        keys = 0 if self._only_text_keys else packer.OPT_NON_STR_KEYS
+        raw: bytes = packer.packb(value, option=refused | keys)
+        return raw
+
+    def decode(self, raw: bytes) -> Any:
+        """Return the value; never unpickles."""
+        return decode_once(self._load, raw)
+
+    def is_damaged(self, raw: bytes) -> bool:
+        """Return whether the bytes are compressed ones that no process can read.
+
+        Other bytes say too little: each may begin a value of this format.
+        """
+        return is_spoilt(raw)
+
+    @staticmethod
+    def _load(raw: bytes) -> Any:
+        if raw and raw[0] == MARK and len(raw) != _FLOAT_BYTES:
+            raw = unverified(raw)
+        raw = decompress(raw)
+        if raw and raw[0] in _NUMBER_MARKS:
+            return number(raw)
+        packer = module_of("msgpack")
+        value = packer.unpackb(raw, option=packer.OPT_NON_STR_KEYS)
+        if not _is_whole(raw):
+            raise ValueError("bytes after the end")
+        return value
+
+
+_FIRST_BYTES: Final = {
+    1: (*range(0x81), 0x90, 0xC0, 0xC2, 0xC3, *range(0xE0, 0x100)),
+    2: (0xCC, 0xD0),
+    3: (0xCD, 0xD1),
+    5: (0xCA, 0xCE, 0xD2),
+    9: (0xCB, 0xCF, 0xD3),
+}
+_EXACT: Final = {
+    **{first: length for length, each in _FIRST_BYTES.items() for first in each},
+    **{0xA0 + length: 1 + length for length in range(32)},
+}
+"""Lengths of values of MessagePack by their first byte, where it tells: of numbers,
+short texts, and what is empty."""
+_COUNTED: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+"""Bytes of the length that follows, of other texts and bytes."""
+
+
+def _is_whole(raw: bytes) -> bool:
+    """Return False if more follows a value of MessagePack that is no list or dict.
+
+    The package does not ask: a pickle would be an empty dict, a text a small number.
+    """
+    if width := _COUNTED.get(raw[0]):
+        end = 1 + width
+        return len(raw) == end + int.from_bytes(raw[1:end], "big")
+    return len(raw) == _EXACT.get(raw[0], len(raw))
 
 
 SERIALIZERS: Final[dict[str, Serializer]] = {
     "pickle": PickleSerializer(),
     "json": JsonSerializer(),
+    "msgpack": MsgpackSerializer(),
 }
+FOR_DJANGO_REDIS: Final[dict[str, Serializer]] = {
+    **SERIALIZERS,
+    "json": JsonSerializer(is_ascii=True),
+    "msgpack": MsgpackSerializer(only_text_keys=True),
+}
+"""The same, which write what django-redis reads."""
 
 
-def decode_once(
-    load: Callable[[bytes], Any], raw: bytes, own_frames: int | None = None
-) -> Any:
-    """Load a value; UndecodableError for whatever the bytes make ``load`` raise.
-
-    Once, because unpickling may do something.  What has nothing to do with the bytes
-    comes out: a time limit, which may strike anywhere.  It is told from their errors by
-    its kind, unless code of the value has raised it: ``own_frames`` says how many calls
-    deep ours goes, None that there is no other.
-    """
-    try:
-        return load(raw)
-    except UndecodableError as exc:
-        raise UndecodableError(*exc.args) from exc
-    except Exception as exc:
-        if _came_from_outside(exc, own_frames):
-            raise
-        raise UndecodableError(type(exc).__name__) from exc
-
-
-_OF_THE_BYTES: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    BufferError,
-    EOFError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    NameError,
-    RuntimeError,
-    StopAsyncIteration,
-    StopIteration,
-    SystemError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-    zlib.error,
-)
-"""The kinds that spoilt or strange bytes make Python itself raise.
-
-MemoryError, too: of a length that a changed bit has made terabytes.
-"""
-
-
-def _came_from_outside(exc: Exception, own_frames: int | None) -> bool:
-    frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
-    codes = {frame.f_code for frame in frames}
-    if not codes.isdisjoint(_signal_handlers()):
-        return True
-    is_ours = own_frames is None or len(frames) <= own_frames
-    return is_ours and not isinstance(exc, _OF_THE_BYTES)
-
-
-def _signal_handlers() -> set[Any]:
-    """Return the code of the functions that Python calls for signals."""
-    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
-    functions = [getattr(each, "__func__", each) for each in handlers]
-    return {getattr(each, "__code__", None) for each in functions} - {None}
+def serializer_of(options: CacheOptions) -> Serializer:
+    """Return the serializer that the options of a cache name."""
+    is_for_others = options.write_format == DJANGO_REDIS_FORMAT
+    return (FOR_DJANGO_REDIS if is_for_others else SERIALIZERS)[options.serializer]
 
 
 def _is_no_json(load: Callable[[bytes], Any], raw: bytes) -> bool:
@@ -256,17 +275,7 @@ def _is_no_pickle(raw: bytes) -> bool:
     return False
 
 
-def _is_cut_off(raw: bytes) -> bool:
-    try:
-        inflate(raw)
-    except zlib.error:
-        return True
-    except OverflowError:  # a process with a higher limit, or none, reads it
-        return False
-    return False
-
-
-def _number(raw: bytes) -> int | float:
+def number(raw: bytes) -> int | float:
     """Read decimal digits as Redis and other writers store them; else ValueError."""
     if _INTEGER.fullmatch(raw):
         return int(raw)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cachebridge.config import did_you_mean, warn_once
+from cachebridge.checking.checks import did_you_mean
+from cachebridge.config import warn_once
 from cachebridge.errors import ConfigError
 
 _log = logging.getLogger("cachebridge.config")

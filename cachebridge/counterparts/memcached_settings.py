@@ -95,7 +95,7 @@ PYMEMCACHE: Final[dict[str, Fate]] = {
         "KEY_PREFIX beside OPTIONS comes before the version; a KEY_FUNCTION makes any "
         "other key"
     ),
-    "deserializer": Refused("SERIALIZER takes 'pickle' or 'json'"),
+    "deserializer": Refused("SERIALIZER takes 'pickle', 'json' or 'msgpack'"),
     "username": _NO_SASL,
     "password": _NO_SASL,
     "binary": Refused(

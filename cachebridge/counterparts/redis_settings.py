@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from cachebridge.checking.checks import did_you_mean
+from cachebridge.checking.codecs import COMPRESSORS
 from cachebridge.counterparts.cluster_settings import CLUSTER_CLIENT
 from cachebridge.counterparts.fates import (
     Argument,
@@ -16,6 +18,9 @@ from cachebridge.counterparts.fates import (
     path_of,
 )
 from cachebridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _NO = (False, None, "", "0", "f", "F", "false", "False", "FALSE", "n", "no", "No", "NO")
 """What redis-py reads as False in a URL, and False itself."""
@@ -117,17 +122,39 @@ _SERIALIZERS: Final = {
     "django.core.cache.backends.redis.RedisSerializer": "pickle",
     "django_redis.serializers.pickle.PickleSerializer": "pickle",
     "django_redis.serializers.json.JSONSerializer": DJANGO_JSON,
+    "django_redis.serializers.msgpack.MSGPackSerializer": "msgpack",
+}
+_OUR_SERIALIZERS: Final = ("pickle", "json", "msgpack")
+_COMPRESSORS: Final = {
+    "django_redis.compressors.identity.IdentityCompressor": None,
+    "django_redis.compressors.zlib.ZlibCompressor": "zlib",
+    "django_redis.compressors.gzip.GzipCompressor": "gzip",
+    "django_redis.compressors.lzma.LzmaCompressor": "lzma",
+    "django_redis.compressors.zstd.ZStdCompressor": "zstd",
+    "django_redis.compressors.lz4.Lz4Compressor": "lz4",
 }
 
 
 def _serializer(value: Any) -> Any:
     known = _SERIALIZERS.get(path_of(value))
-    if known is None and value not in ("pickle", "json"):
-        raise ConfigError(
-            f"{path_of(value)!r} is not supported; 'pickle' and 'json' are, and "
-            f"{', '.join(map(repr, _SERIALIZERS))}."
-        )
+    if known is None and value not in _OUR_SERIALIZERS:
+        raise _unsupported(value, (*_OUR_SERIALIZERS, *_SERIALIZERS))
     return known or value
+
+
+def _compressor(value: Any) -> Any:
+    path = path_of(value)
+    if path in _COMPRESSORS:
+        return _COMPRESSORS[path]
+    if value not in COMPRESSORS:
+        raise _unsupported(value, (*COMPRESSORS, *_COMPRESSORS))
+    return value
+
+
+def _unsupported(value: Any, valid: Iterable[str]) -> ConfigError:
+    hint = did_you_mean(path_of(value), valid)
+    names = ", ".join(map(repr, valid))
+    return ConfigError(f"{path_of(value)!r} is not supported; {names} are.{hint}")
 
 
 def _entries(value: Any) -> Any:
@@ -168,15 +195,16 @@ DJANGO_REDIS: Final[dict[str, Fate]] = {
     "SERIALIZER": Option(
         "SERIALIZER",
         _serializer,
-        "the paths of their pickle and JSON serializers; stores the same bytes",
+        "the paths of their three serializers; stores the same bytes",
     ),
     PICKLE_PROTOCOL: Option(
         PICKLE_PROTOCOL, _pickle_protocol, "the protocol of pickles"
     ),
-    "COMPRESSOR": Ignored(
-        "values are not compressed",
-        only=frozenset({"django_redis.compressors.identity.IdentityCompressor"}),
-        instead="leave it out; what ZlibCompressor has written is read",
+    "COMPRESSOR": Option(
+        "COMPRESSOR",
+        _compressor,
+        "the paths of their five compressors, and `IdentityCompressor` for none; "
+        "stores the same formats",
     ),
     "IGNORE_EXCEPTIONS": Option(
         "ON_ERROR", _on_error, "`degrade` if true, else `raise`"

@@ -9,7 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
 
-from cachebridge.config import mapping, parse_options
+from cachebridge.checking.checks import mapping
+from cachebridge.config import parse_options
 from cachebridge.django_backend.clusters import with_nodes
 from cachebridge.django_backend.options import VALID, rows_for, translate
 from cachebridge.django_backend.sentinels import with_sentinels
@@ -136,8 +137,8 @@ def _alias_of(location: object, params: Mapping[str, Any]) -> str:
 
 
 def _forget_settings(*, setting: str, **_kwargs: Any) -> None:
-    """Retire every engine when CACHES changes, as in tests."""
-    if setting == "CACHES":
+    """Retire every engine when CACHES or its keys change, as in tests."""
+    if setting in {"CACHES", "SECRET_KEY", "SECRET_KEY_FALLBACKS"}:
         engines = {binding.engine for binding in _bindings.values()}
         _bindings.clear()
         _memo.clear()

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 
+from cachebridge.checking.checks import did_you_mean
 from cachebridge.codec.values import PickleSerializer
-from cachebridge.config import OPTION_NAMES, did_you_mean, warn_once
+from cachebridge.config import OPTION_NAMES, warn_once
 from cachebridge.counterparts.fates import NO_EFFECT, settle
 from cachebridge.counterparts.memcached_settings import PYMEMCACHE
 from cachebridge.counterparts.redis_settings import (
@@ -40,6 +41,9 @@ VALID: Final = frozenset(OPTION_NAMES) - _READ_BY_DJANGO
 """Our own names that OPTIONS may hold."""
 _FOR_REDIS: Final[dict[str, Fate]] = {**REDIS_PY, **DJANGO_REDIS}
 _DJANGO_JSON: Final = DjangoJsonSerializer()
+_KEYED: Final = ("SIGNING_KEYS", "ENCRYPTION_KEYS")
+DJANGO_KEYS: Final = "django"
+"""Stands for Django's SECRET_KEY, and for SECRET_KEY_FALLBACKS."""
 _pickles: dict[int, Serializer] = {}
 
 
@@ -62,6 +66,9 @@ def translate(
     settled = settle(given, rows_for(location), "OPTIONS")
     of_all = _settle_settings(location)
     options = {**of_all, **beside, **settled.options, **settled.unknown}
+    for name in _KEYED:
+        if options.get(name) == DJANGO_KEYS:
+            options[name] = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     arguments = without_those_of_url(location, settled.arguments, "OPTIONS")
     if arguments:
         options["CLIENT_KWARGS"] = {**arguments, **options.get("CLIENT_KWARGS", {})}

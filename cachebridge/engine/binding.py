@@ -10,6 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachebridge.codec.envelope import STAMPS
+from cachebridge.codec.values import serializer_of
+from cachebridge.codec.wrapping import wrapping_of
 from cachebridge.config import LoadOverrides, override_load_options
 from cachebridge.core.dropping.tags import TAG_PREFIX
 from cachebridge.core.entry import is_expired
@@ -66,7 +68,8 @@ class Binding:
         self.engine = engine
         self.options = options
         self.terms = load_terms(options)
-        values = engine.values_for(serializer or options.serializer)
+        serializer = serializer or serializer_of(options)
+        values = engine.values_for(serializer, wrapping_of(options, serializer.format))
         prefix = options.key_prefix if tag_prefix is None else tag_prefix
         self._stamps_begin = prefix + TAG_PREFIX
         make = partial(

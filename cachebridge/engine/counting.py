@@ -8,8 +8,9 @@ remembered refusal of another take wrong.  Every other change has its message.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from cachebridge.codec.values import number
 from cachebridge.core.keys import shown_key
 from cachebridge.core.ttl import FOREVER_MS, GONE_MS
 from cachebridge.waiting.guard import Guard
@@ -126,12 +127,19 @@ class Counting:
         value, left_ms = counted.value, counted.ttl_ms
         if left_ms == GONE_MS:
             left_ms = FOREVER_MS  # until it is made, which has a message
-        self.values.take_read(fill, key, value, self.values.encode(key, value), left_ms)
+        content = self.values.serialize(key, value)
+        self.values.take_read(fill, key, value, content, left_ms)
 
     async def counted(self, key: str) -> int | None:
-        """Return the value of a counter, from L2; 0 if it does not exist."""
+        """Return the value of a counter, from L2; 0 if it does not exist.
+
+        Counters are digits, whatever the serializer, and have no signature.
+        """
         raw, _ = await self.l2.get(key)
-        value: Any = 0 if raw is None else self.values.decode(key, raw)
+        try:
+            value = 0 if raw is None else number(raw)
+        except ValueError:
+            value = None
         if type(value) is not int:
             raise TypeError(f"the value of {shown_key(key)} is no counter")
         return value

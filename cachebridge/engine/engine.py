@@ -12,12 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cachebridge.codec.messages import MessageType
-from cachebridge.codec.values import SERIALIZERS
 from cachebridge.core.breaker import Breaker
 from cachebridge.core.coherence import Coherence
 from cachebridge.core.direct import DirectWrite
 from cachebridge.core.fill import Fill
-from cachebridge.core.ttl import TtlRule
 from cachebridge.core.write import Write
 from cachebridge.engine.batches import Batches
 from cachebridge.engine.counting import make_turns
@@ -36,7 +34,7 @@ from cachebridge.engine.outage.replay import Replay
 from cachebridge.engine.outage.state import Outage
 from cachebridge.engine.servers.redis_server import Hooks
 from cachebridge.engine.servers.stores import Stores
-from cachebridge.engine.values import Values
+from cachebridge.engine.values import ValuesOfCaches
 from cachebridge.engine.warming.automatic import WarmUp
 from cachebridge.errors import L2Error, UnsupportedOperationError
 from cachebridge.l1.eviction import POLICIES
@@ -52,8 +50,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachebridge.codec.values import Serializer
+    from cachebridge.codec.wrapping import Wrapping
     from cachebridge.config import EngineOptions
     from cachebridge.engine.messages.listening import Bus
+    from cachebridge.engine.values import Values
     from cachebridge.l1.store import L1Store
     from cachebridge.l2.location import Location
     from cachebridge.l2.store import L2Store
@@ -106,7 +106,7 @@ class Engine:
             outage_ttl_s=options.outage_ttl,
         )
         self.local_reads = LocalReads(self.l1, self.rules, self.counters)
-        self._values: dict[str | Serializer, Values] = {}
+        self._values = ValuesOfCaches(options, self.counters, clock)
         # L2, and what happens while it is away
         self.outage = Outage(
             self.rules,
@@ -218,29 +218,17 @@ class Engine:
         )
         return coherent, direct
 
-    def values_for(self, serializer: str | Serializer) -> Values:
-        """Return the values of one serializer, shared by all caches that use it."""
-        values = self._values.get(serializer)
-        if values is None:
-            values = Values(
-                SERIALIZERS[serializer] if isinstance(serializer, str) else serializer,
-                ttl_rule=self._ttl_rule(),
-                max_entry_bytes=self.options.l1_max_entry_bytes,
-                counters=self.counters,
-                clock=self.clock,
-            )
-            values = self._values.setdefault(serializer, values)
-        return values
-
-    def _ttl_rule(self) -> TtlRule:
-        return TtlRule(self.options.l1_ttl, self.options.l1_ttl_ratio)
+    def values_for(
+        self, serializer: str | Serializer, wrapping: Wrapping | None = None
+    ) -> Values:
+        """Return the values of one serializer and wrapping, for all that use them."""
+        return self._values.of(serializer, wrapping)
 
     def shorten_l1_ttl(self, l1_ttl: float) -> None:
         """Let no entry that is made from now on live longer in L1; seconds."""
         if l1_ttl < self.options.l1_ttl:
             self.options = replace(self.options, l1_ttl=l1_ttl)
-            for values in tuple(self._values.values()):
-                values.ttl_rule = self._ttl_rule()
+            self._values.limit_ttl(self.options)
 
     def l2_for(self, io: IO, *, may_lag: bool = True) -> L2Store:
         """Return the store for threads or for tasks; a read ``may_lag`` or must not."""

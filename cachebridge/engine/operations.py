@@ -117,13 +117,13 @@ class Operations(Removals, Existing, Counting, Steps, Stamps):
         self, fill: Fill | Direct, key: str, raw: bytes | None, ttl_ms: int
     ) -> Any | Missing:
         """Decode L2's reply, and store it in L1 if the rules allow."""
-        value = MISSING if raw is None else self.values.decode(key, raw)
-        if raw is None or value is MISSING:
+        value, content = (MISSING, b"") if raw is None else self.values.read(key, raw)
+        if value is MISSING:
             self.counters.misses += 1
             fill.refuse(key)
             return MISSING
         self.counters.l2_hits += 1
-        self.values.take_read(fill, key, value, raw, ttl_ms)
+        self.values.take_read(fill, key, value, content, ttl_ms)
         return value
 
     def has_load_messages(self) -> bool:
@@ -218,11 +218,13 @@ class Operations(Removals, Existing, Counting, Steps, Stamps):
             reads = await self.l2.get_many(keys)
             found = [(key, *read) for key, read in zip(keys, reads, strict=True)]
             for key, raw, ttl_ms in await self.living_of(fill, found):
-                value = MISSING if raw is None else self.values.decode(key, raw)
-                if raw is None or value is MISSING:
+                value, content = (
+                    (MISSING, b"") if raw is None else self.values.read(key, raw)
+                )
+                if value is MISSING:
                     fill.refuse(key)
                 else:
-                    self.values.take_read(fill, key, value, raw, ttl_ms)
+                    self.values.take_read(fill, key, value, content, ttl_ms)
         look = self.engine.l1.look
         self.counters.warmed += sum(look(key) is not None for key in keys)
         return True

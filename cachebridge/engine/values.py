@@ -1,4 +1,8 @@
-"""Between values, their bytes in L2 and their entries in L1, for one serializer."""
+"""Between values, their bytes in L2 and their entries in L1, for one serializer.
+
+What the serializer makes is the *content* of the bytes in L2, ``raw``.  Both are the
+same unless the cache compresses or seals its values.  L1 has the content.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from functools import partial
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
-from cachebridge.codec.values import UndecodableError
+from cachebridge.codec.decoding import UndecodableError
+from cachebridge.codec.seals import SealError
+from cachebridge.codec.values import SERIALIZERS
 from cachebridge.core.direct import Direct
 from cachebridge.core.entry import (
     ABSENT,
@@ -20,7 +26,7 @@ from cachebridge.core.entry import (
 )
 from cachebridge.core.keys import named, shown_key
 from cachebridge.core.notice import Notice
-from cachebridge.core.ttl import FOREVER_MS
+from cachebridge.core.ttl import FOREVER_MS, TtlRule
 from cachebridge.errors import MissingKeyError
 from cachebridge.l1.copies import (
     ATOMIC_TYPES,
@@ -33,8 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cachebridge.codec.values import Serializer
+    from cachebridge.codec.wrapping import Wrapping
+    from cachebridge.config import EngineOptions
     from cachebridge.core.fill import Fill
-    from cachebridge.core.ttl import TtlRule
     from cachebridge.core.write import Write
     from cachebridge.l2.store import Ttl
     from cachebridge.stats import Counters
@@ -56,11 +63,13 @@ class Values:
         self,
         serializer: Serializer,
         *,
+        wrapping: Wrapping | None = None,
         ttl_rule: TtlRule,
         max_entry_bytes: int,
         counters: Counters,
         clock: Callable[[], float],
     ) -> None:
+        self._wrapping = wrapping
         self._serializer = serializer
         self._encode = serializer.encode
         self._clock = clock
@@ -71,12 +80,18 @@ class Values:
         self._max_entry_bytes = max_entry_bytes
         self._counters = counters
 
+    @property
+    def are_sealed(self) -> bool:
+        """Whether L2 cannot count with integers, since they are signed or encrypted."""
+        return self._wrapping is not None and self._wrapping.seal is not None
+
     async def encode_for(self, io: IO, key: str, value: Any) -> bytes:
         """See ``encode``; in a thread, if the value must not block in a task."""
         try:
-            return self._encode(value)
+            content = self._encode(value)
         except Exception as exc:  # noqa: BLE001 it is raised, mostly
-            return await self._encode_again(io, key, value, exc)
+            content = await self._encode_again(io, key, value, exc)
+        return content if self._wrapping is None else self._wrapping.wrap(key, content)
 
     async def encode_each(self, io: IO, items: Mapping[str, Any]) -> dict[str, bytes]:
         """Return the bytes of all values; see ``encode_for``."""
@@ -86,18 +101,21 @@ class Values:
                 encoded[key] = encode(value)
             except Exception as exc:  # noqa: BLE001 raised, mostly
                 encoded[key] = await self._encode_again(io, key, value, exc)
-        return encoded
+        if self._wrapping is None:
+            return encoded
+        wrap = self._wrapping.wrap
+        return {key: wrap(key, content) for key, content in encoded.items()}
 
     async def _encode_again(
         self, io: IO, key: str, value: Any, error: Exception
     ) -> bytes:
         named(error, _unstorable(key))
-        again = partial(self.encode, key, value)
-        raw: bytes = await io.retry_blocking(again, error)
-        return raw
+        again = partial(self.serialize, key, value)
+        content: bytes = await io.retry_blocking(again, error)
+        return content
 
-    def encode(self, key: str, value: Any) -> bytes:
-        """Return the bytes of a value; raises what the serializer raises."""
+    def serialize(self, key: str, value: Any) -> bytes:
+        """Return the content for a value; raises what the serializer raises."""
         try:
             return self._encode(value)
         except Exception as exc:
@@ -105,12 +123,28 @@ class Values:
             raise
 
     def decode(self, key: str, raw: bytes) -> Any | Missing:
-        """Return the value, or MISSING for bytes that this serializer cannot read.
+        """Return the value, or MISSING for bytes that cannot be read here."""
+        return self.read(key, raw)[0]
 
-        The counter ``undecodable`` counts them all; the log names the first.
+    def read(self, key: str, raw: bytes) -> tuple[Any | Missing, bytes]:
+        """Return the value of bytes of L2, and their content.
+
+        The value is MISSING for bytes that this serializer cannot read, and for those
+        without the seal that the cache demands, of which nothing is decoded.  The
+        counters ``undecodable`` and ``unverified`` count them; the log names the first.
         """
         try:
-            return self._serializer.decode(raw)
+            content = raw if self._wrapping is None else self._open(key, raw)
+            return self._serializer.decode(content), content
+        except SealError as exc:
+            self._counters.unverified += 1
+            if self._unreadable.begins(self._clock(), str(exc)):
+                _log.warning(
+                    "the value of %s is not ours (%s): a miss; stats().unverified "
+                    "counts such reads",
+                    shown_key(key),
+                    exc,
+                )
         except UndecodableError as exc:
             self._counters.undecodable += 1
             if self._unreadable.begins(self._clock()):
@@ -120,42 +154,63 @@ class Values:
                     shown_key(key),
                     exc,
                 )
-            return MISSING
+        return MISSING, raw
 
-    def is_damaged(self, raw: bytes) -> bool:
+    def _open(self, key: str, raw: bytes) -> bytes:
+        if self._wrapping is None:
+            return raw
+        content = self._wrapping.open(key, raw)
+        if self._wrapping.passes_unsigned(raw):
+            self._counters.unsigned += 1
+        return content
+
+    def content(self, key: str, raw: bytes) -> bytes:
+        """Return the content of bytes that this process has made or read."""
+        return raw if self._wrapping is None else self._wrapping.content(key, raw)
+
+    def is_damaged(self, key: str, raw: bytes) -> bool:
         """Return whether no process can read these bytes, which this one cannot."""
-        return not is_token(raw) and self._serializer.is_damaged(raw)
+        if is_token(raw):
+            return False
+        try:
+            content = raw if self._wrapping is None else self._wrapping.open(key, raw)
+        except SealError as exc:
+            return exc.is_forged
+        except UndecodableError:
+            content = self.content(key, raw)
+        return self._serializer.is_damaged(content)
 
-    def _decode_or_miss(self, raw: bytes) -> Any | Missing:
+    def _decode_or_miss(self, content: bytes) -> Any | Missing:
         """Decode L1's copy; what cannot be read is left to the read of L2."""
         try:
-            return self._serializer.decode(raw)
+            return self._serializer.decode(content)
         except UndecodableError:
             return MISSING
 
     def take_read(
-        self, fill: Fill | Direct, key: str, value: Any, raw: bytes, ttl_ms: int
+        self, fill: Fill | Direct, key: str, value: Any, content: bytes, ttl_ms: int
     ) -> None:
         """Let L1 have what L2 answered, if the rules allow."""
         expires = self._expiry(fill, ttl_ms)
-        entry = self._entry(key, value, raw, expires, 0) if expires else None
+        entry = self._entry(key, value, content, expires, 0) if expires else None
         if entry is None:
             fill.refuse(key)
         else:
-            fill.store(key, entry, lambda present: self.copies.is_same(present, raw))
+            fill.store(key, entry, lambda old: self.copies.is_same(old, content))
 
     def take_loaded(
         self, fill: Fill | Direct, key: str, value: Any, raw: bytes, ttl_ms: int | None
     ) -> None:
         """Let L1 have what was loaded without L2, while there is an outage."""
         expires = self._expiry(fill, FOREVER_MS if ttl_ms is None else ttl_ms)
-        value = self._detached(value, raw)
-        entry = self._entry(key, value, raw, expires, 0) if expires else None
+        content = self.content(key, raw)
+        value = self._detached(value, content)
+        entry = self._entry(key, value, content, expires, 0) if expires else None
         if entry is None:
             fill.refuse(key)
         else:
             fill.keep_for_outage(
-                key, entry, lambda present: self.copies.is_same(present, raw)
+                key, entry, lambda old: self.copies.is_same(old, content)
             )
 
     def take_absence(
@@ -190,10 +245,11 @@ class Values:
         for key, expires in zip(write.keys, expiries, strict=True):
             if not expires:
                 continue
-            raw, value = encoded[key], items[key]
+            content, value = encoded[key], items[key]
             if type(value) not in detached:
-                value = self._detached(value, raw)
-            entry = entry_of(key, value, raw, expires, write_id)
+                content = self.content(key, content)
+                value = self._detached(value, content)
+            entry = entry_of(key, value, content, expires, write_id)
             if entry is not None:
                 offer(key, entry)
 
@@ -204,9 +260,11 @@ class Values:
         lifetime_s = self.ttl_rule.l1_lifetime_s(ttl_ms)
         if lifetime_s <= 0:
             return None
+        content = raw
         if not self._serializer.exact or type(value) not in ATOMIC_TYPES:
-            value = self._detached(value, raw)
-        return self._entry(key, value, raw, self._clock() + lifetime_s, 0)
+            content = self.content(key, raw)
+            value = self._detached(value, content)
+        return self._entry(key, value, content, self._clock() + lifetime_s, 0)
 
     def stage_absence(self, write: Write | Direct, key: str, ttl_ms: int) -> None:
         """Offer to L1 that there is no such thing."""
@@ -214,13 +272,13 @@ class Values:
         if expires and not isinstance(write, Direct):
             write.stage(key, self._negative_entry(key, expires, write.id))
 
-    def _detached(self, value: Any, raw: bytes) -> Any:
+    def _detached(self, value: Any, content: bytes) -> Any:
         """Return what L2 would give back, not the caller's own object.
 
         That one may have changed since it was encoded.
         """
         if not self._serializer.exact or is_flat(value):
-            return self._serializer.decode(raw)
+            return self._serializer.decode(content)
         return value
 
     @staticmethod
@@ -234,18 +292,58 @@ class Values:
         return context.sent_at + lifetime_s if lifetime_s > 0 else 0.0
 
     def _entry(
-        self, key: str, value: Any, raw: bytes, expires: float, write_id: int
+        self, key: str, value: Any, content: bytes, expires: float, write_id: int
     ) -> Entry | None:
         """Make an entry, None for a value too large for L1."""
         if type(value) in ATOMIC_TYPES:  # what ``form_of`` does, without the call
             kind, payload, size = self._by_reference, value, getsizeof(value)
         else:
-            kind, payload, size = self.copies.form_of(value, raw)
+            kind, payload, size = self.copies.form_of(value, content)
         size += 2 * getsizeof(key)  # itself and the caller's form of it
         if size > self._max_entry_bytes:
             self._counters.oversized += 1
             return None
         return make_entry(expires, kind, payload, size + ENTRY_OVERHEAD_BYTES, write_id)
+
+
+class ValuesOfCaches:
+    """The values of an engine's caches: one object per serializer and wrapping.
+
+    Thread safe.
+    """
+
+    def __init__(
+        self, options: EngineOptions, counters: Counters, clock: Callable[[], float]
+    ) -> None:
+        self._options = options
+        self._counters = counters
+        self._clock = clock
+        self._made: dict[tuple[str | Serializer, Wrapping | None], Values] = {}
+
+    def of(self, serializer: str | Serializer, wrapping: Wrapping | None) -> Values:
+        """Return the values of this kind."""
+        values = self._made.get((serializer, wrapping))
+        if values is None:
+            values = Values(
+                SERIALIZERS[serializer] if isinstance(serializer, str) else serializer,
+                wrapping=wrapping,
+                ttl_rule=_ttl_rule(self._options),
+                max_entry_bytes=self._options.l1_max_entry_bytes,
+                counters=self._counters,
+                clock=self._clock,
+            )
+            values = self._made.setdefault((serializer, wrapping), values)
+        return values
+
+    def limit_ttl(self, options: EngineOptions) -> None:
+        """Let entries that are made from now on live as these options say."""
+        self._options = options
+        for values in tuple(self._made.values()):
+            values.ttl_rule = _ttl_rule(options)
+
+
+def _ttl_rule(options: EngineOptions) -> TtlRule:
+    return TtlRule(options.l1_ttl, options.l1_ttl_ratio)
 
 
 def _unstorable(key: str) -> str:

@@ -17,7 +17,8 @@ from typing import (
     overload,
 )
 
-from cachebridge.config import LoadOverrides, did_you_mean
+from cachebridge.checking.checks import did_you_mean
+from cachebridge.config import LoadOverrides
 from cachebridge.core.ttl import DEFAULT, Ttl
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import time
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
-from cachebridge.config import did_you_mean
+from cachebridge.checking.checks import did_you_mean
 from cachebridge.errors import ConfigError
 from cachebridge.resp import GARBLED, NotAReplyError
 from cachebridge.texts import clean, secrets_in

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from cachebridge.config import did_you_mean, warn_once
+from cachebridge.checking.checks import did_you_mean
+from cachebridge.config import warn_once
 from cachebridge.counterparts.fates import settle
 from cachebridge.counterparts.redis_settings import REDIS_PY
 from cachebridge.errors import ConfigError

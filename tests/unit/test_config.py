@@ -22,6 +22,9 @@ INF, NAN = math.inf, math.nan
 NO_INTEGERS = [1.0, "1", True, None, [], -1]
 NO_SECONDS = [0, -1, "1", True, None, INF, -INF, NAN, []]
 
+SAME = "k" * 32
+NO_KEYS = [None, "k" * 40, b"k" * 40, True, {}, [1], ["k" * 31], [SAME, b"k" * 32]]
+
 BAD = {
     "L1_MAX_ENTRIES": NO_INTEGERS,
     "L1_MAX_BYTES": [*NO_INTEGERS, 0],
@@ -43,7 +46,13 @@ BAD = {
     "CLIENT_KWARGS": [None, [], "a", 1, [("a", 1)]],
     "SENTINEL_KWARGS": [None, [], "a", 1, [("a", 1)]],
     "CREDENTIAL_PROVIDER": [5, [], object(), {}],
-    "SERIALIZER": ["msgpack", "PICKLE", None, True, []],
+    "SERIALIZER": ["yaml", "PICKLE", None, True, []],
+    "COMPRESSOR": ["brotli", "ZLIB", True, 6, []],
+    "COMPRESS_MIN_BYTES": [31, 0, -1, True, None, 1.0, "100", []],
+    "WRITE_FORMAT": ["django", None, True, []],
+    "SIGNING_KEYS": NO_KEYS,
+    "SIGNING_ACCEPT_UNSIGNED": [None, 0, 1, "yes", []],
+    "ENCRYPTION_KEYS": NO_KEYS,
     "TIMEOUT": ["1", True, NAN, INF, -INF, []],
     "KEY_PREFIX": [None, 1, b"a", []],
     "CLEAR_FLUSHES_DB": [None, 0, 1, "yes", []],
@@ -81,7 +90,13 @@ GOOD = {
     "CLIENT_KWARGS": [{}, {"client_name": "x"}],
     "SENTINEL_KWARGS": [{}, {"password": "x"}],
     "CREDENTIAL_PROVIDER": [None, UsernamePasswordCredentialProvider("a", "b")],
-    "SERIALIZER": ["pickle", "json"],
+    "SERIALIZER": ["pickle", "json", "msgpack"],
+    "COMPRESSOR": [None, "zlib", "zstd", "lz4", "gzip", "lzma"],
+    "COMPRESS_MIN_BYTES": [32, 10**6],
+    "WRITE_FORMAT": ["cachebridge", "django-redis"],
+    "SIGNING_KEYS": [[], ["k" * 32], ("k" * 32, b"l" * 40), ["\u00e9" * 16]],
+    "SIGNING_ACCEPT_UNSIGNED": [False],
+    "ENCRYPTION_KEYS": [[], ["k" * 32], (b"k" * 32, "l" * 32)],
     "TIMEOUT": [None, 0, -1, 0.5, 10**6],
     "KEY_PREFIX": ["", "app:", "*"],
     "CLEAR_FLUSHES_DB": [True, False],
@@ -101,14 +116,20 @@ GOOD = {
 CHOICES = {
     "BUS": ["'pubsub'", "'none'"],
     "REPLICAS": ["'none'", "'near'"],
-    "SERIALIZER": ["'pickle'", "'json'"],
+    "SERIALIZER": ["'pickle'", "'json'", "'msgpack'"],
+    "COMPRESSOR": ["'zlib'", "'zstd'", "'lz4'", "'gzip'", "'lzma'"],
+    "WRITE_FORMAT": ["'cachebridge'", "'django-redis'"],
+    "SIGNING_ACCEPT_UNSIGNED": ["True", "False"],
     "L1_EVICTION": ["'s3fifo'", "'lru'", "'fifo'"],
     "CLEAR_FLUSHES_DB": ["True", "False"],
     "L1_WARM": ["True", "False"],
 }
 
 
-SECRET = {"BUS_LOCATION", "CLIENT_KWARGS", "SENTINEL_KWARGS", "CREDENTIAL_PROVIDER"}
+SECRET = {
+    *("BUS_LOCATION", "CLIENT_KWARGS", "SENTINEL_KWARGS", "CREDENTIAL_PROVIDER"),
+    *("SIGNING_KEYS", "ENCRYPTION_KEYS"),
+}
 
 
 @pytest.fixture
@@ -156,6 +177,12 @@ def test_defaults():
         "timeout": 300.0,
         "key_prefix": "",
         "serializer": "pickle",
+        "compressor": None,
+        "compress_min_bytes": 1024,
+        "write_format": "cachebridge",
+        "signing_keys": (),
+        "signing_accept_unsigned": False,
+        "encryption_keys": (),
         "l1_exclude": DEFAULT_EXCLUDE,
         "clear_flushes_db": False,
         "on_error": "degrade",
@@ -198,7 +225,9 @@ def test_usable_value(name, value):
     engine, cache = parse_options({name: value, **beside})
     holder = engine if hasattr(engine, name.lower()) else cache
     kept = getattr(holder, name.lower())
-    assert kept == (tuple(value) if name == "L1_EXCLUDE" else value)
+    if name in {"SIGNING_KEYS", "ENCRYPTION_KEYS"}:
+        value = [each.encode() if isinstance(each, str) else each for each in value]
+    assert kept == (tuple(value) if isinstance(kept, tuple) else value)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +269,22 @@ def test_unknown_option_may_be_another_backends():
         ({"BUS_TRUST": 0.9}, ("BUS_HEARTBEAT", "BUS_TRUST")),
         ({"BUS_HEARTBEAT": 1.1}, ("BUS_HEARTBEAT", "BUS_TRUST")),
         ({"L1_MAX_ENTRY_BYTES": 1 << 30}, ("L1_MAX_ENTRY_BYTES", "L1_MAX_BYTES")),
+        (
+            {"SIGNING_KEYS": [SAME], "ENCRYPTION_KEYS": [SAME]},
+            ("SIGNING_KEYS", "ENCRYPTION_KEYS"),
+        ),
+        (
+            {"SIGNING_KEYS": [SAME], "WRITE_FORMAT": "django-redis"},
+            ("SIGNING_KEYS", "WRITE_FORMAT"),
+        ),
+        (
+            {"ENCRYPTION_KEYS": [SAME], "WRITE_FORMAT": "django-redis"},
+            ("ENCRYPTION_KEYS", "WRITE_FORMAT"),
+        ),
+        (
+            {"SIGNING_ACCEPT_UNSIGNED": True},
+            ("SIGNING_ACCEPT_UNSIGNED", "SIGNING_KEYS"),
+        ),
     ],
 )
 def test_options_that_contradict_each_other(options, names):
@@ -286,3 +331,35 @@ def test_same_option_in_both_cases():
     """One option given twice is a contradiction, not a matter of order."""
     with pytest.raises(ConfigError, match="L1_TTL"):
         Cache("memory://config-twice", L1_TTL=7, l1_ttl=8)
+
+
+KEYED = ["SIGNING_KEYS", "ENCRYPTION_KEYS"]
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_no_key_is_shown(name):
+    """Neither an error nor the options' own text repeats a secret."""
+    secret = "x-secret-" * 3
+    with pytest.raises(ConfigError) as raised:
+        parse_options({name: [secret]})
+    assert "x-secret" not in str(raised.value)
+    _, cache = parse_options({name: [secret * 2]})
+    assert "x-secret" not in repr(cache)
+
+
+@pytest.mark.parametrize(
+    ("options", "extra"),
+    [
+        ({"SERIALIZER": "msgpack"}, "msgpack"),
+        ({"COMPRESSOR": "zstd"}, "zstd"),
+        ({"COMPRESSOR": "lz4"}, "lz4"),
+        ({"ENCRYPTION_KEYS": [SAME]}, "crypto"),
+    ],
+)
+def test_a_package_that_is_missing(options, extra, without_packages):
+    """The error names the option, and the extra that installs the package."""
+    without_packages(extra)
+    with pytest.raises(ConfigError) as raised:
+        parse_options(options)
+    assert next(iter(options)) in str(raised.value)
+    assert f"cachebridge[{extra}]" in str(raised.value)

@@ -11,7 +11,7 @@ from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.db import models, transaction
 from django.db.models import signals
 
-from cachebridge.config import did_you_mean
+from cachebridge.checking.checks import did_you_mean
 from cachebridge.contrib.django.aliases import UnusableAliasError, bridge, bridge_names
 from cachebridge.django_backend import CacheBridge
 from cachebridge.errors import ConfigError

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.envelope import STAMPS
+from cachebridge.config import DJANGO_REDIS_FORMAT
 from cachebridge.core.direct import Direct, DirectWrite
 from cachebridge.core.fill import Fill
 from cachebridge.core.loading import load_terms
@@ -81,6 +82,7 @@ class KeyOperations:
                 engine.values_for(STAMPS),
                 fill=how["fill"],
                 write=partial(Write, rules, serves_outage=degrades),
+                may_write=options.write_format != DJANGO_REDIS_FORMAT,
             )
         self.fallbacks = Fallbacks(engine, values, reads_l1=enters_l1)
         loading: Loading | None = None

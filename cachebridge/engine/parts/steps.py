@@ -39,9 +39,10 @@ class Steps:
     async def incr(self, key: str, delta: Any) -> Any:
         """Add ``delta`` and keep the TTL; MissingKeyError if there is no such key.
 
-        L2 adds 64-bit integers; all else is read, added, and replaced if unchanged.
+        L2 adds 64-bit integers; all else, and what is sealed, is read, added, and
+        replaced if unchanged.
         """
-        if type(delta) is int and delta in INT64:
+        if type(delta) is int and delta in INT64 and not self.values.are_sealed:
             answer = await self.incr_in_l2(key, delta)
             if type(answer) is int:
                 return answer
@@ -122,7 +123,7 @@ class Steps:
         """
         all_damaged = True
         for key, raw in reads:
-            if not self.values.is_damaged(body_of(raw)):
+            if not self.values.is_damaged(key, body_of(raw)):
                 all_damaged = False
                 continue
             await self.discard(key, raw)

@@ -17,7 +17,7 @@ from cachebridge.codec.messages import MAX_KEYS
 from cachebridge.core.dropping.tags import TAG_MARK, Tagging
 from cachebridge.core.entry import PAYLOAD
 from cachebridge.core.keys import shown_key
-from cachebridge.errors import L2Error, L2UnavailableError
+from cachebridge.errors import L2Error, L2UnavailableError, UnsupportedOperationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -71,6 +71,8 @@ class StampKeys(NamedTuple):
     values: Values
     fill: Callable[[Sequence[str]], Fill | Direct]
     write: Callable[[Sequence[str]], Write | Direct]
+    may_write: bool = True
+    """False if other readers must understand each value: they know no tags."""
 
 
 class Stamps:
@@ -108,7 +110,14 @@ class Stamps:
         return Stamped(header, tagging)
 
     async def make_stamps(self, tags: Collection[str]) -> dict[str, bytes]:
-        """Return the stamp of every tag; raises L2Error."""
+        """Return the stamp of every tag; raises L2Error.
+
+        Raises UnsupportedOperationError if WRITE_FORMAT does not allow for tags.
+        """
+        if not self._kept.may_write:
+            raise UnsupportedOperationError(
+                "WRITE_FORMAT = 'django-redis': its workers read no value with tags"
+            )
         stamps = await self.read_stamps(tags)
         for tag in tags:
             for _ in range(TRIES):

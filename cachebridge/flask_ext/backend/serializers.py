@@ -11,7 +11,8 @@ from cachelib.serializers import (
     SimpleSerializer,
 )
 
-from cachebridge.codec.values import SERIALIZERS, decode_once
+from cachebridge.codec.decoding import decode_once
+from cachebridge.codec.values import SERIALIZERS
 from cachebridge.errors import UncacheableError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class MarkedPickleSerializer:
     """Pickles as cachelib's RedisCache writes them; reads all the engine reads."""
 
     name = "cachelib"
+    format = "pickle"
     exact = True
 
     def encode(self, value: Any) -> bytes:
@@ -62,6 +64,7 @@ class ForeignSerializer:
 
     def __init__(self, serializer: BaseSerializer) -> None:
         self.name = type(serializer).__name__
+        self.format = f"cachelib {self.name}"
         self._serializer = serializer
 
     def encode(self, value: Any) -> bytes:

@@ -8,13 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cachebridge.checking.checks import did_you_mean, integer, mapping
 from cachebridge.config import (
     OPTION_NAMES,
     CacheOptions,
     EngineOptions,
-    did_you_mean,
-    integer,
-    mapping,
     parse_options,
     warn_once,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachelib.serializers import BaseSerializer
 
-from cachebridge.config import boolean, did_you_mean
+from cachebridge.checking.checks import boolean, did_you_mean
 from cachebridge.errors import ConfigError
 from cachebridge.texts import hide_password
 

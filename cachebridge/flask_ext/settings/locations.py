@@ -9,7 +9,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from cachebridge.config import integer, warn_once
+from cachebridge.checking.checks import integer
+from cachebridge.config import warn_once
 from cachebridge.counterparts.fates import NO_EFFECT
 from cachebridge.errors import ConfigError
 from cachebridge.flask_ext.settings.config import DEFAULTS

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 from cachebridge.codec.messages import Message, MessageType, encode_message
+from cachebridge.codec.seals import Encryption, Signature
 from cachebridge.codec.values import SERIALIZERS
 
 FOLDER = Path(__file__).parent / "golden"
@@ -57,7 +58,40 @@ PICKLE_ONLY = {
     "uuid": UUID(int=0x1234567890),
     "dict-of-types": {1: "a", None: 2.5, (1, 2): b"x"},
 }
-VALUES = {"pickle": {**ANY, **PICKLE_ONLY}, "json": ANY}
+NOT_IN_MSGPACK = ("int-huge", "text-lone")
+MSGPACK_ONLY = {
+    "bytes": b"\0\xff bytes",
+    "dict-of-types": {1: "a", None: 2.5, "b": b"x", 0.5: [1.5]},
+}
+VALUES = {
+    "pickle": {**ANY, **PICKLE_ONLY},
+    "json": ANY,
+    "msgpack": {
+        **{case: value for case, value in ANY.items() if case not in NOT_IN_MSGPACK},
+        **MSGPACK_ONLY,
+    },
+}
+
+ROWS = {
+    "rows": [
+        {"id": number, "name": f"Blue shirt {number}", "price": 19.5 * number}
+        for number in range(20)
+    ],
+    "none": None,
+}
+COMPRESSED = ("zlib", "gzip", "lzma", "zstd", "lz4")
+CLASSES = {
+    "zlib": "ZlibCompressor",
+    "gzip": "GzipCompressor",
+    "lzma": "LzmaCompressor",
+    "zstd": "ZStdCompressor",
+    "lz4": "Lz4Compressor",
+}
+"""Compressors of django-redis.  Their bytes depend on versions of libraries: they must
+be read for ever, and need not be written so."""
+
+SEALED_KEY = ":1:\u00e9 key"
+SECRETS = (b"golden secret number one, 32 bytes", b"golden secret number two, 32 bytes")
 
 MESSAGES = {
     "keys-one": Message(MessageType.KEYS, ORIGIN, 1, SENT_US, (":1:key",)),
@@ -85,7 +119,34 @@ def files() -> dict[str, bytes]:
         f"message-{case}.bin": encode_message(message)
         for case, message in MESSAGES.items()
     }
+    made |= {
+        f"signed-{name}.bin": Signature(SECRETS, name).close(SEALED_KEY, content)
+        for name, content in CONTENTS.items()
+    }
     return made
+
+
+CONTENTS = {name: each.encode(ROWS) for name, each in SERIALIZERS.items()}
+
+
+def foreign_names() -> list[str]:
+    """Return the names of files that others write, or chance: they are read only."""
+    names = [f"django-redis-{name}-{each}.bin" for name in VALUES for each in CLASSES]
+    return names + [f"encrypted-{name}.bin" for name in VALUES]
+
+
+def foreign_file(name: str) -> bytes:
+    """Return new bytes for such a file."""
+    from importlib import import_module
+
+    kind, *words = name.removesuffix(".bin").rsplit("-", 2)
+    if kind == "django-redis":
+        serializer, compressor = words
+        module = import_module(f"django_redis.compressors.{compressor}")
+        with_options = getattr(module, CLASSES[compressor])
+        return with_options({}).compress(CONTENTS[serializer])
+    serializer = words[-1]
+    return Encryption(SECRETS, serializer).close(SEALED_KEY, CONTENTS[serializer])
 
 
 def main() -> None:
@@ -93,6 +154,9 @@ def main() -> None:
     for name, raw in files().items():
         if not (FOLDER / name).exists():
             (FOLDER / name).write_bytes(raw)
+    for name in foreign_names():
+        if not (FOLDER / name).exists():
+            (FOLDER / name).write_bytes(foreign_file(name))
     names = sorted(path.name for path in FOLDER.glob("*.bin"))
     INDEX.write_text(json.dumps({"version": 1, "files": names}, indent=1) + "\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cachebridge.codec.decoding import UndecodableError
 from cachebridge.codec.envelope import (
     STAMPS,
     body_of,
@@ -11,7 +12,7 @@ from cachebridge.codec.envelope import (
     make_header,
     read_header,
 )
-from cachebridge.codec.values import SERIALIZERS, UndecodableError
+from cachebridge.codec.values import SERIALIZERS
 
 GOLDEN = (
     b"\xcb\x01\x02"  # the mark, and how many tags

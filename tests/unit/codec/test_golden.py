@@ -6,9 +6,23 @@ import json
 
 import pytest
 
+from cachebridge.codec.compression import compressor_of
 from cachebridge.codec.messages import VERSION, decode_message, encode_message
+from cachebridge.codec.seals import Encryption, Signature
 from cachebridge.codec.values import SERIALIZERS
-from tests.unit.codec.golden import FOLDER, INDEX, MESSAGES, VALUES, files
+from tests.unit.codec.golden import (
+    CLASSES,
+    CONTENTS,
+    FOLDER,
+    INDEX,
+    MESSAGES,
+    ROWS,
+    SEALED_KEY,
+    SECRETS,
+    VALUES,
+    files,
+    foreign_names,
+)
 
 CASES = [(name, case) for name, cases in VALUES.items() for case in cases]
 
@@ -22,7 +36,7 @@ def test_index_is_complete():
     index = json.loads(INDEX.read_text())
     assert index["version"] == VERSION == 1
     there = sorted(path.name for path in FOLDER.glob("*.bin"))
-    assert index["files"] == there == sorted(files())
+    assert index["files"] == there == sorted([*files(), *foreign_names()])
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
@@ -40,6 +54,31 @@ def test_value_is_written(name, case):
     """Today's code writes the same bytes: two versions in one fleet agree."""
     raw = SERIALIZERS[name].encode(VALUES[name][case])
     assert raw == golden(f"{name}-{case}.bin")
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("compressor", CLASSES)
+def test_what_django_redis_has_compressed(name, compressor):
+    """Each of its compressors with each of its serializers."""
+    raw = golden(f"django-redis-{name}-{compressor}.bin")
+    assert compressor_of(raw).name == compressor
+    assert SERIALIZERS[name].decode(raw) == ROWS
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_signed(name):
+    """Signatures are the same in every version, and any of the secrets will do."""
+    raw, content = golden(f"signed-{name}.bin"), CONTENTS[name]
+    assert Signature(SECRETS, name).close(SEALED_KEY, content) == raw
+    assert Signature(SECRETS[::-1], name).open(SEALED_KEY, raw) == content
+    assert SERIALIZERS[name].decode(raw) == ROWS  # by a reader without keys
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_encrypted(name):
+    """What was encrypted once is read with the same secrets."""
+    raw = golden(f"encrypted-{name}.bin")
+    assert Encryption(SECRETS[::-1], name).open(SEALED_KEY, raw) == CONTENTS[name]
 
 
 @pytest.mark.parametrize("case", MESSAGES)

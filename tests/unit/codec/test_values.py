@@ -11,6 +11,11 @@ import pickle
 import signal
 import tracemalloc
 import zlib
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from uuid import UUID
 
 import pytest
 import redis
@@ -19,7 +24,8 @@ from django_redis.cache import RedisCache as DjangoRedisCache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cachebridge.codec.values import SERIALIZERS, UndecodableError
+from cachebridge.codec.decoding import UndecodableError
+from cachebridge.codec.values import SERIALIZERS
 from tests.rig import (
     engine_of,
     eventually,
@@ -30,6 +36,7 @@ from tests.rig import (
 )
 
 PICKLE, JSON = SERIALIZERS["pickle"], SERIALIZERS["json"]
+MSGPACK = SERIALIZERS["msgpack"]
 UNREADABLE = {
     "text": b"hello",
     "empty": b"",
@@ -53,6 +60,15 @@ class Odd:
         return fail, ()
 
 
+class Color(Enum):
+    RED = 1
+
+
+@dataclass
+class Row:
+    id: int
+
+
 def fail():
     raise RuntimeError("cannot be rebuilt")
 
@@ -69,9 +85,11 @@ def exploit():
 
 
 @pytest.mark.parametrize("raw", UNREADABLE.values(), ids=UNREADABLE)
-@pytest.mark.parametrize("serializer", [PICKLE, JSON], ids=["pickle", "json"])
+@pytest.mark.parametrize("serializer", SERIALIZERS.values(), ids=SERIALIZERS)
 def test_unreadable_bytes(serializer, raw):
     """Whatever is wrong, it is one exception type with the cause chained."""
+    if serializer is MSGPACK and raw == b"!":
+        raw += b"!"  # alone it is a number
     with pytest.raises(UndecodableError) as raised:
         serializer.decode(raw)
     assert raised.value.__cause__ is not None
@@ -101,6 +119,74 @@ def test_what_is_no_64_bit_integer_is_pickled(value):
 def test_subclasses_of_int_keep_their_type():
     """An IntEnum is not stored as digits."""
     assert type(PICKLE.decode(PICKLE.encode(signal.SIGTERM))) is signal.Signals
+
+
+class Plain(str):
+    """A text of another type, as Django's SafeString is one."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("value", "back"),
+    [
+        ((1, ("a",)), [1, ["a"]]),
+        (bytearray(b"x"), b"x"),
+        ({(1, 2): 3}, {(1, 2): 3}),
+        (Plain("safe"), "safe"),
+        (2**64 - 1, 2**64 - 1),
+    ],
+)
+def test_what_msgpack_changes(value, back):
+    """As docs/codecs.md says; the rest is in the golden files."""
+    read = MSGPACK.decode(MSGPACK.encode(value))
+    assert read == back
+    assert type(read) is type(back)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *({1}, frozenset({1}), 1j, object(), 2**64, -(2**63) - 1, "\ud800"),
+        *(Decimal(1), UUID(int=1), date(2026, 1, 1), datetime.now(UTC), Color.RED),
+        Row(1),
+    ],
+)
+def test_what_msgpack_refuses(value):
+    """It would come back as something else: an error of the caller's instead."""
+    with pytest.raises(TypeError):
+        MSGPACK.encode({"a": [value]})
+
+
+def test_msgpack_never_unpickles():
+    """A pickle is unreadable, compressed or not; nothing runs, and it stays."""
+    for raw in (pickle.dumps(Exploit()), zlib.compress(pickle.dumps(Exploit()))):
+        with pytest.raises(UndecodableError):
+            MSGPACK.decode(raw)
+        assert not MSGPACK.is_damaged(raw)
+    assert "CACHEBRIDGE_TEST_EXPLOITED" not in os.environ
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x91" * 200_000, b"\xc1"],
+)
+def test_msgpack_that_promises_too_much(raw):
+    """Lengths that are not there and deep nesting are undecodable."""
+    with pytest.raises(UndecodableError):
+        MSGPACK.decode(raw)
+
+
+@given(st.none() | st.floats() | st.text() | st.binary() | st.booleans(), st.binary())
+def test_msgpack_with_more_behind(value, more):
+    """A number, text or bytes end where they end."""
+    try:
+        raw = MSGPACK.encode(value)
+    except TypeError:  # half of a surrogate pair
+        return
+    if more:
+        with pytest.raises(UndecodableError):
+            MSGPACK.decode(raw + more)
 
 
 def test_json_never_unpickles():
@@ -234,8 +320,9 @@ OF_OTHERS = {
     "text": b"not a pickle",
     "empty": b"",
     "json": b'{"a": 1}',
-    "gzip": gzip.compress(pickle.dumps("theirs")),
-    "lzma": lzma.compress(pickle.dumps("theirs")),
+    "gzip": gzip.compress(pickle.dumps("theirs"))[:-9],
+    "lzma": lzma.compress(pickle.dumps("theirs"))[:-9],
+    "encrypted": b"\xcb\x11" + bytes(40),
     "zstd": b"\x28\xb5\x2f\xfd\x04\x00rest",
     "lz4": b"\x04\x22\x4d\x18rest",
     "msgpack": b"\x93\x01\x02\x03",

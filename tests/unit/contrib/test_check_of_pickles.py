@@ -72,3 +72,25 @@ def test_only_under_deploy(set_caches, run_checks):
     """It is a check of deployments: developers on a shared server are left alone."""
     set_caches(default=entry("redis://192.0.2.1:1/0"))
     assert run_checks(deploy=False) == {}
+
+
+KEY = "k" * 32
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"SIGNING_KEYS": [KEY]},
+        {"ENCRYPTION_KEYS": [KEY]},
+        {"SERIALIZER": "msgpack"},
+    ],
+)
+def test_sealed_values(found, options):
+    """No pickle is read that another client of the server could have written."""
+    assert found(f"redis://{FAR}", **options) == []
+
+
+def test_sealed_but_not_yet(found):
+    """While unsigned pickles pass, nothing has changed."""
+    (text,) = found(f"redis://{FAR}", SIGNING_KEYS=[KEY], SIGNING_ACCEPT_UNSIGNED=True)
+    assert "reads pickles" in text

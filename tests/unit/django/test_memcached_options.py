@@ -142,7 +142,7 @@ REFUSED = {
     "serde": (compressed_serde, "what compressed_serde has written is read"),
     "hasher": (object, "RendezvousHash"),
     "key_prefix": (b"p", "KEY_FUNCTION"),
-    "serializer": (print, "'pickle' and 'json'"),
+    "serializer": (print, "'pickle', 'json', 'msgpack'"),
     "deserializer": (print, "SERIALIZER"),
     "username": ("u", "SASL"),
     "password": ("p", "SASL"),

@@ -99,6 +99,7 @@ def test_a_password_beside_the_url_is_used(made, name):
     [
         ("django_redis.serializers.pickle.PickleSerializer", "pickle"),
         ("django_redis.serializers.json.JSONSerializer", "json"),
+        ("django_redis.serializers.msgpack.MSGPackSerializer", "msgpack"),
         (RedisSerializer, "pickle"),
         ("django.core.cache.backends.redis.RedisSerializer", "pickle"),
         ("json", "json"),
@@ -109,6 +110,39 @@ def test_serializers_are_mapped(made, serializer, name):
     for option in ("SERIALIZER", "serializer"):
         cache = made(OPTIONS={option: serializer})
         assert options_of(cache).serializer == name
+
+
+@pytest.mark.parametrize(
+    ("compressor", "name"),
+    [
+        ("django_redis.compressors.identity.IdentityCompressor", None),
+        ("django_redis.compressors.zlib.ZlibCompressor", "zlib"),
+        ("django_redis.compressors.gzip.GzipCompressor", "gzip"),
+        ("django_redis.compressors.lzma.LzmaCompressor", "lzma"),
+        ("django_redis.compressors.zstd.ZStdCompressor", "zstd"),
+        ("django_redis.compressors.lz4.Lz4Compressor", "lz4"),
+        ("zstd", "zstd"),
+        (None, None),
+    ],
+)
+def test_compressors_are_mapped(made, compressor, name):
+    """By the names that django-redis gives them, and by ours."""
+    assert options_of(made(OPTIONS={"COMPRESSOR": compressor})).compressor == name
+
+
+@pytest.mark.parametrize("name", ["SIGNING_KEYS", "ENCRYPTION_KEYS"])
+def test_keys_of_django(made, settings, name):
+    """One word stands for SECRET_KEY and its fallbacks, also once rotated."""
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "k" * 50, ["f" * 50]
+    kept = getattr(options_of(made(OPTIONS={name: "django"})), name.lower())
+    assert kept == (b"k" * 50, b"f" * 50)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "n" * 50, ["k" * 50]
+    kept = getattr(options_of(caches.create_connection("default")), name.lower())
+    assert kept == (b"n" * 50, b"k" * 50)
+    settings.SECRET_KEY = "short"
+    with pytest.raises(ImproperlyConfigured, match=name) as raised:
+        caches.create_connection("default")
+    assert "short" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +207,6 @@ REDIS_PY_HARMLESS = {
 }
 HARMLESS = {
     "CLIENT_CLASS": "django_redis.client.DefaultClient",
-    "COMPRESSOR": "django_redis.compressors.identity.IdentityCompressor",
     "CONNECTION_POOL_CLASS": "redis.connection.ConnectionPool",
     "pool_class": redis.BlockingConnectionPool,
     "REDIS_CLIENT_CLASS": "redis.client.Redis",
@@ -213,10 +246,10 @@ def test_arguments_of_redis_py_mean_the_same_in_every_dict(
 
 REFUSED = {
     "CLIENT_CLASS": ("django_redis.client.ShardClient", "DefaultClient"),
-    "COMPRESSOR": ("django_redis.compressors.zlib.ZlibCompressor", "leave it out"),
+    "COMPRESSOR": ("my.Compressor", "ZStdCompressor"),
     "CONNECTION_FACTORY": ("django_redis.pool.SentinelConnectionFactory", "SENTINELS"),
     "CONNECTION_POOL_CLASS": ("my.Pool", "BlockingConnectionPool"),
-    "SERIALIZER": ("django_redis.serializers.msgpack.MSGPackSerializer", "'json'"),
+    "SERIALIZER": ("my.Serializer", "'json'"),
     "PICKLE_VERSION": (9, "<= 5"),
     "decode_responses": (True, "values are bytes"),
     "encoding": ("latin-1", "UTF-8"),

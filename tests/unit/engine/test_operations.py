@@ -28,6 +28,7 @@ class Scripted(Operations):
             rules=rules,
             outgoing=SimpleNamespace(prefix_message=lambda prefix: prefix),
         )
+        self.values = SimpleNamespace(are_sealed=False)
         self.prefixes = prefixes
 
     def next(self, *step):

@@ -101,14 +101,19 @@ def _hint(location: Location) -> str:
         )
     return (
         f"Use {what}; or a unix socket; or, if all values are plain data, "
-        "OPTIONS['SERIALIZER'] = 'json'. SECURITY.md says more."
+        "OPTIONS['SERIALIZER'] = 'json' or 'msgpack'; or sign all values with "
+        "OPTIONS['SIGNING_KEYS'], without SIGNING_ACCEPT_UNSIGNED. SECURITY.md says "
+        "more."
     )
 
 
 def _reads_pickles(binding: Binding) -> bool:
-    """Return whether values are pickles that carry no signature."""
+    """Return whether pickles are read that carry no signature."""
     options = binding.options
-    return options.serializer == "pickle" and not getattr(options, "signing_key", None)
+    are_sealed = bool(options.signing_keys or options.encryption_keys)
+    return options.serializer == "pickle" and (
+        not are_sealed or options.signing_accept_unsigned
+    )
 
 
 def _missing(binding: Binding) -> list[str]:

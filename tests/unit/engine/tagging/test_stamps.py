@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from cachebridge import MissingKeyError
+from cachebridge import MissingKeyError, UnsupportedOperationError
 from cachebridge.codec.envelope import STAMP_BYTES, make_header, read_header
 from cachebridge.engine.tagging.stamps import STAMP_TTL_MS
 from tests.rig import engine_of, eventually, l1_of, l2_of, lone_cache
 from tests.sides import SIDES, on_side
+from tests.stores import FORMAT
 
 pytestmark = pytest.mark.every_store
 
@@ -198,3 +199,21 @@ def test_excluded_keys_have_tags(place):
     assert excluding.get("out:k") is None
     assert excluding.get_or_load("out:k", lambda: 2, 60, tags=["x"]) == 2
     assert excluding.get("out:k") == 2
+
+
+@pytest.mark.only_on_redis(FORMAT)
+@pytest.mark.parametrize("side", SIDES)
+def test_no_tags_while_old_workers_run(redis_url, side):
+    """django-redis could not read a value that has any: an error that says so."""
+    cache = on_side(side, lone_cache(redis_url, write_format="django-redis"))
+    calls = (
+        lambda: cache.set("k", 1, tags=["t"]),
+        lambda: cache.set_many({"k": 1}, tags=["t"]),
+        lambda: cache.add("k", 1, tags=["t"]),
+        lambda: cache.get_or_load("k", lambda: 1, tags=["t"]),
+    )
+    for call in calls:
+        with pytest.raises(UnsupportedOperationError, match="WRITE_FORMAT"):
+            call()
+    assert cache.get("k") is None
+    assert cache.set("k", 1)

@@ -11,7 +11,8 @@ import zlib
 
 import pytest
 
-from cachebridge.codec.values import SERIALIZERS, UndecodableError
+from cachebridge.codec.decoding import UndecodableError
+from cachebridge.codec.values import SERIALIZERS
 from cachebridge.l2.memcached import protocol
 from cachebridge.waiting.run import run
 from tests.unit.l2.conftest import open_memcached
