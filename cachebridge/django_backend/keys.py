@@ -16,6 +16,7 @@ from django.core.cache.backends.base import (
     memcache_key_warnings,
 )
 
+from cachebridge.config import DEFAULT_EXCLUDE
 from cachebridge.core.keys import pattern_of
 from cachebridge.core.ttl import to_milliseconds
 from cachebridge.django_backend.transactions import TransactionMethods
@@ -115,9 +116,10 @@ class KeyedCache(MemoizeMethods, TransactionMethods, BaseCache):
         """Return the operations for a key, and its full form; warn as Django does."""
         operations, full_key = self._find(key, version)
         held = self._binding.held
-        if held.in_use and (view := view_of(held, full_key)) is not None:
-            return operations.seen_by(view), full_key
-        return operations, full_key
+        if not held.in_use or str(key).startswith(DEFAULT_EXCLUDE):
+            return operations, full_key  # mostly; a session is no copy of anything
+        view = view_of(held, full_key)
+        return operations if view is None else operations.seen_by(view), full_key
 
     def _find(self, key: Any, version: int | None) -> tuple[KeyOperations, str]:
         """Return the same, as seen outside of transactions."""

@@ -9,11 +9,14 @@ from functools import partial
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.sessions.backends.cache import SessionStore
 from django.core.cache import cache as default_cache
 from django.core.cache import caches
 from django.db import connections, transaction
 from django.db.transaction import TransactionManagementError, atomic
-from django.test import TestCase
+from django.http import HttpResponse
+from django.test import Client, TestCase
+from django.urls import path
 from django.utils.connection import ConnectionDoesNotExist
 from hypothesis import given, settings, strategies
 
@@ -133,6 +136,49 @@ def test_locks_and_counters_act_at_once(databases, cache, others):
         with pytest.raises(ValueError, match="before the commit"):
             cache.incr("number")
         assert others("number") == 2
+
+
+def test_sessions_are_no_copies(databases, cache, others):
+    """A visitor who logs in within a block stays logged in."""
+    session = SessionStore()
+    with atomic("shop"), cache.transaction("shop"):
+        session["user"] = 7
+        session.save()
+        session.cycle_key()
+        session["user"] = 8
+        session.save()
+        assert others(session.cache_key) == {"user": 8}
+    assert SessionStore(session.session_key)["user"] == 8
+
+
+class Site:
+    """A URL configuration of one view, which changes a row."""
+
+    @staticmethod
+    def change(request):
+        cache = caches["default"]
+        with cache.transaction("shop"):
+            write("shop", 1, "new")
+            cache.delete("row")
+        if "fail" in request.GET:
+            raise Undo
+        return HttpResponse(cache.get_or_load("row", partial(read, "shop", 1)))
+
+    urlpatterns = (path("change/", change),)
+
+
+def test_atomic_requests(databases, cache, others, settings):
+    """The transaction is the request's: its end is the commit."""
+    settings.ROOT_URLCONF = Site
+    connections.settings["shop"]["ATOMIC_REQUESTS"] = True
+    connections["shop"].settings_dict["ATOMIC_REQUESTS"] = True
+    write("shop", 1, "old")
+    cache.set("row", "old")
+    with pytest.raises(Undo):
+        Client().get("/change/", {"fail": "1"})
+    assert (cache.get("row"), read("shop", 1)) == ("old", "old")
+    assert Client().get("/change/").content == b"new"
+    assert (cache.get("row"), read("shop", 1)) == (None, "new")
 
 
 def test_patterns_and_clears_after_the_commit(databases, cache, others):
