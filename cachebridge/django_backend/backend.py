@@ -16,9 +16,10 @@ from django.utils.safestring import SafeString
 
 from cachebridge.config import LoadOverrides
 from cachebridge.core.entry import ABSENT, MISSING
+from cachebridge.core.keys import tags_of
 from cachebridge.django_backend.bindings import binding_for
 from cachebridge.django_backend.key_sets import KeySetMethods
-from cachebridge.django_backend.redis_api import RedisMethods
+from cachebridge.django_backend.redis_api import Condition, RedisMethods, set_if
 from cachebridge.engine.admin import AdminMethods
 from cachebridge.l1.copies import register_immutable
 from cachebridge.waiting.io import TASKS, THREADS, blocking_refused_by
@@ -26,6 +27,8 @@ from cachebridge.waiting.run import Steps, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from cachebridge.core.keys import Tags
 
 register_immutable(SafeString)
 # A value that asks the database while it is pickled, such as a lazy queryset.
@@ -116,6 +119,8 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
         default: Any,
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = None,
     ) -> Any:
         """Return the value, or store ``default``, called if callable.
 
@@ -127,7 +132,7 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
             if value is not MISSING:
                 return value
         loader = default if callable(default) else lambda: default
-        return self.get_or_load(key, loader, timeout, version)
+        return self.get_or_load(key, loader, timeout, version, tags=tags)
 
     async def aget_or_set(
         self,
@@ -135,6 +140,8 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
         default: Any,
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = None,
     ) -> Any:
         """See ``get_or_set``; ``default`` may be a coroutine function."""
         if version is None and type(key) is str:
@@ -142,7 +149,7 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
             if value is not MISSING:
                 return value
         loader = default if callable(default) else lambda: default
-        return await self.aget_or_load(key, loader, timeout, version)
+        return await self.aget_or_load(key, loader, timeout, version, tags=tags)
 
     def get_or_load(  # noqa: PLR0917 keyword-only ones cost a hit 8 ns each
         self,
@@ -156,6 +163,7 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
         stale_if_error: float | None = None,
         negative_ttl: float | None = None,
         early_refresh: float | None = None,
+        tags: Tags = None,
     ) -> Any:
         """Return the value, or load and store it if there is none.
 
@@ -168,7 +176,8 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
 
         ``lease_ttl``, ``stale_ttl``, ``stale_if_error``, ``negative_ttl`` (seconds) and
         ``early_refresh`` (a factor, 0 for never) override the cache's options for this
-        call.  Raises ConfigError for an unusable one.
+        call.  Raises ConfigError for an unusable one.  ``tags``: see ``set``; they are
+        read before the loader runs, which may name more with ``cachebridge.tag``.
         """
         if version is None and type(key) is str:
             value = self._local_get(key)
@@ -178,7 +187,8 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
             lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
         )
         located, ttl_ms = self._locate(key, version), self._ttl_ms(timeout)
-        load = self._binding.get_or_load(THREADS, located, loader, ttl_ms, overrides)
+        how = ttl_ms, overrides
+        load = self._binding.get_or_load(THREADS, located, loader, *how, tags=tags)
         with Steps(load) as steps:  # this very frame calls the loader
             while steps.go_on():
                 steps.answer = steps.function()
@@ -196,6 +206,7 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
         stale_if_error: float | None = None,
         negative_ttl: float | None = None,
         early_refresh: float | None = None,
+        tags: Tags = None,
     ) -> Any:
         """See ``get_or_load``; the loader may be a coroutine function.
 
@@ -209,7 +220,8 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
             lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
         )
         located, ttl_ms = self._locate(key, version), self._ttl_ms(timeout)
-        load = self._binding.get_or_load(TASKS, located, loader, ttl_ms, overrides)
+        how = ttl_ms, overrides
+        load = self._binding.get_or_load(TASKS, located, loader, *how, tags=tags)
         value = await load
         return default if value is ABSENT else value
 
@@ -221,10 +233,13 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
         value: Any,
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = None,
     ) -> bool:
         """Set the value if the key does not exist; return whether it was set."""
         operations, full_key = self._locate(key, version)
-        return run(operations.for_threads.add(full_key, value, self._ttl_ms(timeout)))
+        ttl_ms, names = self._ttl_ms(timeout), tags_of(tags)
+        return run(operations.for_threads.add(full_key, value, ttl_ms, tags=names))
 
     async def aadd(
         self,
@@ -232,10 +247,13 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
         value: Any,
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = None,
     ) -> bool:
         """See ``add``."""
         operations, full_key = self._locate(key, version)
-        return await operations.for_tasks.add(full_key, value, self._ttl_ms(timeout))
+        ttl_ms, names = self._ttl_ms(timeout), tags_of(tags)
+        return await operations.for_tasks.add(full_key, value, ttl_ms, tags=names)
 
     def set(  # type: ignore[override] # the answer
         self,
@@ -247,20 +265,22 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
         wait: bool = True,
         nx: bool = False,
         xx: bool = False,
+        tags: Tags = None,
     ) -> bool | None:
         """Set the value; a timeout of 0 or less deletes the key.
 
         With ``wait=False`` it is sent a little later: ``docs/write-behind.md``.  With
         ``nx`` it is set only if the key does not exist, as ``add`` does, with ``xx``
         only if it does: then returns whether it was, False while the store is away.
+        ``invalidate_tags`` of one of its ``tags``, a list of str, ends the use of the
+        value: ``docs/tags.md``.
         """
         operations, full_key = self._locate(key, version)
-        ttl_ms = self._ttl_ms(timeout)
+        ttl_ms, names = self._ttl_ms(timeout), tags_of(tags)
         if nx or xx:
-            on = operations.for_threads
-            how = {"nx": nx, "xx": xx, "wait": wait}
-            return run(self._set_if(on, full_key, value, ttl_ms, **how))
-        run(operations.for_threads.set_as(full_key, value, ttl_ms, wait))
+            item, when = (full_key, value, ttl_ms, names), Condition(nx, xx, wait)
+            return run(set_if(operations.for_threads, *item, when))
+        run(operations.for_threads.set_as(full_key, value, ttl_ms, wait, names))
         return None
 
     async def aset(  # type: ignore[override] # the answer
@@ -273,15 +293,15 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
         wait: bool = True,
         nx: bool = False,
         xx: bool = False,
+        tags: Tags = None,
     ) -> bool | None:
         """See ``set``."""
         operations, full_key = self._locate(key, version)
-        ttl_ms = self._ttl_ms(timeout)
+        ttl_ms, names = self._ttl_ms(timeout), tags_of(tags)
         if nx or xx:
-            on = operations.for_tasks
-            how = {"nx": nx, "xx": xx, "wait": wait}
-            return await self._set_if(on, full_key, value, ttl_ms, **how)
-        await operations.for_tasks.set_as(full_key, value, ttl_ms, wait)
+            item, when = (full_key, value, ttl_ms, names), Condition(nx, xx, wait)
+            return await set_if(operations.for_tasks, *item, when)
+        await operations.for_tasks.set_as(full_key, value, ttl_ms, wait, names)
         return None
 
     def set_many(
@@ -289,24 +309,28 @@ class CacheBridge(AdminMethods, RedisMethods, KeySetMethods):
         data: Mapping[Any, Any],
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = None,
     ) -> list[Any]:
         """Set all values in one round trip; return the keys that failed.
 
         Over Redis all keys fail, while it is away, or none; over Memcached also single
         ones, too large or on a server that is away.
         """
-        ttl_ms, locate = self._ttl_ms(timeout), self._locator(version)
-        return run(self._binding.set_many(THREADS, data, ttl_ms, locate))
+        how = self._ttl_ms(timeout), self._locator(version), tags
+        return run(self._binding.set_many(THREADS, data, *how))
 
     async def aset_many(
         self,
         data: Mapping[Any, Any],
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
+        *,
+        tags: Tags = None,
     ) -> list[Any]:
         """See ``set_many``."""
-        ttl_ms, locate = self._ttl_ms(timeout), self._locator(version)
-        return await self._binding.set_many(TASKS, data, ttl_ms, locate)
+        how = self._ttl_ms(timeout), self._locator(version), tags
+        return await self._binding.set_many(TASKS, data, *how)
 
     def touch(
         self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None

@@ -66,6 +66,7 @@ def binding_for(location: Any, params: Mapping[str, Any]) -> Binding:
             cache_options,
             serializer=serializer,
             in_background=_closing_connections,
+            tag_prefix=f"{prefix}:{params.get('VERSION', 1)}:",
         ),
     )
     if len(_memo) >= _MEMO_LIMIT:

@@ -24,6 +24,7 @@ from cachebridge.engine.holding.blocks import view_of
 from cachebridge.groups.entries import Place
 from cachebridge.groups.methods import MemoizeMethods
 from cachebridge.l1.local_get import find_nothing
+from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cachebridge.core.keys import KeyPattern
     from cachebridge.engine.binding import Binding
     from cachebridge.engine.kinds.key_operations import KeyOperations
+    from cachebridge.engine.tagging.running import LoadTags
 
 NO_PATTERN: Final = (
     "clear() cannot find this cache's keys: its KEY_FUNCTION returns keys without the "
@@ -166,6 +168,16 @@ class KeyedCache(MemoizeMethods, TransactionMethods, BaseCache):
     def _place(self) -> Place:
         default_ttl_ms = self._ttl_ms(DEFAULT_TIMEOUT)
         return Place(self._binding, self._locator(None), default_ttl_ms)
+
+    def new_tags(self) -> LoadTags:
+        """Return the tags of a value that is about to be computed; for our own apps."""
+        return self._binding.coherent.for_threads.new_tags()
+
+    def set_computed(self, key: Any, value: Any, timeout: Any, tags: LoadTags) -> None:
+        """Set a value, unless one of its tags was invalidated while it was computed."""
+        operations, full_key = self._locate(key, None)
+        ttl_ms = self._ttl_ms(timeout)
+        run(operations.for_threads.set(full_key, value, ttl_ms, tags=tags))
 
     def _groups_of(self) -> object:
         return self._binding

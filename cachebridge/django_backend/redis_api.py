@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
@@ -125,30 +125,6 @@ class RedisMethods(KeyedCache):
         if isinstance(timeout, timedelta):
             timeout = timeout.total_seconds()
         return self._ttl_ms(timeout)
-
-    # -- with a condition --------------------------------------------------------------
-
-    @staticmethod
-    def _set_if(
-        operations: ResilientOperations,
-        full_key: str,
-        value: Any,
-        ttl_ms: int | None,
-        *,
-        nx: bool,
-        xx: bool,
-        wait: bool,
-    ) -> Coroutine[Any, Any, bool]:
-        """Set the value if the key does not exist (``nx``), or if it does (``xx``)."""
-        if nx and xx:
-            raise ValueError("nx and xx exclude each other: give one of them")
-        if wait is not True:
-            raise ValueError(
-                "a set with nx or xx asks the shared store: leave out wait"
-            )
-        if nx:
-            return operations.add(full_key, value, ttl_ms)
-        return operations.overwrite(full_key, value, ttl_ms)
 
     # -- numbers -----------------------------------------------------------------------
 
@@ -267,6 +243,32 @@ class RedisMethods(KeyedCache):
     def client(self) -> Any:
         """The cache itself: ``cache.client.get_client()`` works as in django-redis."""
         return self
+
+
+class Condition(NamedTuple):
+    """When ``set`` sets."""
+
+    nx: bool
+    xx: bool
+    wait: bool
+
+
+def set_if(  # noqa: PLR0917 the parts of one item
+    operations: ResilientOperations,
+    full_key: str,
+    value: Any,
+    ttl_ms: int | None,
+    tags: tuple[str, ...],
+    when: Condition,
+) -> Coroutine[Any, Any, bool]:
+    """Set the value if the key does not exist (``nx``), or if it does (``xx``)."""
+    if when.nx and when.xx:
+        raise ValueError("nx and xx exclude each other: give one of them")
+    if when.wait is not True:
+        raise ValueError("a set with nx or xx asks the shared store: leave out wait")
+    if when.nx:
+        return operations.add(full_key, value, ttl_ms, tags=tags)
+    return operations.overwrite(full_key, value, ttl_ms, tags=tags)
 
 
 async def _incr_or_make(

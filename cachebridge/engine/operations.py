@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cachebridge.core.fill import Fill
     from cachebridge.core.write import QueuedWrite, Write
     from cachebridge.engine.removals import OperationsHost
+    from cachebridge.engine.tagging.stamps import Begun
     from cachebridge.engine.values import Values
     from cachebridge.l2.store import Ttl
     from cachebridge.waiting.io import IO
@@ -261,13 +262,16 @@ class Operations(Removals, Existing, Counting, Steps, Stamps):
         value: Any,
         ttl_ms: int | None,
         *,
-        tags: Collection[str] = NO_TAGS,
+        tags: Collection[str] | Begun = NO_TAGS,
     ) -> bool:
         """Set the value; a TTL that is over deletes the key.
 
-        False if L2 has no room for it: then the key is deleted, too.
+        False if L2 has no room for it: then the key is deleted, too.  False as well if
+        a tag has been invalidated that has begun before the value was computed.
         """
         stamped = await self.stamp(tags) if tags else UNTAGGED
+        if stamped.is_invalid:
+            return False
         raw = await self.encode(key, value)
         if ttl_ms == 0:
             await self.delete(key)

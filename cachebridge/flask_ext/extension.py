@@ -30,6 +30,7 @@ from cachebridge.flask_ext.decorators.parameters import (
     check_flags,
     check_key_prefix,
     check_names,
+    check_tags,
     check_timeout,
 )
 from cachebridge.flask_ext.http.exchange import watch_headers
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from cachelib.serializers import BaseSerializer
 
+    from cachebridge.core.keys import Tags
     from cachebridge.engine.binding import Binding
     from cachebridge.flask_ext.backend.base import Backend
     from cachebridge.flask_ext.decorators.types import Cached, Memoized
@@ -156,6 +158,8 @@ class Cache(CacheMethods, AdminMethods):
         source_check: bool | None = None,
         response_hit_indication: bool | None = False,
         store_unshareable: bool = False,
+        *,
+        tags: Tags | Callable[..., Tags] = None,
     ) -> Callable[[Callable[P, R]], Cached[P, R]]:
         """Keep the result of a view, or of a function with a ``key_prefix`` of its own.
 
@@ -165,6 +169,7 @@ class Cache(CacheMethods, AdminMethods):
         TypeError or ValueError for a parameter that is unusable.
         """
         check_timeout("cached", timeout)
+        check_tags("cached", tags)
         check_key_prefix(key_prefix)
         check_callables(
             "cached",
@@ -185,7 +190,8 @@ class Cache(CacheMethods, AdminMethods):
         )
         callbacks = Callbacks(unless, forced_update, is_stale, response_filter)
         decoration = Decoration(
-            self, timeout, callbacks, hash_method, cache_none, source_check
+            *(self, timeout, callbacks, hash_method, cache_none, source_check),
+            tags=tags,
         )
 
         def decorate(function: Callable[P, R]) -> Cached[P, R]:
@@ -216,12 +222,14 @@ class Cache(CacheMethods, AdminMethods):
         args_to_ignore: Collection[str] | None = None,
         *,
         store_unshareable: bool = False,
+        tags: Tags | Callable[..., Tags] = None,
     ) -> Callable[[Callable[P, R]], Memoized[P, R]]:
         """Keep the results of a function by its arguments; see ``docs/flask.md``.
 
         Raises TypeError for a parameter that is unusable.
         """
         check_timeout("memoize", timeout)
+        check_tags("memoize", tags)
         check_callables(
             "memoize",
             make_name=make_name,
@@ -240,7 +248,8 @@ class Cache(CacheMethods, AdminMethods):
         check_names(args_to_ignore)
         callbacks = Callbacks(unless, forced_update, is_stale, response_filter)
         decoration = Decoration(
-            self, timeout, callbacks, hash_method, cache_none, source_check
+            *(self, timeout, callbacks, hash_method, cache_none, source_check),
+            tags=tags,
         )
 
         def decorate(function: Callable[P, R]) -> Memoized[P, R]:

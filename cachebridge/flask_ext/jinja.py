@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flask import Flask
+    from jinja2.lexer import TokenStream
     from jinja2.parser import Parser
 
+    from cachebridge.core.keys import Tags
     from cachebridge.flask_ext.backend.base import Backend
     from cachebridge.flask_ext.decorators.base import DecoratorHost
     from cachebridge.flask_ext.http.responses import Timeout
@@ -70,6 +72,11 @@ def make_template_fragment_key(
     return f"_template_fragment_cache_{name}"
 
 
+def _is_keyword(stream: TokenStream, name: str) -> bool:
+    """Return whether ``name=`` comes next."""
+    return stream.current.test(f"name:{name}") and stream.look().type == "assign"
+
+
 class CacheExtension(Extension):
     """Adds the tag; CACHE_ATTRIBUTE of the environment is the ``Cache``."""
 
@@ -79,20 +86,24 @@ class CacheExtension(Extension):
         """Turn the tag into a call; file and line are the name if none is given."""
         line = next(parser.stream).lineno
         timeout = parser.parse_expression()
-        name: nodes.Expr | None = None
-        varying: list[nodes.Expr] = []
-        if parser.stream.skip_if("comma"):
-            name = parser.parse_expression()
+        given: list[nodes.Expr] = []
+        tags: nodes.Expr = nodes.Const(None)
         while parser.stream.skip_if("comma"):
-            varying.append(parser.parse_expression())
+            if _is_keyword(parser.stream, "tags"):
+                parser.stream.skip(2)
+                tags = parser.parse_expression()
+                break
+            given.append(parser.parse_expression())
         body = parser.parse_statements(("name:endcache",), drop_needle=True)
-        if name is None:
-            name = nodes.Const(self._place(parser.filename, line, body))
+        name, *varying = given or [
+            nodes.Const(self._place(parser.filename, line, body))
+        ]
         # Constants are the same for all users.
         tells_users = any(not isinstance(each, nodes.Const) for each in varying)
+        how = nodes.Tuple([nodes.Const(not tells_users), tags], "load")
         call = self.call_method(
             "_fragment",
-            [timeout, name, nodes.List(varying), nodes.Const(not tells_users)],
+            [timeout, name, nodes.List(varying), how],
         )
         return nodes.CallBlock(call, [], [], body).set_lineno(line)
 
@@ -110,12 +121,13 @@ class CacheExtension(Extension):
         timeout: Timeout | None,
         name: str,
         varying: list[object],
-        may_be_private: bool,
+        how: tuple[bool, Any],
         caller: Callable[[], Any],
     ) -> Any:
         """Return the fragment; under ``enable_async`` perhaps to be awaited.
 
-        ``caller`` renders it; under ``enable_async`` it returns a coroutine.
+        ``how`` says whether it may be private, and has its tags, a single one perhaps
+        as text.  ``caller`` renders it; under ``enable_async`` it returns a coroutine.
         """
         host: DecoratorHost = getattr(self.environment, CACHE_ATTRIBUTE)
         backend = host.cache
@@ -124,15 +136,14 @@ class CacheExtension(Extension):
             found = backend.local_get(key)
             if found is not MISSING and found is not None:
                 return found
-        if self.environment.is_async:
-            return _render(
-                TASKS, backend, key, timeout, caller, may_be_private=may_be_private
-            )
-        return run(
-            _render(
-                THREADS, backend, key, timeout, caller, may_be_private=may_be_private
-            )
+        is_async = self.environment.is_async
+        may_be_private, tags = how
+        rendered = _render(
+            *(TASKS if is_async else THREADS, backend, key, timeout, caller),
+            may_be_private=may_be_private,
+            tags=[tags] if isinstance(tags, str) else tags,
         )
+        return rendered if is_async else run(rendered)
 
 
 async def _render(
@@ -143,6 +154,7 @@ async def _render(
     caller: Callable[[], Any],
     *,
     may_be_private: bool,
+    tags: Tags,
 ) -> Any:
     if timeout == _DELETE:
         await backend.calls.delete(io, key)
@@ -156,5 +168,6 @@ async def _render(
 
     loader = load if io is TASKS else lambda: run(load())
     ttl_ms = backend.ttl_ms(whole_seconds(timeout))
-    found = unwrap_loaded(await backend.calls.load_here(io, key, loader, ttl_ms))
+    how = key, loader, ttl_ms
+    found = unwrap_loaded(await backend.calls.load_here(io, *how, tags=tags))
     return await call(io, caller) if found is None else found

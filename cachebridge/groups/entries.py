@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from cachebridge.config import CacheOptions, LoadOverrides, override_load_options
 from cachebridge.core.entry import ABSENT, MISSING
-from cachebridge.core.keys import named, pattern_of
+from cachebridge.core.keys import named, pattern_of, tags_of
 from cachebridge.core.loading import unwrap_loaded
 from cachebridge.core.ttl import DEFAULT, Ttl, to_milliseconds
 from cachebridge.errors import UnsupportedOperationError
@@ -23,6 +23,7 @@ from cachebridge.waiting.io import THREADS, call
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
+    from cachebridge.core.keys import Tags
     from cachebridge.engine.binding import Binding, Locate
     from cachebridge.engine.kinds.key_operations import KeyOperations
     from cachebridge.engine.outage.fallbacks import ResilientOperations
@@ -63,6 +64,8 @@ class Terms:
     ttl: Ttl
     views: bool
     overrides: LoadOverrides
+    tags: Tags | Callable[..., Tags] = None
+    """Tags of every value, or a function of what a value's loader is called with."""
 
     def check(self, wanted_by: str) -> None:
         """Raise TypeError, ValueError or ConfigError for what is unusable."""
@@ -73,7 +76,23 @@ class Terms:
                 raise named(exc, f"{wanted_by}: ttl")  # noqa: B904 the same exception
         if not isinstance(self.views, bool):
             raise TypeError(f"{wanted_by}: views must be True or False")
+        if not callable(self.tags):
+            try:
+                tags_of(self.tags)
+            except (TypeError, ValueError) as exc:
+                raise named(exc, wanted_by)  # noqa: B904 the same exception
         override_load_options(CacheOptions(), self.overrides)
+
+    def tags_for(self, load: Callable[[], Any]) -> tuple[str, ...]:
+        """Return the tags of what a loader returns, which is a partial of a function.
+
+        Raises TypeError or ValueError for what are no tags.
+        """
+        tags = self.tags
+        if callable(tags):
+            given = load if isinstance(load, partial) else partial(load)
+            tags = tags(*given.args, **given.keywords)
+        return tags_of(tags)
 
 
 class Entries:
@@ -108,7 +127,8 @@ class Entries:
         if place is None:
             return self._shown(unwrap_loaded(await call(io, loader)))
         operations, full_key = self._at(place, io, key)
-        value = await operations.get_or_load(full_key, loader, *self._how(place))
+        how = *self._how(place), self._terms.tags_for(load)
+        value = await operations.get_or_load(full_key, loader, *how)
         self.tally.hits += not runs
         return self._shown(value)
 
@@ -202,8 +222,10 @@ class Entries:
 
         def start(key: str) -> Coroutine[Any, Any, Any]:
             operations, full_key = self._at(place, io, key)
-            loader = batch_loader(self._counted(load(key), []))
-            return operations.get_or_load(full_key, loader, *how)
+            alone = load(key)
+            loader = batch_loader(self._counted(alone, []))
+            tags = self._terms.tags_for(alone)
+            return operations.get_or_load(full_key, loader, *how, tags)
 
         starts = {key: partial(start, key) for key in batch}
         found = await load_together(starts, load_and_count)

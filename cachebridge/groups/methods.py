@@ -11,6 +11,7 @@ from typing import (
     Any,
     Never,
     ParamSpec,
+    TypeAlias,
     TypedDict,
     TypeVar,
     Unpack,
@@ -24,6 +25,7 @@ from cachebridge.core.ttl import DEFAULT, Ttl
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping
 
+    from cachebridge.core.keys import Tags
     from cachebridge.groups.entries import Entries, Place
     from cachebridge.groups.group import Group
     from cachebridge.groups.memoize import Memoized
@@ -33,6 +35,10 @@ A = TypeVar("A")
 V = TypeVar("V")
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+How: TypeAlias = "tuple[Ttl, bool, LoadOverrides, Tags | Callable[..., Tags]]"
+"""TTL, views, overrides, tags."""
 
 
 class GroupOptions(TypedDict, total=False):
@@ -45,6 +51,7 @@ class GroupOptions(TypedDict, total=False):
     stale_if_error: float | None
     negative_ttl: float | None
     early_refresh: float | None
+    tags: Tags | Callable[..., Tags]
 
 
 class GroupMethods:
@@ -105,6 +112,7 @@ class GroupMethods:
         stale_if_error: float | None = None,
         negative_ttl: float | None = None,
         early_refresh: float | None = None,
+        tags: Tags | Callable[..., Tags] = None,
         **unknown: Never,
     ) -> Group[Any, Any]:
         """Make a group of values: ``load(arg)`` returns one, ``ABSENT`` for none.
@@ -112,8 +120,8 @@ class GroupMethods:
         ``load_many(args)`` returns a dict of values by argument; what it leaves out is
         ABSENT.  One of the two is enough.  ``name`` is part of every key.  ``ttl`` is
         in seconds, None without expiry.  ``views``: bytes of 16 KiB and more are
-        returned as a read-only ``memoryview``.  The others are those of
-        ``get_or_load``.
+        returned as a read-only ``memoryview``.  ``tags`` is a list, or a function that
+        returns one for an argument.  The others are those of ``get_or_load``.
 
         Raises TypeError, ValueError or ConfigError for what is unusable, and for a name
         that this cache has given to a group of another function.
@@ -132,7 +140,8 @@ class GroupMethods:
         overrides = LoadOverrides(
             lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
         )
-        entries = self._entries(name, load or load_many, ttl, views, overrides)
+        terms = ttl, views, overrides, tags
+        entries = self._entries(name, load or load_many, *terms)
         return Group(entries, load, load_many)
 
     def groups(self) -> tuple[GroupStats, ...]:
@@ -144,14 +153,12 @@ class GroupMethods:
 
         return stats_of_groups(self._groups_of())
 
-    def _entries(
-        self, name: str, function: Any, ttl: Ttl, views: bool, overrides: LoadOverrides
-    ) -> Entries:
+    def _entries(self, name: str, function: Any, *how: *How) -> Entries:
         """Make the entries of a group, and list it."""
         from cachebridge.groups.entries import Entries, Terms  # noqa: PLC0415 see above
         from cachebridge.groups.tally import tally_of  # noqa: PLC0415 see above
 
-        terms = Terms(ttl, views, overrides)
+        terms = Terms(*how)
         terms.check(f"group {name!r}")
         return Entries(self, terms, tally_of(self._groups_of(), name, function))
 
@@ -180,13 +187,15 @@ class MemoizeMethods(GroupMethods):
         stale_if_error: float | None = None,
         negative_ttl: float | None = None,
         early_refresh: float | None = None,
+        tags: Tags | Callable[..., Tags] = None,
         **unknown: Never,
     ) -> Callable[[Callable[P, R]], Memoized[P, R]]:
         """Keep the results of a function or method by its arguments.
 
         Plain functions and coroutine functions.  All processes share the results under
         ``name``, the function's dotted name unless given.  ``ignore`` names parameters
-        that are no part of the key.  The others are those of ``group``.
+        that are no part of the key.  ``tags`` is a list, or a function that gets the
+        arguments of the call and returns one.  The others are those of ``group``.
         ``docs/groups.md`` says what becomes of ``self``.
 
         Raises TypeError, ValueError or ConfigError for what is unusable.
@@ -216,7 +225,7 @@ class MemoizeMethods(GroupMethods):
             require_function(function)
             require_names(function, ignore)
             own = name or name_of_function(function, self._groups_of())
-            entries = self._entries(own, function, ttl, views, overrides)
+            entries = self._entries(own, function, *(ttl, views, overrides, tags))
             return Memoized(function, entries, ignore)
 
         return decorate

@@ -146,7 +146,7 @@ class Load(Finding):
         """Store what was loaded, unless one of its tags has been invalidated."""
         began = self._tick_of_request()
         stamped = await self.end_tags()
-        if stamped is None:  # only for callers that have asked before
+        if stamped.is_invalid:  # only for callers that have asked before
             await self.release(lease, 0)
             self._operations.counters.loads_refused += 1
             return outcome_of(result)
@@ -179,8 +179,8 @@ class Load(Finding):
                     await self.release(lease, 0)
                 raise
 
-    async def end_tags(self) -> Stamped | None:
-        """Return the header of the value; None if a tag has been invalidated."""
+    async def end_tags(self) -> Stamped:
+        """Return the header of the value, or that a tag has been invalidated."""
         return await self._load_tags.end(self._io)
 
     async def refresh(self, seen_ttl_ms: int) -> None:
@@ -258,7 +258,7 @@ class Load(Finding):
         with self._operations.open_fill((key,)) as fill, fill:
             await self.begin_tags(None)
             result = await self.load()
-            stamped = await self.end_tags() or UNTAGGED
+            stamped = await self.end_tags()
             if self._watch.is_undisturbed() and stamped.holds(self._engine.rules):
                 self._shared.as_of = self._shared.tick()
             if stamped.tagging is not None:

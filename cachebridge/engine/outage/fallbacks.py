@@ -26,6 +26,7 @@ from cachebridge.engine.operations import Operations
 from cachebridge.engine.outage.set_later import SetsLater
 from cachebridge.engine.outage.unavailable import without_l2
 from cachebridge.engine.removals import SCAN_DONE
+from cachebridge.engine.tagging.running import LoadTags
 from cachebridge.errors import CounterUnavailableError, L2Error, L2UnavailableError
 from cachebridge.l1.local_get import NO_LOCAL_READS
 
@@ -325,6 +326,10 @@ class ResilientOperations(SetsLater):
         return await self._loading.get_or_load(
             key, loader, ttl_ms, terms, tags=tags, failure=failure
         )
+
+    def new_tags(self) -> LoadTags:
+        """Return the tags of a value that is about to be computed, and then ``set``."""
+        return LoadTags(self._operations.sides)
 
     def _pattern(self) -> KeyPattern | None:
         return self._fallbacks.pattern

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cachebridge.core.direct import Direct
     from cachebridge.core.write import Write
     from cachebridge.engine.removals import OperationsHost
-    from cachebridge.engine.tagging.stamps import Stamped
+    from cachebridge.engine.tagging.stamps import Begun, Stamped
     from cachebridge.engine.values import Values
     from cachebridge.l2.store import L2Store
 
@@ -30,7 +30,7 @@ class Existing:
     message: Callable[[Write | Direct], bytes | None]
     jittered: Callable[[int | None], int | None]
     delete: Callable[[str], Awaitable[bool]]
-    stamp: Callable[[Collection[str]], Coroutine[Any, Any, Stamped]]
+    stamp: Callable[[Collection[str] | Begun], Coroutine[Any, Any, Stamped]]
     is_alive: Callable[[str], Coroutine[Any, Any, bool]]
     set: Callable[..., Awaitable[bool]]
 

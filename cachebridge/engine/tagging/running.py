@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cachebridge.codec.envelope import make_header
 from cachebridge.core.dropping.tags import Tagging
 from cachebridge.core.keys import MAX_TAGS, names_of
-from cachebridge.engine.tagging.stamps import UNTAGGED, Stamped
+from cachebridge.engine.tagging.stamps import INVALID, UNTAGGED, Begun, Stamped
 from cachebridge.errors import L2Error
 from cachebridge.waiting.guard import Guard
 from cachebridge.waiting.io import TASKS, THREADS
@@ -17,7 +17,7 @@ from cachebridge.waiting.run import run
 from cachebridge.waiting.signals import current_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from contextvars import Token
 
     from cachebridge.engine.tagging.stamps import Stamps
@@ -28,7 +28,7 @@ _running: ContextVar[tuple[LoadTags, ...]] = ContextVar(
 )
 
 
-class LoadTags(Guard):
+class LoadTags(Guard, Begun):
     """The tags of one load: those of its call, and those that its loader names.
 
     A guard, ``with tags, tags``: inside, the loader's ``tag`` finds it.
@@ -57,10 +57,11 @@ class LoadTags(Guard):
         """Why the value must not be stored in L2: a stamp could not be read."""
         self.is_over = False
 
-    @property
-    def degrades(self) -> bool:
-        """Whether a loader is not to hear of an outage."""
-        return self._sides[THREADS].degrades
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stamps)
 
     async def add(self, names: Collection[str], io: IO) -> None:
         """Read the stamps of these tags, now; raises L2Error, and ValueError if many.
@@ -83,8 +84,19 @@ class LoadTags(Guard):
                 self.failure = exc
                 raise
 
-    async def end(self, io: IO) -> Stamped | None:
-        """Return what the loaded value gets; None if a tag has been invalidated.
+    async def begin(self, names: Collection[str], io: IO) -> None:
+        """See ``add``; an outage is noted, and raised unless the cache degrades.
+
+        For what runs no ``Load``, before it reads any data.
+        """
+        try:
+            await self.add(names, io)
+        except L2Error:
+            if not self._sides[THREADS].degrades:
+                raise
+
+    async def end(self, io: IO) -> Stamped:
+        """Return what the loaded value gets; INVALID if a tag has been invalidated.
 
         The stamps are compared once more, in L1 mostly: callers that have asked since
         must not get a value from before.
@@ -97,7 +109,7 @@ class LoadTags(Guard):
             seen = side.engine.rules.tags.begin()
             try:
                 if await side.read_stamps(self._stamps) != self._stamps:
-                    return None
+                    return INVALID
             except L2Error as exc:
                 failure = exc
             else:
@@ -148,19 +160,11 @@ def tag(*names: str) -> None:
             "cachebridge.tag()"
         )
     for load in loads:
-        run(_add(load, tags, THREADS))
+        run(load.begin(tags, THREADS))
 
 
 async def atag(*names: str) -> None:
     """See ``tag``; for coroutines."""
     tags = names_of(names)
     for load in _running_here():
-        await _add(load, tags, TASKS)
-
-
-async def _add(load: LoadTags, tags: Collection[str], io: IO) -> None:
-    try:
-        await load.add(tags, io)
-    except L2Error:
-        if not load.degrades:
-            raise
+        await load.begin(tags, TASKS)

@@ -10,6 +10,7 @@ and what is lost with a server, or evicted, costs only misses.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cachebridge.codec.envelope import STAMP_BYTES, make_header, read_header
@@ -20,7 +21,7 @@ from cachebridge.core.keys import shown_key
 from cachebridge.errors import L2Error, L2UnavailableError, UnsupportedOperationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from cachebridge.core.coherence import Coherence
     from cachebridge.core.direct import Direct
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cachebridge.engine.values import Values
     from cachebridge.l1.local_get import LocalReads, NoLocalReads
     from cachebridge.l2.store import L2Store
+    from cachebridge.waiting.io import IO
 
 STAMP_TTL_MS: Final = 30 * 24 * 3600 * 1000
 RENEW_BELOW_MS: Final = STAMP_TTL_MS // 2
@@ -44,6 +46,8 @@ class Stamped(NamedTuple):
     tagging: Tagging | None = None
     failure: L2Error | None = None
     """Why there is no header: then the value must not be stored in L2."""
+    is_invalid: bool = False
+    """Whether a tag has been invalidated since: then it must not be stored at all."""
 
     def holds(self, rules: Coherence) -> bool:
         """Return whether this process has not heard of an invalidation since."""
@@ -61,6 +65,21 @@ class Stamped(NamedTuple):
 
 
 UNTAGGED: Final = Stamped()
+INVALID: Final = Stamped(is_invalid=True)
+
+
+class Begun(ABC):
+    """The tags of a value that is being computed: ``running.LoadTags``."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[str]: ...
+
+    @abstractmethod
+    async def end(self, io: IO) -> Stamped:
+        """Return what the value gets; INVALID if a tag has been invalidated."""
 
 
 class StampKeys(NamedTuple):
@@ -83,6 +102,7 @@ class Stamps:
     """
 
     engine: OperationsHost
+    io: IO
     l2: L2Store
     local_reads: LocalReads | NoLocalReads
     degrades: bool
@@ -97,11 +117,14 @@ class Stamps:
         keys = self.stamp_keys
         return () if keys is None else tuple([keys.key_of(tag) for tag in tags])
 
-    async def stamp(self, tags: Collection[str]) -> Stamped:
+    async def stamp(self, tags: Collection[str] | Begun) -> Stamped:
         """Read the stamps of the tags for a value to come, and make those that lack.
 
-        A failure of L2 is in the answer: the value may still serve this process.
+        A failure of L2 is in the answer: the value may still serve this process.  Tags
+        that have begun before the value was computed end now.
         """
+        if isinstance(tags, Begun):
+            return await tags.end(self.io)
         tagging = Tagging(self.keys_of_tags(tags), self.engine.rules.tags.begin())
         try:
             header = make_header(await self.make_stamps(tags))

@@ -22,6 +22,7 @@ from cachebridge.waiting.run import Steps, run
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from cachebridge.core.keys import Tags
     from cachebridge.engine.extras.patterns import KeySet
     from cachebridge.flask_ext.backend.calls import BackendCalls
     from cachebridge.flask_ext.http.responses import Timeout
@@ -116,6 +117,7 @@ class CacheMethods(PatternMethods, GroupMethods, ABC):
         stale_if_error: float | None = None,
         negative_ttl: float | None = None,
         early_refresh: float | None = None,
+        tags: Tags = None,
     ) -> Any:
         """Return the value, or run the loader and store what it returns.
 
@@ -136,7 +138,8 @@ class CacheMethods(PatternMethods, GroupMethods, ABC):
                 lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
             )
             ttl_ms = backend.ttl_ms(timeout)
-            load = backend.calls.get_or_load(THREADS, key, loader, ttl_ms, overrides)
+            how = loader, ttl_ms, overrides
+            load = backend.calls.get_or_load(THREADS, key, *how, tags=tags)
             with Steps(load) as steps:  # this very frame calls the loader
                 while steps.go_on():
                     steps.answer = steps.function()
@@ -155,6 +158,7 @@ class CacheMethods(PatternMethods, GroupMethods, ABC):
         stale_if_error: float | None = None,
         negative_ttl: float | None = None,
         early_refresh: float | None = None,
+        tags: Tags = None,
     ) -> Any:
         """See ``get_or_load``; the loader may be a coroutine function.
 
@@ -168,7 +172,7 @@ class CacheMethods(PatternMethods, GroupMethods, ABC):
                 lease_ttl, stale_ttl, stale_if_error, negative_ttl, early_refresh
             )
             value = await backend.calls.get_or_load(
-                TASKS, key, loader, backend.ttl_ms(timeout), overrides
+                TASKS, key, loader, backend.ttl_ms(timeout), overrides, tags=tags
             )
         return default if value is ABSENT else value
 
@@ -181,13 +185,16 @@ class CacheMethods(PatternMethods, GroupMethods, ABC):
         timeout: Timeout | None = None,
         *,
         wait: bool = True,
+        tags: Tags = None,
     ) -> bool | None:
         """Set the value; every other process drops its copy.  True if that was done.
 
         With ``wait=False`` it is sent within ``WRITE_BEHIND_MS``, and a crash loses it.
+        ``invalidate_tags`` of one of its ``tags``, a list of str, ends the use of the
+        value: ``docs/tags.md``.
         """
         calls, ttl_ms = self._backend.calls, self._backend.ttl_ms(timeout)
-        return run(calls.set(THREADS, key, value, ttl_ms, wait=wait))
+        return run(calls.set(THREADS, key, value, ttl_ms, wait=wait, tags=tags))
 
     async def aset(
         self,
@@ -196,34 +203,57 @@ class CacheMethods(PatternMethods, GroupMethods, ABC):
         timeout: Timeout | None = None,
         *,
         wait: bool = True,
+        tags: Tags = None,
     ) -> bool | None:
         """See ``set``."""
         calls, ttl_ms = self._backend.calls, self._backend.ttl_ms(timeout)
-        return await calls.set(TASKS, key, value, ttl_ms, wait=wait)
+        return await calls.set(TASKS, key, value, ttl_ms, wait=wait, tags=tags)
 
-    def add(self, key: str, value: Any, timeout: Timeout | None = None) -> bool:
+    def add(
+        self,
+        key: str,
+        value: Any,
+        timeout: Timeout | None = None,
+        *,
+        tags: Tags = None,
+    ) -> bool:
         """Set the value and its timeout in one step, unless the key exists."""
-        backend = self._backend
-        return run(backend.calls.add(THREADS, key, value, backend.ttl_ms(timeout)))
+        calls, ttl_ms = self._backend.calls, self._backend.ttl_ms(timeout)
+        return run(calls.add(THREADS, key, value, ttl_ms, tags=tags))
 
-    async def aadd(self, key: str, value: Any, timeout: Timeout | None = None) -> bool:
+    async def aadd(
+        self,
+        key: str,
+        value: Any,
+        timeout: Timeout | None = None,
+        *,
+        tags: Tags = None,
+    ) -> bool:
         """See ``add``."""
-        backend = self._backend
-        return await backend.calls.add(TASKS, key, value, backend.ttl_ms(timeout))
+        calls, ttl_ms = self._backend.calls, self._backend.ttl_ms(timeout)
+        return await calls.add(TASKS, key, value, ttl_ms, tags=tags)
 
     def set_many(
-        self, mapping: Mapping[str, Any], timeout: Timeout | None = None
+        self,
+        mapping: Mapping[str, Any],
+        timeout: Timeout | None = None,
+        *,
+        tags: Tags = None,
     ) -> list[Any]:
         """Set all values in one round trip; return the keys of those that were."""
-        backend = self._backend
-        return run(backend.calls.set_many(THREADS, mapping, backend.ttl_ms(timeout)))
+        calls, ttl_ms = self._backend.calls, self._backend.ttl_ms(timeout)
+        return run(calls.set_many(THREADS, mapping, ttl_ms, tags=tags))
 
     async def aset_many(
-        self, mapping: Mapping[str, Any], timeout: Timeout | None = None
+        self,
+        mapping: Mapping[str, Any],
+        timeout: Timeout | None = None,
+        *,
+        tags: Tags = None,
     ) -> list[Any]:
         """See ``set_many``."""
-        backend = self._backend
-        return await backend.calls.set_many(TASKS, mapping, backend.ttl_ms(timeout))
+        calls, ttl_ms = self._backend.calls, self._backend.ttl_ms(timeout)
+        return await calls.set_many(TASKS, mapping, ttl_ms, tags=tags)
 
     def append(
         self, key: str, data: str | bytes, timeout: Timeout | None = None

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.config import LoadOverrides
-from cachebridge.core.keys import Affixes
+from cachebridge.core.keys import Affixes, tags_of
 from cachebridge.engine.extras.patterns import KeySet
 from cachebridge.errors import CounterUnavailableError, MissingKeyError
 from cachebridge.groups.entries import Place
+from cachebridge.waiting.io import THREADS
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     )
 
     from cachebridge.core.entry import Missing
+    from cachebridge.core.keys import Tags
     from cachebridge.engine.binding import Binding
     from cachebridge.engine.kinds.key_operations import KeyOperations
     from cachebridge.engine.outage.fallbacks import ResilientOperations
+    from cachebridge.engine.tagging.running import LoadTags
     from cachebridge.waiting.io import IO
 
 _INC_ATTEMPTS: Final = 3
@@ -117,39 +120,72 @@ class BackendCalls:
         loader: Callable[[], Any],
         ttl_ms: int | None,
         overrides: LoadOverrides,
+        *,
+        tags: Tags = None,
     ) -> Coroutine[Any, Any, Any]:
         """Return the value or what the loader returns, ABSENT included.
 
         Raises ConfigError for an unusable option of this call.
         """
-        located = self._locate(key)
-        return self.binding.get_or_load(io, located, loader, ttl_ms, overrides)
+        how = self._locate(key), loader, ttl_ms, overrides
+        return self.binding.get_or_load(io, *how, tags=tags)
 
     def load_here(
-        self, io: IO, key: str, loader: Callable[[], Any], ttl_ms: int | None
+        self,
+        io: IO,
+        key: str,
+        loader: Callable[[], Any],
+        ttl_ms: int | None,
+        *,
+        tags: Tags = None,
     ) -> Coroutine[Any, Any, Any]:
         """Return the value or what the loader returns, run by this thread or task.
 
         For loaders that need the request: they never run in the background.
         """
         operations, full_key = self._locate_on(io, key)
-        return operations.get_or_load(full_key, loader, ttl_ms, self._foreground)
+        how = ttl_ms, self._foreground, tags_of(tags)
+        return operations.get_or_load(full_key, loader, *how)
 
     # -- writing -----------------------------------------------------------------------
 
     def set(
-        self, io: IO, key: str, value: Any, ttl_ms: int | None, *, wait: bool = True
+        self,
+        io: IO,
+        key: str,
+        value: Any,
+        ttl_ms: int | None,
+        *,
+        wait: bool = True,
+        tags: Tags = None,
     ) -> Coroutine[Any, Any, bool]:
         """Set the value; True if that was done, or is going to be without ``wait``."""
         operations, full_key = self._locate_on(io, key)
-        return operations.set_as(full_key, value, ttl_ms, wait)
+        return operations.set_as(full_key, value, ttl_ms, wait, tags_of(tags))
+
+    def new_tags(self, key: str) -> LoadTags:
+        """Return the tags of a value that is about to be computed for this key."""
+        return self._locate_on(THREADS, key)[0].new_tags()
+
+    def set_computed(
+        self, io: IO, key: str, value: Any, ttl_ms: int | None, tags: LoadTags
+    ) -> Coroutine[Any, Any, bool]:
+        """Set a value with the tags that were begun before it was computed."""
+        operations, full_key = self._locate_on(io, key)
+        return operations.set(full_key, value, ttl_ms, tags=tags)
 
     def add(
-        self, io: IO, key: str, value: Any, ttl_ms: int | None
+        self,
+        io: IO,
+        key: str,
+        value: Any,
+        ttl_ms: int | None,
+        *,
+        tags: Tags = None,
     ) -> Coroutine[Any, Any, bool]:
         """Set the value unless the key exists; True if that was done."""
         operations, full_key = self._locate_on(io, key)
-        return operations.add(full_key, value, ttl_ms)
+        return operations.add(full_key, value, ttl_ms, tags=tags_of(tags))
 
     def append(
         self, io: IO, key: str, data: str | bytes, ttl_ms: int | None
@@ -159,10 +195,16 @@ class BackendCalls:
         return operations.append(full_key, data, ttl_ms)
 
     async def set_many(
-        self, io: IO, mapping: Mapping[str, Any], ttl_ms: int | None
+        self,
+        io: IO,
+        mapping: Mapping[str, Any],
+        ttl_ms: int | None,
+        *,
+        tags: Tags = None,
     ) -> list[Any]:
         """Set all values; return the keys of those that were set."""
-        failed = await self.binding.set_many(io, mapping, ttl_ms, self._locate)
+        how = ttl_ms, self._locate, tags
+        failed = await self.binding.set_many(io, mapping, *how)
         return [key for key in mapping if key not in failed]
 
     def touch(self, io: IO, key: str, ttl_ms: int | None) -> Coroutine[Any, Any, bool]:

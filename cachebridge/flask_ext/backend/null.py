@@ -10,9 +10,11 @@ from cachelib import NullCache
 from cachebridge.core.entry import MISSING
 from cachebridge.core.loading import unwrap_loaded
 from cachebridge.engine.extras.patterns import KeySet
+from cachebridge.engine.tagging.running import LoadTags
 from cachebridge.flask_ext.backend.base import Backend
 from cachebridge.flask_ext.backend.calls import BackendCalls
 from cachebridge.l1.local_get import find_nothing
+from cachebridge.waiting.guard import Guard
 from cachebridge.waiting.io import call
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     )
 
     from cachebridge.config import LoadOverrides
+    from cachebridge.core.keys import Tags
     from cachebridge.waiting.io import IO
 
 
@@ -36,6 +39,26 @@ def _always(answer: Any) -> Any:
         return answer
 
     return method
+
+
+class NoTags(LoadTags):
+    """Tags that are not read."""
+
+    def __init__(self) -> None:
+        """There is no engine."""
+        Guard.__init__(self)
+
+    def __len__(self) -> int:
+        return 0
+
+    async def begin(self, names: Collection[str], io: IO) -> None:
+        """Read nothing."""
+
+    def _take(self) -> None:
+        """Leave the loads under way as they are."""
+
+    def _give_back(self, error: BaseException | None) -> None:
+        """Do nothing, as above."""
 
 
 class NullKeySet(KeySet):
@@ -78,7 +101,12 @@ class NullCalls(BackendCalls):
     get = _always(MISSING)
     has = touch = _always(False)
     set = add = delete = _always(True)
+    set_computed = _always(True)
     keep_alive = _always(None)
+
+    def new_tags(self, key: str) -> LoadTags:
+        """Return tags that ask no server."""
+        return NoTags()
 
     def get_local(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
         """Find nothing, and leave nothing to look for."""
@@ -95,13 +123,22 @@ class NullCalls(BackendCalls):
         loader: Callable[[], Any],
         ttl_ms: int | None,
         overrides: LoadOverrides | None = None,
+        *,
+        tags: Tags = None,
     ) -> Any:
         """Run the loader."""
         return unwrap_loaded(await call(io, loader))
 
     load_here = get_or_load
 
-    async def set_many(self, io: IO, mapping: Mapping[str, Any], *_ttl: Any) -> Any:
+    async def set_many(
+        self,
+        io: IO,
+        mapping: Mapping[str, Any],
+        ttl_ms: int | None,
+        *,
+        tags: Tags = None,
+    ) -> Any:
         """Return all keys: keeping nothing is done."""
         return list(mapping)
 

@@ -20,7 +20,6 @@ from werkzeug.exceptions import HTTPException
 from cachebridge.core.entry import MISSING
 from cachebridge.errors import UncacheableError
 from cachebridge.flask_ext.decorators.base import (
-    Computation,
     DecoratedFunction,
     Decoration,
     decorated_of,
@@ -32,6 +31,7 @@ from cachebridge.flask_ext.decorators.callbacks import (
     plain_key,
     require_plain,
 )
+from cachebridge.flask_ext.decorators.computation import Computation
 from cachebridge.flask_ext.decorators.parameters import PATH_MARK
 from cachebridge.flask_ext.http import targets
 from cachebridge.flask_ext.http.cacheability import reason_not_to_store
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from flask import Flask, Response
 
     from cachebridge.flask_ext.backend.base import Backend
-    from cachebridge.flask_ext.decorators.base import DecoratorHost
+    from cachebridge.flask_ext.decorators.base import DecoratorHost, Watched
     from cachebridge.flask_ext.http.exchange import PrivacyWatch
     from cachebridge.identity.arguments import Args, Kwargs
     from cachebridge.waiting.io import IO
@@ -158,7 +158,7 @@ class CachedFunction(DecoratedFunction):
 
     # -- what may be kept ------------------------------------------------------------
 
-    async def keeps(self, io: IO, computation: Computation, result: Any) -> bool:
+    async def keeps(self, io: IO, computation: Watched, result: Any) -> bool:
         """Return whether a response may be kept: as the filter and RFC 9111 say."""
         response = response_of(result)
         return await super().keeps(io, computation, response) and (

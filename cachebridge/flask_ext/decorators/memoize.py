@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from cachebridge.core.entry import MISSING, Missing
 from cachebridge.errors import L2Error, UncacheableError
 from cachebridge.flask_ext.decorators.base import (
-    Computation,
     DecoratedFunction,
     Decoration,
     decorated_of,
 )
 from cachebridge.flask_ext.decorators.callbacks import at_once, require_plain
+from cachebridge.flask_ext.decorators.computation import Computation
 from cachebridge.flask_ext.http.responses import whole_seconds
 from cachebridge.flask_ext.signals import cache_memoize_hit, cache_memoize_miss
 from cachebridge.identity.arguments import CallShape
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from cachebridge.flask_ext.backend.base import Backend
+    from cachebridge.flask_ext.decorators.base import Watched
     from cachebridge.identity.arguments import Args, Kwargs
     from cachebridge.waiting.io import IO
 
@@ -114,7 +115,7 @@ class MemoizedFunction(DecoratedFunction):
             self.announce(cache_memoize_hit, key, args, kwargs)
         return value
 
-    async def keeps(self, io: IO, computation: Computation, result: Any) -> bool:
+    async def keeps(self, io: IO, computation: Watched, result: Any) -> bool:
         """Return whether a result may be kept: not if it depends on the user.
 
         Whether its arguments tell users apart, only the application knows.

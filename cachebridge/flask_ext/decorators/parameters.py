@@ -7,6 +7,8 @@ from datetime import timedelta
 from math import isfinite
 from typing import Any, Final
 
+from cachebridge.core.keys import named, tags_of
+
 PATH_MARK: Final = "%s"
 """In ``key_prefix``, the place of the URL."""
 
@@ -38,6 +40,15 @@ def check_callables(decorator: str, **given: Any) -> None:
             raise TypeError(
                 f"{decorator}: {name} must be a function or None, not {value!r}"
             )
+
+
+def check_tags(decorator: str, tags: Any) -> None:
+    """Raise TypeError or ValueError unless they are tags, or a function."""
+    if not callable(tags):
+        try:
+            tags_of(tags)
+        except (TypeError, ValueError) as exc:
+            raise named(exc, decorator)  # noqa: B904 the same exception
 
 
 def check_flags(decorator: str, **given: Any) -> None:
