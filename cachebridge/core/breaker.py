@@ -41,6 +41,9 @@ class Breaker:
     ``fail``, or ``succeed`` if ``failures`` is not 0.
     """
 
+    kind: type[L2UnavailableError] = L2UnavailableError
+    """What is raised while the server is away; a client may know more of its kind."""
+
     def __init__(
         self,
         *,
@@ -93,7 +96,7 @@ class Breaker:
             if wait_s <= 0:
                 self._schedule()
                 return
-        refusal = L2UnavailableError(
+        refusal = self.kind(
             f"not asked, it is away (next try in {wait_s:.1f} s): {self.reason}"
         )
         refusal.is_unsent = True

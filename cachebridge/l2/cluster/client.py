@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from cachebridge.errors import L2Error, L2UnavailableError
 from cachebridge.l2.cluster.slots import UNSERVED, Redirect, read_redirect, slot_of
 from cachebridge.l2.redis.client import RedisClient
 from cachebridge.l2.redis.commands import asking
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachebridge.core.breaker import Breaker
+    from cachebridge.errors import L2Error
     from cachebridge.l2.cluster.slots import Address
     from cachebridge.l2.connections import client
     from cachebridge.l2.connections.pool import Links
@@ -137,5 +137,5 @@ class ClusterClient(RedisClient):
     def error_of(self, failure: Exception) -> L2Error:
         """See ``Client``; what concerns one slot says nothing of the node."""
         if str(failure).startswith(UNSERVED) or read_redirect(failure) is not None:
-            return L2UnavailableError(f"{self.label}: {failure}")
+            return self.breaker.kind(f"{self.label}: {failure}")
         return super().error_of(failure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from cachebridge.diagnosis import diagnosis
-from cachebridge.errors import L2Error, L2UnavailableError
+from cachebridge.errors import L2Error
 from cachebridge.resp import NotAReplyError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Client:
         text = f"{self.label}: {said}"
         if self.is_unavailable(failure):
             self.breaker.fail(text)
-            return L2UnavailableError(text)
+            return self.breaker.kind(text)
         if self.breaker.failures:
             self.breaker.succeed()
         return L2Error(text)

@@ -15,7 +15,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from cachebridge.errors import NO_CLUSTER, L2Error
+from cachebridge.errors import NO_CLUSTER, L2Error, L2UnavailableError
 from cachebridge.l2.connections.client import Client
 from cachebridge.l2.connections.link import Link
 from cachebridge.l2.redis import commands
@@ -63,6 +63,10 @@ def open_link(connection: Connection) -> Link:
         raise
 
 
+class RedisUnavailableError(L2UnavailableError, RedisConnectionError):
+    """The same for code that catches ``redis.exceptions``, as of other backends."""
+
+
 class RedisClient(Client):
     """See ``Client``.  ``leave`` is called if a reply says that the server is wrong."""
 
@@ -77,6 +81,7 @@ class RedisClient(Client):
         leave: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(links, label=label, breaker=breaker)
+        breaker.kind = RedisUnavailableError
         self._leave = leave or (lambda _reason: links.leave())
 
     async def run_each(self, calls: list[Call[T]]) -> list[T]:

@@ -1,7 +1,7 @@
-"""The tests of Flask-Caching and cachelib, which run under pytest.
+"""The tests of Flask-Caching, cachelib and django-redis, which run under pytest.
 
-Each suite is run in a child process on servers of its own, with
-``inside/flask_plugin.py`` in the place of their conftest.
+Each suite is run in a child process on servers of its own, with a plugin of ``inside``
+in the place of their conftest.
 """
 
 from __future__ import annotations
@@ -40,6 +40,23 @@ FLASK_CACHING_FILES = (
     "test_templates.py",
     "test_view.py",
 )
+_BACKEND = "test_backend.py::TestDjangoRedisCache::test_"
+STRUCTURES = tuple(
+    f"{_BACKEND}{each}"
+    for each in (
+        *("sadd", "scard", "sdiff", "sdiffstore", "sinter", "interstore", "sismember"),
+        "sdiffstore_with_keys_version",
+        *(
+            f"sdiffstore_with_different_keys_versions_{kind}_initial_set_in_version"
+            for kind in ("with", "without")
+        ),
+        *("smove", "spop", "spop_default_count", "srandmember", "srem", "smismember"),
+        *("srandmember_default_count", "sscan", "sscan_with_match", "sscan_iter"),
+        *("sscan_iter_with_match", "sunion", "sunionstore", "hset", "hdel", "hlen"),
+        *("hkeys", "hexists", "hash_version_support", "hash_key_structure_in_redis"),
+    )
+)
+"""django-redis's methods for sets and hashes, which are no values of a cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +75,9 @@ class PytestSuite:
     timeout_s: float = 240.0
     left_out: tuple[str, ...] = ()
     """Tests of other backends that do not touch ours at all."""
+    plugin: str = "inside.flask_plugin"
+    imports: tuple[str, ...] = ()
+    """What the tests import, the distribution itself included."""
 
 
 PYTEST_SUITES = {
@@ -99,6 +119,16 @@ PYTEST_SUITES = {
             ("test_memcached_cache.py", "test_redis_cache.py", "test_simple_cache.py"),
             at_least=180,
         ),
+        PytestSuite(
+            "django-redis",
+            pinned("django-redis"),
+            "ours",
+            ("test_backend.py", "test_cache_options.py", "test_session.py"),
+            at_least=108,
+            plugin="inside.django_redis_plugin",
+            imports=("django-redis", "typing-extensions"),
+            left_out=STRUCTURES,
+        ),
     )
 }
 
@@ -127,13 +157,14 @@ def launched(suite: PytestSuite) -> Report:
                 }
             )
         )
-        path = os.pathsep.join(map(str, (tests, HERE, REPOSITORY)))
+        imports = [unpacked(pinned(name)) for name in suite.imports]
+        path = os.pathsep.join(map(str, (tests, *imports, HERE, REPOSITORY)))
         done = subprocess.run(
             [
                 *(sys.executable, "-P", "-m", "pytest", "-q", "--noconftest"),
                 *("-c", os.devnull, "--rootdir", str(tests), "-p", "no:cacheprovider"),
                 *("-o", "faulthandler_timeout=60"),
-                *("-p", "inside.flask_plugin", "-p", "no:django", *suite.files),
+                *("-p", suite.plugin, "-p", "no:django", *suite.files),
                 *[f"--deselect={test}" for test in suite.left_out],
             ],
             cwd=tests,

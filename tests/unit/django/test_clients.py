@@ -10,7 +10,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 
 from cachebridge.django_backend import CacheBridge
-from cachebridge.errors import UnsupportedOperationError
+from cachebridge.errors import L2UnavailableError, UnsupportedOperationError
 from tests.stores import CLUSTER, REDIS
 
 
@@ -71,3 +71,15 @@ def test_where_there_is_no_redis(location):
             UnsupportedOperationError, match="no client of redis-py for"
         ):
             get()
+
+
+def test_errors_are_redis_pys_as_well(free_port):
+    """Code that catches those of redis-py, as with other backends, goes on working."""
+    options = {"ON_ERROR": "raise", "BREAKER_FAILURES": 1, "BREAKER_RETRY": 60}
+    cache = CacheBridge(f"redis://127.0.0.1:{free_port}", {"OPTIONS": options})
+    for _ in range(3):  # asked once, then the breaker is open
+        with pytest.raises(redis.exceptions.ConnectionError) as caught:
+            cache.get("k")
+        assert isinstance(caught.value, L2UnavailableError)
+        assert isinstance(caught.value.again(), redis.exceptions.ConnectionError)
+    assert cache.health().breaker_open
