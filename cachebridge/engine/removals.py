@@ -121,26 +121,25 @@ class Removals:
         if cleared is not None:
             rules.on_prefix(prefix)
             return cleared
-        await self.delete_pattern(pattern, began=began)
+        await self._find_and_delete(pattern, began)
         return True
 
-    async def delete_pattern(
-        self,
-        pattern: KeyPattern,
-        count: int = SCAN_COUNT,
-        *,
-        began: float | None = None,
-    ) -> int:
+    async def delete_pattern(self, pattern: KeyPattern, count: int = SCAN_COUNT) -> int:
         """Find the keys of the pattern and delete them; return how many L2 had.
 
         See ``clear``.  L1s drop all that begins as the pattern does.
         """
-        rules, prefix = self.engine.rules, pattern.prefix
-        rules.on_prefix(prefix)
+        self.engine.rules.on_prefix(pattern.prefix)
+        return await self._find_and_delete(pattern, count=count)
+
+    async def _find_and_delete(
+        self, pattern: KeyPattern, began: float | None = None, count: int = SCAN_COUNT
+    ) -> int:
         deleted = await self.delete_matching(pattern.glob, began, count)
-        for each in rules.everywhere():
-            each.on_prefix(prefix)
-        await self.l2.publish(self.engine.outgoing.prefix_message(prefix))
+        for each in self.engine.rules.everywhere():
+            each.on_prefix(pattern.prefix)
+        message = self.engine.outgoing.prefix_message(pattern.prefix)
+        await self.l2.publish(message)
         return deleted
 
     async def delete_matching(
@@ -157,7 +156,8 @@ class Removals:
                 departures, cursor = engine.departures, SCAN_DONE
             cursor, keys = await self.l2.scan(glob, cursor, count)
             named = [key for key in keys if fits_message(key)]
-            deleted += await self.delete_found(named, began)
+            if named:
+                deleted += await self.delete_found(named, began)
             if len(named) < len(keys):
                 silent = copy(self)
                 silent.open_write = partial(DirectWrite, engine.rules)

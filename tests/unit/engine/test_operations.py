@@ -10,6 +10,7 @@ from cachebridge.core.entry import MISSING
 from cachebridge.core.keys import KeyPattern
 from cachebridge.engine.operations import Operations
 from cachebridge.errors import MissingKeyError
+from cachebridge.l2.store import SCAN_COUNT
 from cachebridge.waiting.run import run
 
 
@@ -125,10 +126,10 @@ _ANY = _Any()
 def test_clear_walks_to_the_end():
     """Each batch is deleted with its message, none if empty; the prefix is last."""
     script = [
-        (("scan", "p:*", 0), (7, ["p:1", "p:2"])),
+        (("scan", "p:*", 0, SCAN_COUNT), (7, ["p:1", "p:2"])),
         (("delete_many", ["p:1", "p:2"]), 2),
-        (("scan", "p:*", 7), (9, [])),
-        (("scan", "p:*", 9), (0, ["p:3"])),
+        (("scan", "p:*", 7, SCAN_COUNT), (9, [])),
+        (("scan", "p:*", 9, SCAN_COUNT), (0, ["p:3"])),
         (("delete_many", ["p:3"]), 1),
         (("publish", "p:"), None),
     ]
