@@ -7,6 +7,7 @@ on the hit path costs about 10 ns.
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field, fields
@@ -81,9 +82,38 @@ class Counters:
     delay_count: int = 0
     delay_sum_s: float = 0.0
 
+    shares: dict[str, Counters] = field(default_factory=dict)
+    """What each cache with a name counts itself, as Django's aliases have one."""
+
+    def of(self, name: str) -> Counters:
+        """Return the counters of a cache; without a name these."""
+        return self.shares.setdefault(name, Counters()) if name else self
+
+    def total(self) -> Counters:
+        """Return the sum with all shares."""
+        total = Counters()
+        for part in (self, *self.shares.copy().values()):
+            total._add(part)
+        return total
+
+    def _add(self, other: Counters) -> None:
+        for each in fields(self):
+            ours, theirs = getattr(self, each.name), getattr(other, each.name)
+            if isinstance(ours, list):
+                ours[:] = map(operator.add, ours, theirs)
+            elif not isinstance(ours, dict):
+                setattr(self, each.name, ours + theirs)
+            elif each.name != "shares":
+                for key, number in theirs.copy().items():
+                    ours[key] = ours.get(key, 0) + number
+
     def reset(self) -> None:
         """Set all counters to zero, as in a forked child."""
+        shares = self.shares
         self.__init__()  # type: ignore[misc] # of this very class
+        self.shares = shares
+        for share in shares.values():
+            share.reset()
 
     def shown(self) -> dict[str, Any]:
         """Return a copy of the counters that ``Stats`` has, too."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from cachebridge.engine.engine import Engine
 
+_UNKNOWN: Final = "?"
 _MEMO_LIMIT: Final = 1000
 """Entries known by identity; when the memo is full, it is emptied."""
 _memo: dict[tuple[object, ...], tuple[object, Binding]] = {}
@@ -67,6 +68,7 @@ def binding_for(location: Any, params: Mapping[str, Any]) -> Binding:
             serializer=serializer,
             in_background=_closing_connections,
             tag_prefix=f"{prefix}:{params.get('VERSION', 1)}:",
+            name="" if alias == _UNKNOWN else alias,
         ),
     )
     if len(_memo) >= _MEMO_LIMIT:
@@ -134,7 +136,7 @@ def _alias_of(location: object, params: Mapping[str, Any]) -> str:
         rest.pop("BACKEND", None)
         if rest.pop("LOCATION", "") == location and rest == params:
             return str(alias)
-    return "?"
+    return _UNKNOWN
 
 
 def _forget_settings(*, setting: str, **_kwargs: Any) -> None:

@@ -63,11 +63,16 @@ class Binding:
         serializer: Serializer | None = None,
         in_background: Callable[[Loader], Loader] = lambda load: load,
         tag_prefix: str | None = None,
+        name: str = "",
     ) -> None:
-        """``tag_prefix`` is what the full keys of stamps begin with: KEY_PREFIX."""
+        """``tag_prefix`` is what the full keys of stamps begin with: KEY_PREFIX.
+
+        A cache with a ``name``, as an alias is, has counters of its own.
+        """
         self.engine = engine
         self.options = options
         self.terms = load_terms(options)
+        counters = engine.counters.of(name)
         serializer = serializer or serializer_of(options)
         values = engine.values_for(serializer, wrapping_of(options, serializer.format))
         prefix = options.key_prefix if tag_prefix is None else tag_prefix
@@ -78,6 +83,7 @@ class Binding:
             options=options,
             in_background=in_background,
             key_of_tag=self._stamps_begin.__add__,
+            counters=counters,
         )
         self.coherent = make(values, enters_l1=True, publishes=True)
         self.direct = make(values, enters_l1=False, publishes=False)
@@ -101,7 +107,7 @@ class Binding:
             "gate": rules.outage_gate if options.on_error == "degrade" else rules.gate,
             "clock": rules.clock,
             "copies": values.copies,
-            "counters": engine.counters,
+            "counters": counters,
         }
         self.local_get = make_local_get(self._aliases, engine.l1, **shared)
         self.local_get_many = make_local_get_many(self._aliases, engine.l1, **shared)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cachebridge.engine.tagging.stamps import Begun
     from cachebridge.engine.values import Values
     from cachebridge.l2.store import Ttl
+    from cachebridge.stats import Counters
     from cachebridge.waiting.io import IO
 
 
@@ -62,6 +63,7 @@ class Operations(Removals, Existing, Counting, Steps, Stamps):
         jitter: float = 0.0,
         stamp_keys: StampKeys | None = None,
         sides: dict[IO, Operations] | None = None,
+        counters: Counters | None = None,
     ) -> None:
         """Make the operations of one kind of keys for one kind of callers.
 
@@ -69,10 +71,10 @@ class Operations(Removals, Existing, Counting, Steps, Stamps):
         each read that L1 could have answered.  ``reads_l1`` is False for keys whose
         values no L1 holds; so is ``publishes`` if none holds anything under them.
         Without ``stamp_keys`` no tagged value is alive.  ``sides`` takes these beside
-        those for the other kind of callers.
+        those for the other kind of callers.  ``counters`` are those of a named cache.
         """
         self.engine = engine
-        self.counters = engine.counters
+        self.counters = engine.counters if counters is None else counters
         self.values = values
         self.encode = partial(values.encode_for, io)
         self.io = io

@@ -159,6 +159,11 @@ def end(engine: Engine) -> None:
         engine.stores.close()  # also what the listener has used until now
 
 
+def engines() -> tuple[Engine, ...]:
+    """Return the process's engines, for those who report on them."""
+    return tuple(_alive)
+
+
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 the parent's lock may be held by a thread we lack
     _lock = threading.Lock()

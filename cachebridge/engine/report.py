@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def stats_of(engine: Engine) -> Stats:
     """Take a snapshot of the counters."""
-    counters = engine.counters
+    counters = engine.counters.total()
     return Stats(
         **counters.shown(),
         l1_entries=len(engine.l1),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cachebridge.engine.engine import Engine
     from cachebridge.engine.holding.blocks import View
     from cachebridge.engine.values import Values
+    from cachebridge.stats import Counters
     from cachebridge.waiting.io import IO
 
 Loader = Callable[[], Any]
@@ -50,13 +51,14 @@ class KeyOperations:
         in_background: Callable[[Loader], Loader],
         key_of_tag: Callable[[str], str],
         are_stamps: bool = False,
+        counters: Counters | None = None,
     ) -> None:
         """``enters_l1``: for the keys whose values L1 may hold; else for the others.
 
         ``publishes``: L1 may hold something under the keys, which a change takes away.
         ``in_background`` wraps a loader that is to run in a thread of ours.
         ``key_of_tag`` returns the full key of a tag's stamp; ``are_stamps`` says that
-        these are their keys.
+        these are their keys.  ``counters`` are those of the cache, if it has a name.
         """
         rules = engine.rules
         degrades = options.on_error == "degrade"
@@ -66,6 +68,7 @@ class KeyOperations:
             "degrades": degrades,
             "jitter": options.ttl_jitter,
             "sides": {},
+            "counters": counters,
         }
         if enters_l1:
             how["fill"] = partial(Fill, rules, serves_outage=degrades)

@@ -15,7 +15,6 @@ from django.utils.safestring import SafeString
 
 from tests.rig import (
     after_heartbeats,
-    engine_of,
     eventually,
     followers_in,
     l1_of,
@@ -52,7 +51,7 @@ def test_set_without_waiting(bridge):
     cache = bridge(OPTIONS={"WRITE_BEHIND_MS": 10_000})
     assert cache.set("k", [1], 60, version=2, wait=False) is None
     asyncio.run(cache.aset("other", 1, wait=False))
-    assert engine_of(cache).counters.writes_queued == 2
+    assert cache.stats().writes_queued == 2
     assert cache.get("k") is None
     assert cache.get("k", version=2) == [1]
     assert cache.incr("other") == 2
