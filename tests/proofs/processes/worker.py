@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge import Cache, L2Error, MissingKeyError
+from cachebridge.core.keys import escape_glob
 from tests.proofs.processes import mutants
 from tests.proofs.processes.history import ABSENT, PRESENT, Items, Log
 from tests.proofs.processes.rhythm import Rhythm
@@ -94,6 +95,7 @@ class Load:
                 (self._add, 4),
                 (self._delete, 5),
                 (self._delete_many, 2),
+                (self._delete_pattern, 0 if "memcached" in settings.url else 2),
                 (self._incr, 8),
                 (self._touch, 3),
                 (self._storm, 4),
@@ -300,6 +302,15 @@ class Load:
             "delete_many",
             [(key, ABSENT) for key in keys],
             lambda: self._cache.delete_many(keys),
+        )
+
+    def _delete_pattern(self) -> None:
+        key = self._key_to_write()
+        pattern = escape_glob(key)
+        self._write(
+            "delete",
+            [(key, ABSENT)],
+            lambda: self._cache.delete_pattern(pattern) > 0,
         )
 
     def _incr(self) -> None:
