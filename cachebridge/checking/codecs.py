@@ -15,7 +15,7 @@ COMPRESSORS: Final = ("zlib", "zstd", "lz4", "gzip", "lzma")
 LEAST_SECRET_BYTES: Final = 32
 LEAST_TO_COMPRESS: Final = 32
 """Bytes: no integer of 64 bits has as many digits, and Redis must go on to count."""
-_NEED_EXTRA: Final = frozenset({"msgpack", "zstd", "lz4"})
+_NEED_EXTRA: Final = frozenset({"msgpack", "zstd", "lz4", "lzma"})
 
 
 def choice_of_extras(*valid: str) -> Check[str]:

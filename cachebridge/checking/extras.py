@@ -13,9 +13,13 @@ MODULES: Final = {
     "msgpack": ("ormsgpack",),
     "zstd": ("compression.zstd", "backports.zstd"),
     "lz4": ("lz4.frame",),
+    "lzma": ("lzma",),
     "crypto": ("cryptography.hazmat.primitives.ciphers.aead",),
 }
-"""By extra: the modules of which one is enough.  Python 3.14 has the first for zstd."""
+"""By extra: the modules of which one is enough.
+
+Python 3.14 has the first for zstd, and some builds of Python lack lzma.
+"""
 
 
 class MissingExtraError(ImportError):
@@ -30,6 +34,8 @@ def module_of(extra: str) -> Any:
             return import_module(name)
         except ImportError:
             continue
+    if extra == "lzma":
+        raise MissingExtraError("this Python was built without the module lzma")
     raise MissingExtraError(
         f"the module {MODULES[extra][-1]} is not installed: "
         f"pip install 'cachebridge[{extra}]'"

@@ -7,7 +7,6 @@ are, and no serializer writes bytes that begin so.
 from __future__ import annotations
 
 import gzip
-import lzma
 import zlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -45,6 +44,16 @@ def _gzip_stream() -> Inflating:
     return zlib.decompressobj(_OF_GZIP)
 
 
+def _lzma_stream() -> Inflating:
+    stream: Inflating = module_of("lzma").LZMADecompressor(memlimit=MAX_WINDOW_BYTES)
+    return stream
+
+
+def _compress_lzma(content: bytes) -> bytes:
+    packed: bytes = module_of("lzma").compress(content, preset=_XZ_PRESET)
+    return packed
+
+
 def _zstd_stream() -> Inflating:
     zstd = module_of("zstd")
     bound = {zstd.DecompressionParameter.window_log_max: _WINDOW_BITS}
@@ -80,8 +89,8 @@ COMPRESSORS: Final = {
         Compressor(
             "lzma",
             b"\xfd7zXZ\x00",
-            lambda content: lzma.compress(content, preset=_XZ_PRESET),
-            lambda: lzma.LZMADecompressor(memlimit=MAX_WINDOW_BYTES),
+            _compress_lzma,
+            _lzma_stream,
         ),
         Compressor("zstd", b"\x28\xb5\x2f\xfd", _compress_zstd, _zstd_stream),
         Compressor("lz4", b"\x04\x22\x4d\x18", _compress_lz4, _lz4_stream),
@@ -118,11 +127,13 @@ def decompress(raw: bytes) -> bytes:
         raise UndecodableError(f"compressed with {found.name}: {text}") from exc
 
 
+_OWN_ERRORS: Final = {"zstd": "ZstdError", "lzma": "LZMAError"}
+
+
 def _errors_of(name: str) -> tuple[Any, ...]:
     """Return the kinds of errors that spoilt bytes of a format raise."""
-    return (
-        (*OF_THE_BYTES, module_of("zstd").ZstdError) if name == "zstd" else OF_THE_BYTES
-    )
+    own = _OWN_ERRORS.get(name)
+    return (*OF_THE_BYTES, getattr(module_of(name), own)) if own else OF_THE_BYTES
 
 
 def is_spoilt(raw: bytes) -> bool:

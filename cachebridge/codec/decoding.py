@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import pickle
 import signal
 import struct
@@ -58,7 +57,6 @@ OF_THE_BYTES: Final = (
     SystemError,
     TypeError,
     ValueError,
-    lzma.LZMAError,
     pickle.UnpicklingError,
     struct.error,
     zlib.error,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -156,3 +157,36 @@ def test_what_cannot_be_read_is_a_miss(cache, redis_url, raw):
         assert cache.get("k") is None
         assert client.get("flask_cache_k") == raw
     assert cache.stats().undecodable
+
+
+@pytest.mark.parametrize("serializer", [None, RedisSerializer, "their own"])
+@pytest.mark.parametrize("keys", ["SIGNING_KEYS", "ENCRYPTION_KEYS"])
+def test_sealed_values(app, redis_url, serializer, keys):
+    """Whatever the serializer: with keys in CACHE_BRIDGE nothing planted is decoded."""
+    kind = Zipped if serializer == "their own" else serializer
+    app.config["CACHE_SERIALIZER"] = kind
+    app.config["CACHE_KEY_PREFIX"] = "sealed:"
+    options = {keys: ["k" * 32], "COMPRESSOR": "zstd", "COMPRESS_MIN_BYTES": 500}
+    app.config["CACHE_BRIDGE"] = {**app.config.get("CACHE_BRIDGE", {}), **options}
+    cache = trusted(Cache(app))
+    for value in ([1, "x" * 1000], ["short"], 7):
+        cache.set("k", value, 60)
+        assert cache.get("k") == cache.get("k") == value
+        with cache.bypass_l1():
+            assert cache.get("k") == value
+    with redis.Redis.from_url(redis_url) as client:
+        planted = (kind or RedisSerializer)().dumps(["planted"])
+        client.set("sealed:l", planted)
+        assert cache.get("l") is None
+        assert client.get("sealed:k")[:1] == b"\xcb"
+    assert cache.stats().unverified == 1
+
+
+class Zipped(RedisSerializer):
+    """A serializer of a site's own, whose bytes begin as compressed ones do."""
+
+    def dumps(self, value, *args):
+        return zlib.compress(super().dumps(value, *args))
+
+    def loads(self, bvalue):
+        return super().loads(zlib.decompress(bvalue))
