@@ -1,4 +1,4 @@
-"""The methods that django-redis has and Django has not: TTLs, conditions, numbers.
+"""What django-redis has and Django has not: TTLs, conditions, numbers, locks, clients.
 
 Their names, parameters and answers are django-redis's, and each has its awaited twin.
 Every change of a TTL reaches the L1 of all processes as a write does.
