@@ -118,6 +118,7 @@ class EngineOptions:
     bus: str = _option("pubsub", choice("pubsub", "none"))
     bus_location: str | None = _option(None, text_or_none, is_shown=False)
     replicas: str = _option("none", choice("none", "near"))
+    fleet_ask: bool = _option(True, boolean)
     bus_trust: float = _option(2.0, seconds)
     bus_heartbeat: float = _option(0.5, seconds)
     socket_timeout: float = _option(1.0, seconds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -51,6 +51,8 @@ class Counters:
     expirations: int = 0
     too_large: int = 0
     oversized: int = 0
+    oversized_lately: deque[int] = field(default_factory=lambda: deque(maxlen=64))
+    """Hashes of the keys that were counted last."""
     undecodable: int = 0
     unverified: int = 0
     unsigned: int = 0

@@ -115,6 +115,10 @@ class MasterReceiver:
         with self._sessions.frames:
             return self._receiver.on_frame(frame)
 
+    def on_ask(self, frame: bytes) -> None:
+        """Take what another process asks: only one session hears it."""
+        self._receiver.on_ask(frame)
+
     def pause(self, seconds: float) -> None:
         """Handle nothing more at this master for so long."""
         self._receiver.pause(seconds)

@@ -20,6 +20,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from cachebridge.bus.asks import ask_channel
 from cachebridge.bus.beat import Beat, Snapshots
 from cachebridge.bus.settings import ELSEWHERE
 from cachebridge.bus.subscription import Subscription
@@ -74,6 +75,7 @@ class Session:
         self._beat: Beat | None = None
         self._next_beat = 0.0
         self._shared = self._channels.shared.encode()
+        self._ask = ask_channel(self._channels.shared).encode()
         self._era: Era | None = None
         self._private = self._new_channel()
         self._subscription = self._subscribing(self._private)
@@ -86,7 +88,10 @@ class Session:
 
     def _subscribing(self, private: bytes) -> Subscription:
         """Make a subscription, not open yet."""
-        return Subscription(self._settings.make_connection(), [self._shared, private])
+        channels = [self._shared, private]
+        if self._settings.is_asked:
+            channels.append(self._ask)
+        return Subscription(self._settings.make_connection(), channels)
 
     def _new_channel(self) -> bytes:
         """Name a private channel: the server may still know a subscriber of another."""
@@ -239,7 +244,9 @@ class Session:
                 raise wrong_kind(reply)
         if channel == self._shared:
             return self._receiver.on_frame(payload)
-        if self._beat is not None and payload == self._beat.nonce:
+        if channel == self._ask:
+            self._receiver.on_ask(payload)
+        elif self._beat is not None and payload == self._beat.nonce:
             self._echoed(self._beat)
         return False
 

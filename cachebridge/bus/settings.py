@@ -99,6 +99,9 @@ class Receiver(Protocol):
     def on_frame(self, frame: bytes) -> bool:
         """Handle a message; return whether it came from this very process."""
 
+    def on_ask(self, frame: bytes) -> None:
+        """Take what another process asks; the answer is given elsewhere, later."""
+
     def pause(self, seconds: float) -> None:
         """Handle nothing for so long, unless a caller waits for an echo."""
 
@@ -133,6 +136,8 @@ class ListenerSettings:
     receiver: Receiver
     test_message: bytes
     """A harmless message, sent once to the shared channel to test the right to it."""
+    is_asked: bool
+    """Whether this session hears what other processes ask (``bus/asks.py``)."""
     leave: Callable[[str], None]
     """Ends trust and every idle connection: this server is not the right one."""
     hears_itself: bool

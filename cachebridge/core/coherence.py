@@ -25,6 +25,7 @@ from weakref import WeakSet
 
 from cachebridge.core.dropping.emptying import Emptying
 from cachebridge.core.dropping.tags import TagIndex, stamps_among
+from cachebridge.core.dropping.trail import EVICTED, MESSAGE, OWN_WRITE, Trail
 from cachebridge.core.entry import WRITE_ID, grown
 from cachebridge.core.fence import NO_TOKEN, NONE, Fence, Fences, Gate, KeyActivity
 from cachebridge.core.outage import FOREVER, NEVER, SLICE, OutageEntries
@@ -63,6 +64,7 @@ class Coherence(Emptying):
         """The same for caches that degrade: also what an outage allows."""
         self.outage = OutageEntries(self, outage_ttl_s)
         self.tags = TagIndex()
+        self.trail = Trail(clock)
         self.siblings: tuple[Coherence, ...] = ()
         """The rules of this process's other engines on the same server and database."""
         self.fences = Fences()
@@ -83,6 +85,7 @@ class Coherence(Emptying):
         """Weak: ``with bypass_l1()`` may be interrupted at its very end."""
         self._stores = 0
         self.tags.clear()
+        self.trail.reset()
         self.siblings = ()
         self.fences.reset()
         self.outage.reset()
@@ -197,7 +200,10 @@ class Coherence(Emptying):
         with self.lock:
             if own:
                 keys = self._not_of_own(write_id, keys)
+            look, activities = self.l1.look, self._activities
             for key in keys:
+                if look(key) is not None or key in activities:
+                    self.trail.note(key, MESSAGE, origin, write_id)
                 self.drop(key)
             ends = own and self.echo_proves_all and self.fences
             if ends and self.fences.end(write_id):
@@ -286,6 +292,7 @@ class Coherence(Emptying):
         evicted = self.l1.put(key, entry)
         if evicted:
             self.bump_all(evicted)
+            self.trail.note_all(evicted, EVICTED)
         self._stores += 1
         if not self._stores % STORES_PER_SWEEP:
             self.bump_all(self.l1.sweep(self.clock(), STORES_PER_SWEEP))
@@ -336,6 +343,7 @@ class Coherence(Emptying):
         for key, activity in zip(keys, activities, strict=True):
             if look(key) is not None:
                 l1.pop(key)
+                self.trail.note(key, OWN_WRITE)
             activity.generation += 1
             if activity.writes:
                 activity.writes |= own

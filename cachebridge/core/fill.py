@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from cachebridge.core.dropping.trail import REFUSED
 from cachebridge.core.entry import capped, is_expired
 from cachebridge.core.fence import NO_TOKEN
 from cachebridge.waiting.guard import Guard
@@ -140,9 +141,11 @@ class Fill(Guard):
         if token == NO_TOKEN or not may_store:
             rules.close_straggler(key, same)
             rules.counters.fills_refused["off"] += 1
+            rules.trail.note(key, REFUSED["off"])
         elif not rules.token_holds(activity, self._epoch, token):
             rules.close_straggler(key, same)
             rules.counters.fills_refused["token"] += 1
+            rules.trail.note(key, REFUSED["token"])
         elif tagging is not None:
             self._store_tagged(key, entry, same, tagging)
         elif (present := rules.l1.look(key)) is None:
@@ -150,6 +153,7 @@ class Fill(Guard):
         elif not same(present):
             rules.drop(key)
             rules.counters.fills_refused["conflict"] += 1
+            rules.trail.note(key, REFUSED["conflict"])
 
     def _store_tagged(
         self,
@@ -164,11 +168,13 @@ class Fill(Guard):
         if not rules.tags.holds(tagging):
             rules.close_straggler(key, same)
             rules.counters.fills_refused["tags"] += 1
+            rules.trail.note(key, REFUSED["tags"])
         elif present is None or same(present):
             rules.store_tagged(key, entry, tagging)
         else:
             rules.drop(key)
             rules.counters.fills_refused["conflict"] += 1
+            rules.trail.note(key, REFUSED["conflict"])
 
     def refuse(self, key: str) -> None:
         """Note that L2 gave nothing to store: what was known before may be older."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from cachebridge.engine.engine import Engine
+from cachebridge.engine.fleet.answering import Answering
 from cachebridge.errors import ConfigError
 from cachebridge.l2.resolving import resolve
 from cachebridge.texts import hide_password
@@ -48,6 +49,7 @@ def engine_for(location: object, options: EngineOptions, *, user: str) -> Engine
         known = _engines.get(parsed.identity)
         if known is None:
             engine = Engine(parsed, options)
+            engine.receiver.on_ask = Answering(engine).take
             engine.on_server_known = _on_server_known
             _engines[parsed.identity] = (engine, user)
             _alive.add(engine)
@@ -115,6 +117,7 @@ def _relate(engine: Engine) -> list[Engine]:
 def engine_apart(location: str, options: EngineOptions) -> Engine:
     """Make an engine that no other cache shares; it goes when its owner does."""
     engine = Engine(*resolve(location, options))
+    engine.receiver.on_ask = Answering(engine).take
     _alive.add(engine)
     return engine
 

@@ -302,6 +302,7 @@ class Values:
         size += 2 * getsizeof(key)  # itself and the caller's form of it
         if size > self._max_entry_bytes:
             self._counters.oversized += 1
+            self._counters.oversized_lately.append(hash(key))
             return None
         return make_entry(expires, kind, payload, size + ENTRY_OVERHEAD_BYTES, write_id)
 

@@ -33,6 +33,7 @@ BAD = {
     "L1_SWEEP": NO_SECONDS[1:],
     "L1_TTL_RATIO": [0, -0.5, 1.01, "0.5", True, None, NAN, INF],
     "L1_WARM": ["yes", 1, None],
+    "FLEET_ASK": ["no", 0, None],
     "L1_EVICTION": ["sieve", "LRU", None, True, []],
     "L1_EXCLUDE": ["text", None, [""], [1], {"a": 1}, [None], 7],
     "BUS": ["stream", "tracking", "PUBSUB", None, True, []],
@@ -77,6 +78,7 @@ GOOD = {
     "L1_SWEEP": [0, 0.1, 60],
     "L1_TTL_RATIO": [0.01, 1, 1.0],
     "L1_WARM": [True, False],
+    "FLEET_ASK": [True, False],
     "L1_EVICTION": ["s3fifo", "lru", "fifo"],
     "L1_EXCLUDE": [[], (), ["a"], ("a", "b"), {"a"}, frozenset({"a"})],
     "BUS": ["pubsub", "none"],
@@ -123,6 +125,7 @@ CHOICES = {
     "L1_EVICTION": ["'s3fifo'", "'lru'", "'fifo'"],
     "CLEAR_FLUSHES_DB": ["True", "False"],
     "L1_WARM": ["True", "False"],
+    "FLEET_ASK": ["True", "False"],
 }
 
 
@@ -156,6 +159,7 @@ def test_defaults():
         "l1_ttl": 60.0,
         "l1_ttl_ratio": 0.5,
         "l1_warm": False,
+        "fleet_ask": True,
         "bus": "pubsub",
         "bus_location": None,
         "replicas": "none",

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from cachebridge import Cache
-from cachebridge.commands import warm
+from cachebridge.commands.warming import warm
 from cachebridge.engine.warming.lists import name_of_host
 from cachebridge.l2.cluster.slots import slot_of
 from cachebridge.testing import redis_cluster

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cachebridge.core.dropping.trail import TOGETHER
 from cachebridge.core.outage import SLICE
 from cachebridge.waiting.guard import Guard
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from cachebridge.core.dropping.tags import TagIndex
+    from cachebridge.core.dropping.trail import Trail
     from cachebridge.core.entry import L1
     from cachebridge.stats import Counters
 
@@ -49,6 +51,7 @@ class Emptying:
     counters: Counters
     resting: set[object]
     tags: TagIndex
+    trail: Trail
     drop: Callable[[str], None]
     bump_all: Callable[[Iterable[str]], None]
     update_gate: Callable[[], None]
@@ -73,6 +76,7 @@ class Emptying:
         with self.lock:
             tagged = self.tags.take(stamps)
             if len(tagged) <= SLICE:
+                self.trail.note_all(tagged, TOGETHER)
                 for key in tagged:
                     self.drop(key)
                 return
@@ -82,7 +86,9 @@ class Emptying:
     def _drop_each(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), SLICE):
             with self.lock:
-                for key in keys[start : start + SLICE]:
+                slice_of = keys[start : start + SLICE]
+                self.trail.note_all(slice_of, TOGETHER)
+                for key in slice_of:
                     self.drop(key)
 
     def flush(self, cause: str) -> None:
@@ -94,6 +100,7 @@ class Emptying:
                     more = self.l1.discard_some(SLICE)
                     if not more:
                         self.tags.clear()
+        self.trail.flushed(cause)
         self.counters.flushed(cause)
 
     def sweep(self, limit: int, start: int = 0) -> int:

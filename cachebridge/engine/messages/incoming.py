@@ -56,6 +56,8 @@ class Receiver:
         self._malformed = Notice()
         self._unknown = Notice()
         self.problem = ""
+        self.on_ask: Callable[[bytes], None] = lambda _frame: None
+        """Takes what other processes ask, in the bus's thread; must not raise."""
 
     def on_subscribed(self) -> None:
         """Begin with an empty L1; trust comes with the first heartbeat."""

@@ -256,6 +256,7 @@ def make_bus(
             channels=channels_of(stores.bus_db, origin, tag),
             receiver=receiver,
             test_message=test_message,
+            is_asked=options.fleet_ask and tag in {b"", HOME},
             heartbeat_s=options.bus_heartbeat,
             trust_s=options.bus_trust,
             clock=clock,

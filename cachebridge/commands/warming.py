@@ -1,26 +1,21 @@
-"""The verbs of ``python -m cachebridge`` and ``manage.py cachebridge``.
-
-Exit status: 0 done, 1 done in part, 2 not done.
-"""
+"""``warm``: an operator orders a warm-up of all workers."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from cachebridge.cache import Cache
-from cachebridge.errors import CacheBridgeError
+from cachebridge.commands.report import DONE, FINDING, NOT_DONE
 from cachebridge.waiting.io import THREADS
 from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterator, Sequence
 
     from cachebridge.engine.admin import AdminMethods
 
-DONE, IN_PART, NOT_DONE = 0, 1, 2
 WARM_HELP: Final = (
     "let the workers that have L1_WARM read keys into L1: within about a minute, and "
     "new ones when they start"
@@ -60,9 +55,9 @@ def warm(
     run(order(binding, THREADS, there))
     told = f"{len(there)} of {wanted} keys exist"
     if not there:
-        return IN_PART, f"{told}: nothing is ordered."
+        return FINDING, f"{told}: nothing is ordered."
     return (
-        DONE if len(there) == wanted else IN_PART,
+        DONE if len(there) == wanted else FINDING,
         f"{told}: workers with L1_WARM read them.",
     )
 
@@ -79,23 +74,3 @@ def _progress(total: int) -> Iterator[Callable[[int], object]]:
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("keys", total=total)
         yield lambda done: bar.update(task, completed=done)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one verb; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m cachebridge")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    warming: Any = verbs.add_parser("warm", help=WARM_HELP, description=WARM_HELP)
-    warming.add_argument("url", metavar="URL", help="the LOCATION of the cache")
-    warming.add_argument(
-        "--key-prefix", default="", help="its KEY_PREFIX; Django's are 'prefix:1:'"
-    )
-    add_keys(warming)
-    given = parser.parse_args(arguments)
-    try:
-        with Cache(given.url, KEY_PREFIX=given.key_prefix, ON_ERROR="raise") as cache:
-            status, told = warm(cache, given.keys, given.pattern)
-    except CacheBridgeError as exc:
-        status, told = NOT_DONE, str(exc)
-    print(told, file=sys.stdout if status == DONE else sys.stderr)
-    return status

@@ -1,0 +1,233 @@
+"""``who``, ``stats``, ``top``, ``health``, ``conf``, ``why``, ``inspect``: ask all."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from cachebridge.commands.report import DONE, FINDING, NOT_DONE, Report, Table
+from cachebridge.engine.fleet.asking import ask_fleet
+from cachebridge.waiting.io import THREADS
+from cachebridge.waiting.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cachebridge.engine.admin import AdminMethods
+    from cachebridge.engine.fleet.asking import Answers
+
+Answer = dict[str, Any]
+
+SILENT = (
+    "no process answers: none has read yet, all have FLEET_ASK off, or an old release"
+)
+
+
+def engine_of(cache: AdminMethods) -> Any:
+    """Return the engine of any adapter."""
+    return cache._binding.engine  # noqa: SLF001 both are adapters
+
+
+def full_key_of(cache: AdminMethods, key: str) -> str:
+    """Return the key as the shared store has it."""
+    return cache._full_key_of(key)  # noqa: SLF001 the same
+
+
+def who(cache: AdminMethods, timeout_s: float) -> Report:
+    """Return which processes there are."""
+    asked = ask_fleet(engine_of(cache), "who", timeout_s)
+    header = ("process", "role", "version", "python", "up", "prefixes")
+    rows = [
+        (
+            name_of(each),
+            _text(each["who"], "role"),
+            _text(each["who"], "version"),
+            _text(each["who"], "python"),
+            _age(each["who"].get("since")),
+            " ".join(map(repr, each["who"].get("prefixes") or ())),
+        )
+        for each in asked.answers
+    ]
+    return _report(asked, [Table(header, rows)])
+
+
+def stats(cache: AdminMethods, timeout_s: float) -> Report:
+    """Return a line of counters for each process, and their sum."""
+    asked = ask_fleet(engine_of(cache), "stats", timeout_s)
+    header = (
+        "process", "role", "trusted", "L1 hits", "L2 hits", "misses", "L1 ratio",
+        "entries", "bytes", "evicted", "p50", "p99",
+    )  # fmt: skip
+    rows = [_line_of_stats(each) for each in asked.answers]
+    if len(rows) > 1:
+        rows.append(_sum_of(asked.answers))
+    untrusted = sum(_of(each, "stats").get("trusted") is not True for each in asked[0])
+    told = f"L1 is not trusted in {untrusted} of them" if untrusted else ""
+    return _report(asked, [Table(header, rows)], finding=told)
+
+
+def _line_of_stats(answer: Answer) -> tuple[str, ...]:
+    known = _of(answer, "stats")
+    return (
+        name_of(answer),
+        _text(answer["who"], "role"),
+        _yes(known.get("trusted")),
+        *[_text(known, each) for each in ("l1_hits", "l2_hits", "misses")],
+        _percent(known.get("l1_hit_ratio")),
+        *[_text(known, each) for each in ("l1_entries", "l1_bytes", "evictions")],
+        _ms(known.get("delay_p50_s")),
+        _ms(known.get("delay_p99_s")),
+    )
+
+
+def _sum_of(answers: Iterable[Answer]) -> tuple[str, ...]:
+    known = [_of(each, "stats") for each in answers]
+
+    def total(name: str) -> int:
+        found = [each.get(name) for each in known]
+        return sum(each for each in found if isinstance(each, int))
+
+    hits, others = total("l1_hits"), total("l2_hits") + total("misses")
+    ratio = hits / (hits + others) if hits + others else 0.0
+    return (
+        f"{len(known)} processes", "", "",
+        str(hits), str(total("l2_hits")), str(total("misses")), _percent(ratio),
+        str(total("l1_entries")), str(total("l1_bytes")), str(total("evictions")),
+        "", "",
+    )  # fmt: skip
+
+
+def health(cache: AdminMethods, timeout_s: float) -> Report:
+    """Return how each process is; it asks the shared store for that."""
+    asked = ask_fleet(engine_of(cache), "health", timeout_s)
+    header = ("process", "ok", "L2", "bus", "trusted", "owed", "bound", "error")
+    rows = []
+    for each in asked.answers:
+        known = _of(each, "health")
+        rows.append(
+            (
+                name_of(each),
+                *[
+                    _yes(known.get(name))
+                    for name in ("ok", "l2_reachable", "bus_connected", "l1_trusted")
+                ],
+                f"{_text(known, 'deletes_owed')}+{_text(known, 'messages_owed')}",
+                f"{_text(known, 'staleness_bound_s')} s",
+                _text(known, "error"),
+            )
+        )
+    ill = sum(_of(each, "health").get("ok") is not True for each in asked.answers)
+    told = f"{ill} of them are not ok" if ill else ""
+    return _report(asked, [Table(header, rows)], finding=told)
+
+
+def conf(cache: AdminMethods, timeout_s: float) -> Report:
+    """Return the options of all processes, and where they differ."""
+    asked = ask_fleet(engine_of(cache), "conf", timeout_s)
+    rows, differing = [], differences(asked.answers)
+    for option, values in differing.items():
+        rows += [(option, value, ", ".join(names)) for value, names in values.items()]
+    first = _of(asked.answers[0], "conf").get("engine") if asked.answers else None
+    if not rows and isinstance(first, dict):
+        rows = [(name, repr(first[name]), "all") for name in sorted(first)]
+    told = f"processes differ in {', '.join(differing)}" if differing else ""
+    header = ("option", "value", "processes")
+    return _report(asked, [Table(header, rows)], finding=told)
+
+
+def differences(answers: Iterable[Answer]) -> dict[str, dict[str, list[str]]]:
+    """Return the options of engines that differ: which values, and who has them."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for each in answers:
+        engine = _of(each, "conf").get("engine")
+        for name, value in engine.items() if isinstance(engine, dict) else ():
+            found.setdefault(name, {}).setdefault(repr(value), []).append(name_of(each))
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def why(cache: AdminMethods, key: str, timeout_s: float) -> Report:
+    """Return, for each process, why the key is in its L1 or not."""
+    full_key = full_key_of(cache, key)
+    asked = ask_fleet(engine_of(cache), "why", timeout_s, key=full_key)
+    names = {each["who"]["origin"]: name_of(each) for each in asked.answers}
+    rows = []
+    for each in asked.answers:
+        sentence = _text(_of(each, "why"), "sentence") or _text(each, "error")
+        for origin, name in names.items():
+            sentence = sentence.replace(f"process {origin}", name)
+        rows.append((name_of(each), _text(each["who"], "role"), sentence))
+    store = _in_l2(cache, full_key)
+    report = _report(asked, [Table(("process", "role", "why"), rows)])
+    return report._replace(
+        data={**report.data, "l2": store},
+        text="\n".join(filter(None, (report.text, f"in L2: {store['sentence']}"))),
+    )
+
+
+def _in_l2(cache: AdminMethods, full_key: str) -> Answer:
+    """Say what the shared store has under the key, without its value."""
+    raw, ttl_ms = run(engine_of(cache).l2_for(THREADS).get(full_key))
+    if raw is None:
+        return {"exists": False, "sentence": "nothing"}
+    lasts = "without expiry" if ttl_ms < 0 else f"{ttl_ms / 1000:.1f} s left"
+    size = len(raw)
+    return {
+        "exists": True,
+        "bytes": size,
+        "ttl_ms": ttl_ms,
+        "sentence": f"{size} bytes, {lasts}",
+    }
+
+
+# -- texts -----------------------------------------------------------------------------
+
+
+def _report(asked: Answers, tables: list[Table], *, finding: str = "") -> Report:
+    """Make the report of what a fleet has answered; silence is a finding."""
+    told = [finding] if finding else []
+    if asked.missing:
+        told.append(f"{asked.missing} of {asked.reached} processes did not answer")
+    failed = [each for each in asked.answers if "error" in each]
+    if failed:
+        told.append(f"{len(failed)} could not answer: {failed[0]['error']}")
+    if not asked.answers:
+        nothing: Answer = {"answers": [], "reached": asked.reached}
+        status = FINDING if asked.reached else NOT_DONE
+        return Report(status, nothing, (), "; ".join([SILENT, *told]))
+    data = {"answers": asked.answers, "reached": asked.reached}
+    status = FINDING if told else DONE
+    return Report(status, data, tables, "; ".join(told))
+
+
+def name_of(answer: Answer) -> str:
+    """Return the host and pid of who has answered."""
+    return f"{answer['who'].get('host')}/{answer['who'].get('pid')}"
+
+
+def _of(answer: Answer, verb: str) -> Answer:
+    found = answer.get(verb)
+    return found if isinstance(found, dict) else {}
+
+
+def _text(known: Answer, name: str) -> str:
+    value = known.get(name)
+    return "" if value is None else str(value)
+
+
+def _yes(value: object) -> str:
+    return "" if value is None else "yes" if value is True else "NO"
+
+
+def _percent(value: object) -> str:
+    return f"{value:.1%}" if isinstance(value, (int, float)) else ""
+
+
+def _ms(value: object) -> str:
+    return f"{1000 * value:g} ms" if isinstance(value, (int, float)) else ""
+
+
+def _age(since: object) -> str:
+    if not isinstance(since, (int, float)):
+        return ""
+    minutes = max(0, int(time.time() - since)) // 60
+    return f"{minutes // 60}:{minutes % 60:02} h"

@@ -1,0 +1,1 @@
+"""The processes on one server ask each other.  Internal."""
