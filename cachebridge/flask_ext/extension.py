@@ -8,7 +8,6 @@ from weakref import WeakSet
 
 from flask import Flask, current_app, has_app_context, request_started
 
-from cachebridge.engine.admin import AdminMethods
 from cachebridge.errors import ConfigError
 from cachebridge.flask_ext.backend.backend import CacheBridgeBackend
 from cachebridge.flask_ext.backend.base import CacheMethods
@@ -35,6 +34,7 @@ from cachebridge.flask_ext.decorators.parameters import (
 )
 from cachebridge.flask_ext.http.exchange import watch_headers
 from cachebridge.flask_ext.jinja import add_tag
+from cachebridge.flask_ext.purging import PurgeMethods
 from cachebridge.flask_ext.settings.backend_settings import backend_settings
 from cachebridge.flask_ext.settings.config import (
     NOTHING,
@@ -63,7 +63,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Cache(CacheMethods, AdminMethods):
+class Cache(CacheMethods, PurgeMethods):
     """A two-level cache for Flask; ``init_app`` may be called for several apps.
 
     The configuration of ``Cache`` overrides that of the app, and that of ``init_app``
@@ -160,6 +160,7 @@ class Cache(CacheMethods, AdminMethods):
         store_unshareable: bool = False,
         *,
         tags: Tags | Callable[..., Tags] = None,
+        purgeable: bool = False,
     ) -> Callable[[Callable[P, R]], Cached[P, R]]:
         """Keep the result of a view, or of a function with a ``key_prefix`` of its own.
 
@@ -187,6 +188,7 @@ class Cache(CacheMethods, AdminMethods):
             source_check=source_check,
             response_hit_indication=response_hit_indication,
             store_unshareable=store_unshareable,
+            purgeable=purgeable,
         )
         callbacks = Callbacks(unless, forced_update, is_stale, response_filter)
         decoration = Decoration(
@@ -203,6 +205,7 @@ class Cache(CacheMethods, AdminMethods):
                 make_cache_key=make_cache_key,
                 shows_hits=bool(response_hit_indication),
                 store_unshareable=store_unshareable,
+                purgeable=purgeable,
             ).wrapper()
             return decorated
 

@@ -1,7 +1,7 @@
 """Everything the shop keeps in the cache besides pages and template fragments.
 
-The only module that knows the keys. It uses nothing but Django's cache API, and calls
-it as if every call were cheap; with an in-process level it is.
+The only module that knows the keys. But for one tag it uses nothing but Django's cache
+API, and calls it as if every call were cheap; with an in-process level it is.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.core.cache import cache
+from django.views.decorators.cache import cache_page
 
 from example_project.shop.models import Product
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 __all__ = [
     "TIMEOUT",
@@ -26,9 +28,23 @@ __all__ = [
     "product",
     "product_changed",
     "products",
+    "shelves_page",
 ]
 
 TIMEOUT = 15 * 60
+HAS_TAGS = settings.CACHE_BACKEND == settings.CACHEBRIDGE
+
+
+def shelves_page(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep a page that shows the shelves, until one of them is saved.
+
+    On Django's own backends, which have no tags, it is kept for its time.
+    """
+    if not HAS_TAGS:
+        return cache_page(TIMEOUT)(view)
+    from cachebridge.contrib.django import cache_page as tagged  # noqa: PLC0415 above
+
+    return tagged(TIMEOUT, tags=["shelves"])(view)
 
 
 def product(pk: int) -> dict[str, Any]:

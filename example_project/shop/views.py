@@ -1,7 +1,7 @@
 """The pages of the shop.
 
-Each shows one way of caching: a whole page (home), a whole page that a write makes
-outdated (catalogue), fragments and data (product), nothing but data (cart).
+Each shows one way of caching: a whole page with a tag (home), a whole page that a write
+makes outdated (catalogue), fragments and data (product), nothing but data (cart).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _QUANTITY = forms.IntegerField(min_value=0, max_value=MOST)
 
 
 @require_safe
-@cache_page(cached.TIMEOUT)
+@cached.shelves_page
 def home(request: HttpRequest) -> HttpResponse:
-    """Show the shelves of the shop, as one cached page."""
+    """Show the shelves of the shop, as one cached page, until a category is saved."""
     categories = Category.objects.annotate(count=Count("products"))
     return _made_now(render(request, "shop/home.html", {"categories": categories}))
 

@@ -82,7 +82,14 @@ PUBLIC = {
         "Stats",
     ],
     "cachebridge.django_backend": ["CacheBridge"],
-    "cachebridge.contrib.django": ["invalidate_on_save"],
+    "cachebridge.contrib.django": [
+        "apurge",
+        "apurge_view",
+        "cache_page",
+        "invalidate_on_save",
+        "purge",
+        "purge_view",
+    ],
     "cachebridge.flask_ext": [
         "Cache",
         "CacheBridgeBackend",

@@ -14,7 +14,9 @@ from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from cachebridge.checking.checks import did_you_mean
 from cachebridge.django_backend import CacheBridge
+from cachebridge.errors import ConfigError
 from cachebridge.texts import conceal as conceal_all
 from cachebridge.texts import hide_password, secrets_in
 
@@ -64,6 +66,19 @@ def bridge(name: str) -> CacheBridge:
     if not isinstance(cache, CacheBridge):
         raise UnusableAliasError(f"it is a {type(cache).__name__}, not a CacheBridge.")
     return cache
+
+
+def required_bridge(where: str, alias: str) -> CacheBridge:
+    """Return the CacheBridge of an alias; ConfigError if it is none."""
+    try:
+        return bridge(alias)
+    except UnusableAliasError as exc:
+        names = bridge_names()
+        hint = did_you_mean(alias, names)
+        raise ConfigError(
+            f"{where}: cache={alias!r} cannot be used: {exc} The aliases of "
+            f"cachebridge are {', '.join(map(repr, names)) or 'none'}.{hint}"
+        ) from exc
 
 
 def usable_bridges() -> dict[str, CacheBridge]:

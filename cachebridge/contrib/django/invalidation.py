@@ -11,10 +11,8 @@ from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.db import models, transaction
 from django.db.models import signals
 
-from cachebridge.checking.checks import did_you_mean
-from cachebridge.contrib.django.aliases import UnusableAliasError, bridge, bridge_names
+from cachebridge.contrib.django.aliases import required_bridge
 from cachebridge.django_backend import CacheBridge
-from cachebridge.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +72,7 @@ def invalidate_on_save(
             _checked(f"{where}: {role}", names)
     if not isinstance(previous, bool):
         raise TypeError(f"{where}: previous must be True or False, not {previous!r}")
-    _require_alias(where, cache)
+    required_bridge(where, cache)
     return _Invalidation(model, tags, keys, cache, previous=previous).stop
 
 
@@ -216,19 +214,6 @@ def _checked(where: str, names: Any) -> tuple[str, ...]:
         if not isinstance(name, str):
             raise TypeError(f"{where} must be a list of str, it has {name!r}")
     return listed
-
-
-def _require_alias(where: str, alias: str) -> None:
-    """Raise ConfigError unless the alias is one of cachebridge."""
-    try:
-        bridge(alias)
-    except UnusableAliasError as exc:
-        names = bridge_names()
-        hint = did_you_mean(alias, names)
-        raise ConfigError(
-            f"{where}: cache={alias!r} cannot be used: {exc} The aliases of "
-            f"cachebridge are {', '.join(map(repr, names)) or 'none'}.{hint}"
-        ) from exc
 
 
 def _with_subclasses(model: type[models.Model]) -> list[type[models.Model]]:

@@ -13,6 +13,7 @@ from django.utils.decorators import decorator_from_middleware_with_args
 
 from cachebridge.core.keys import tags_of
 from cachebridge.django_backend import CacheBridge
+from cachebridge.identity.pages import tags_of_page
 from cachebridge.waiting.io import TASKS, THREADS
 from cachebridge.waiting.run import run
 
@@ -40,7 +41,8 @@ def cache_page(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Keep the pages of a view, plain or ``async``, as Django's decorator does.
 
-    ``tags`` is a list, or a function that gets what the view gets and returns one.
+    ``tags`` is a list, or a function that gets what the view gets and returns one.  A
+    page has those of its URL and its view besides, for ``purge`` and ``purge_view``.
     They are read before the view runs, which may name more with ``cachebridge.tag``
     (``await cachebridge.atag`` in a coroutine).  ``invalidate_tags`` of one of them on
     the same cache ends the use of the page, and of one that is being made.
@@ -69,7 +71,7 @@ def _tagging(view: Callable[..., Any], alias: str | None, tags: Any) -> Any:
         given = tags(request, *args, **kwargs) if callable(tags) else tags
         begun = _bridge(alias).new_tags()
         setattr(request, _MADE_WITH, begun)
-        return begun, tags_of(given)
+        return begun, (*_tags_of_page(request, view), *tags_of(given))
 
     def make(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         begun, names = begin(request, args, kwargs)
@@ -90,6 +92,13 @@ def _tagging(view: Callable[..., Any], alias: str | None, tags: Any) -> Any:
     if iscoroutinefunction(view):
         return markcoroutinefunction(wraps(view)(make_in_task))
     return wraps(view)(make)
+
+
+def _tags_of_page(request: HttpRequest, view: Any) -> tuple[str, ...]:
+    match = request.resolver_match
+    name = None if match is None else match.view_name
+    query = request.META.get("QUERY_STRING", "")
+    return tags_of_page(request.path, query, view, name)
 
 
 def _bridge(alias: str | None) -> CacheBridge:

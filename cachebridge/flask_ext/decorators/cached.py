@@ -7,14 +7,7 @@ import inspect
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import (
-    after_this_request,
-    current_app,
-    g,
-    has_app_context,
-    has_request_context,
-    request,
-)
+from flask import current_app, has_app_context, has_request_context, request
 from werkzeug.exceptions import HTTPException
 
 from cachebridge.core.entry import MISSING
@@ -39,18 +32,20 @@ from cachebridge.flask_ext.http.exchange import (
     exchange_of,
     response_of,
 )
+from cachebridge.flask_ext.http.responses import indicate
 from cachebridge.flask_ext.signals import cache_view_hit, cache_view_miss
 from cachebridge.identity.naming import (
     namespace_of,
     positional_names,
     variant_of,
 )
+from cachebridge.identity.pages import tags_of_page
 from cachebridge.waiting.io import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flask import Flask, Response
+    from flask import Flask
 
     from cachebridge.flask_ext.backend.base import Backend
     from cachebridge.flask_ext.decorators.base import DecoratorHost, Watched
@@ -59,7 +54,6 @@ if TYPE_CHECKING:
     from cachebridge.waiting.io import IO
 
 DEFAULT_PREFIX: Final = "view/%s"
-_HIT_MARK: Final = "flask_caching_hit_cache"
 _WAYS_OUT: Final = (
     "Put the user into the key (make_cache_key), or give store_unshareable=True if all "
     "users may get the same"
@@ -84,8 +78,10 @@ class CachedFunction(DecoratedFunction):
         make_cache_key: Callable[..., Any] | None,
         shows_hits: bool,
         store_unshareable: bool,
+        purgeable: bool,
     ) -> None:
         super().__init__(function, decoration)
+        self._is_purgeable = purgeable
         self._key_prefix = key_prefix
         self._query_string = query_string
         self._make_cache_key = make_cache_key if callable(make_cache_key) else None
@@ -152,9 +148,32 @@ class CachedFunction(DecoratedFunction):
     def announce(self, signal: Any, key: str, args: Args, kwargs: Kwargs) -> None:
         """Mark a hit or a miss in the response and send its signal, as configured."""
         if self._shows_hits:
-            _indicate(hit=signal is cache_view_hit)
+            indicate(hit=signal is cache_view_hit)
         if self.host.enable_signals:
             signal.send(cache=self.host, cache_key=key, args=args, kwargs=kwargs)
+
+    # -- purging -----------------------------------------------------------------------
+
+    def tags_for(self, args: Args, kwargs: Kwargs) -> tuple[str, ...]:
+        """Return the tags of a page: of its URL and view, and the decorator's."""
+        tags = super().tags_for(args, kwargs)
+        if not self._is_purgeable or not has_request_context() or not self._is_view():
+            return tags
+        path, query = request.root_path + request.path, request.query_string.decode()
+        own = tags_of_page(path, query, self.function, request.endpoint)
+        return (*own, *tags)
+
+    def require_purgeable(self) -> None:
+        """Raise TypeError for pages that have no tags of their URLs."""
+        if not self._is_purgeable:
+            raise TypeError(
+                f"the pages of {self.function!r} cannot be purged: say "
+                "@cache.cached(purgeable=True)"
+            )
+
+    def targets_of(self, values: Kwargs) -> list[targets.Target]:
+        """Return where the view is with these arguments."""
+        return self._targets(None, None, values)[0]
 
     # -- what may be kept ------------------------------------------------------------
 
@@ -371,18 +390,3 @@ def cached_of(f: object) -> CachedFunction:
     raise TypeError(
         f"{f!r} is not cached: give the function that @cache.cached() has returned"
     )
-
-
-def _indicate(*, hit: bool) -> None:
-    """Add a header to the response of this request if the last look-up was a hit."""
-    if not has_request_context():
-        return
-    if _HIT_MARK not in g:
-        after_this_request(_add_hit_header)
-    setattr(g, _HIT_MARK, hit)
-
-
-def _add_hit_header(response: Response) -> Response:
-    if g.get(_HIT_MARK):
-        response.headers["hit_cache"] = "True"
-    return response

@@ -4,9 +4,11 @@
 import inspect
 import math
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from flask import Response
+from flask import Response, after_this_request, g, has_request_context
+
+_HIT_MARK: Final = "flask_caching_hit_cache"
 
 Timeout: TypeAlias = int | timedelta
 
@@ -46,3 +48,18 @@ def consume_generator(result: Any) -> Any:
     if all(isinstance(chunk, bytes) for chunk in chunks):
         return b"".join(chunks)
     return chunks
+
+
+def indicate(*, hit: bool) -> None:
+    """Add a header to the response of this request if the last look-up was a hit."""
+    if not has_request_context():
+        return
+    if _HIT_MARK not in g:
+        after_this_request(_add_hit_header)
+    setattr(g, _HIT_MARK, hit)
+
+
+def _add_hit_header(response: Response) -> Response:
+    if g.get(_HIT_MARK):
+        response.headers["hit_cache"] = "True"
+    return response

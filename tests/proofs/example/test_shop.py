@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ import pytest
 
 from example_project import stack
 from example_project.client import Connection, connect
+from tests.rig import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,6 +134,34 @@ def test_deployment_checks(shared_server: RedisServer) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "no issues" in done.stdout, done.stderr
+
+
+def test_home_follows_the_categories(
+    shop: Service, shared_server: RedisServer, workers: list[Connection]
+) -> None:
+    """A save in any process purges the page of every worker, if pages have tags."""
+    tagline = f"Light until {time.time()}."
+    assert all(tagline not in worker.get("/").body.decode() for worker in workers)
+    change = (
+        "from example_project.shop.models import Category\n"
+        "lamps = Category.objects.get(slug='lamps')\n"
+        f"lamps.tagline = {tagline!r}\n"
+        "lamps.save()"
+    )
+    settings = {
+        "DJANGO_SETTINGS_MODULE": "example_project.settings",
+        "SHOP_REDIS_URL": stack.redis_database(shared_server.url, FIRST_DATABASE),
+    }
+    subprocess.run(
+        [sys.executable, "-m", "example_project.manage", "shell", "-c", change],
+        env={**os.environ, **settings},
+        cwd=Path(__file__).parents[3],
+        check=True,
+    )
+    shown = [shop.name == "test-cachebridge"] * len(workers)
+    eventually(
+        lambda: [tagline in each.get("/").body.decode() for each in workers] == shown
+    )
 
 
 def test_hit_level(workers: list[Connection]) -> None:

@@ -17,6 +17,8 @@ import django
 from django.conf import settings
 
 ROWS = 4
+TRANSACTIONS = 40
+BOUND_S = 1.0
 ROLLED_BACK = -1
 """The version of a row that is never committed."""
 
@@ -42,7 +44,7 @@ def setup(url: str, database: str) -> None:
             "default": {
                 "BACKEND": "cachebridge.django_backend.CacheBridge",
                 "LOCATION": url,
-                "OPTIONS": {"BUS_TRUST": 1.0, "SOCKET_TIMEOUT": 120},
+                "OPTIONS": {"BUS_TRUST": BOUND_S, "SOCKET_TIMEOUT": 120},
             }
         },
     )
@@ -58,6 +60,7 @@ class Site:
 
         self.cache, self.connection, self.transaction = cache, connection, transaction
         self.with_tags = how == "tags"
+        self.is_over = threading.Event()
         self.reads: list[tuple[int, int, float, float]] = []
         self.changes: list[tuple[int, int, float]] = []
         self.told: list[tuple[int, int, float, float]] = []
@@ -90,9 +93,9 @@ class Site:
 
     # -- what threads do ---------------------------------------------------------------
 
-    def reader(self, until: float, seed: int) -> None:
+    def reader(self, seed: int) -> None:
         rng = random.Random(seed)
-        while time.monotonic() < until:
+        while not self.is_over.is_set():
             row = rng.randrange(ROWS)
             began = time.monotonic()
             version = self.read(row)
@@ -100,9 +103,9 @@ class Site:
             self.pause(rng)
         self.connection.close()
 
-    def writer(self, until: float, seed: int) -> None:
+    def writer(self, seed: int) -> None:
         rng = random.Random(seed)
-        while time.monotonic() < until:
+        for _ in range(TRANSACTIONS):
             committed: dict[int, int] = {}
             try:
                 with self.transaction.atomic(), self.cache.transaction():
@@ -115,6 +118,7 @@ class Site:
             now = time.monotonic()
             self.changes += [(row, new, now) for row, new in committed.items()]
             self.pause(rng)
+        self.is_over.set()
         self.connection.close()
 
     def change(self, rng: random.Random, committed: dict[int, int]) -> None:
@@ -145,10 +149,9 @@ class Site:
     def pause(self, rng: random.Random) -> None:
         time.sleep(rng.random() * 0.004)  # lets others in; longer is as good
 
-    def run(self, seconds: float, seed: int) -> None:
-        until = time.monotonic() + seconds
+    def run(self, seed: int) -> None:
         threads = [
-            threading.Thread(target=act, args=(until, seed * 10 + number))
+            threading.Thread(target=act, args=(seed * 10 + number,))
             for number, act in enumerate((self.writer, self.reader, self.reader))
         ]
         for thread in threads:
@@ -158,23 +161,22 @@ class Site:
 
 
 def main() -> None:
-    url, database, how, seconds, seed = sys.argv[1:]
+    url, database, how, seed = sys.argv[1:]
     setup(url, database)
     site = Site(how)
+    while not site.cache.stats().trusted:
+        site.read(0)
+        time.sleep(0.01)  # a poll
     print("ready", flush=True)
     sys.stdin.readline()
-    site.run(float(seconds), int(seed))
-    stats = site.cache.stats()
-    history = {
-        "reads": site.reads,
-        "changes": site.changes,
-        "told": site.told,
-        "l1_hits": stats.l1_hits,
-    }
+    site.run(int(seed))
+    history = {"reads": site.reads, "changes": site.changes, "told": site.told}
     print(json.dumps(history), flush=True)
     for _ in sys.stdin:
-        now = [[site.read(row), site.load(row)] for row in range(ROWS)]
-        print(json.dumps(now), flush=True)
+        hits = site.cache.stats().l1_hits
+        rows = [[site.read(row), site.load(row)] for row in range(ROWS)]
+        is_hit = site.cache.stats().l1_hits - hits == ROWS
+        print(json.dumps([rows, is_hit]), flush=True)
 
 
 if __name__ == "__main__":
