@@ -9,6 +9,7 @@ from pathlib import Path
 
 DIST = Path("dist")
 PACKAGE = "cachebridge"
+PACKAGES = (PACKAGE, "cachebridge_pytest")
 NEEDED_BESIDES = (
     "LICENSE",
     "README.md",
@@ -33,7 +34,9 @@ def main() -> int:
 
 def package_files() -> set[str]:
     """Return what belongs to the package, as it lies in the working tree."""
-    files = (path for path in Path(PACKAGE).rglob("*") if path.is_file())
+    files = (
+        path for each in PACKAGES for path in Path(each).rglob("*") if path.is_file()
+    )
     return {path.as_posix() for path in files if "__pycache__" not in path.parts}
 
 

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-FOLDERS = ("cachebridge", "example_project")
+FOLDERS = ("cachebridge", "cachebridge_pytest", "example_project")
 MOST_MODULES = 15
 MOST_LINES = 400
 
