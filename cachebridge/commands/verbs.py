@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.cache import Cache
 from cachebridge.commands import asking
+from cachebridge.commands.doctor import doctor
 from cachebridge.commands.report import DONE, NOT_DONE, Report, show
 from cachebridge.commands.warming import WARM_HELP, add_keys, warm
 from cachebridge.errors import CacheBridgeError, ConfigError
@@ -27,6 +28,7 @@ ASKING: Final[dict[str, str]] = {
     "stats": "show the counters of every process, and their sum",
     "health": "show how every process is",
     "conf": "show the options of the processes, and where they differ",
+    "doctor": "check twenty things in order, and say what to do",
     "why": "say for every process why a key is in its L1 or not",
 }
 SWITCHING: Final[dict[str, str]] = {
@@ -101,6 +103,7 @@ def _report_of(cache: AdminMethods, given: Any) -> Report:
         "stats": asking.stats,
         "health": asking.health,
         "conf": asking.conf,
+        "doctor": doctor,
     }
     return find[given.verb](cache, given.timeout)
 

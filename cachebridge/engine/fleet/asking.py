@@ -88,6 +88,26 @@ def _ask(
     return Answers(sorted(found.values(), key=_order), expected)
 
 
+def loop_back(engine: Engine, timeout_s: float = 1.0) -> float:
+    """Return the seconds from publishing a message to its arrival at a subscriber.
+
+    Raises what ``ask_fleet`` does, and TimeoutError, an OSError, if none arrives.
+    """
+    stores = engine.stores
+    server, shared = server_of(stores), shared_of(stores)
+    channel = answer_channel(shared, new_ask("", {}).nonce)
+    subscription = Subscription(server.make_connection(), [channel.encode()])
+    try:
+        subscription.open(timeout_s)
+        began = time.monotonic()
+        publish(server, channel, b"")
+        if not subscription.receive():
+            raise TimeoutError("no message came back")
+        return time.monotonic() - began
+    finally:
+        subscription.close()
+
+
 def _add(found: dict[str, dict[str, Any]], reply: Any, nonce: bytes) -> None:
     """Take an answer; what is none, or comes from nobody, is passed over."""
     try:

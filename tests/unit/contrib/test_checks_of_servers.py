@@ -12,7 +12,7 @@ import redis
 from django.core.cache import caches
 from django.core.management import call_command
 
-from cachebridge.contrib.django.checks.facts import Facts, facts_about
+from cachebridge.commands.facts import Facts, facts_about
 from cachebridge.contrib.django.checks.server import _JUDGES, Asked
 from cachebridge.errors import L2Error
 from tests.rig import PATIENCE_S, PATIENT_SETTINGS, engine_of, eventually, lone_cache

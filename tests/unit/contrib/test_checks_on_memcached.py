@@ -10,7 +10,7 @@ import redis
 from django.core.cache import caches
 from django.test import Client
 
-from cachebridge.contrib.django.checks.facts import MEMCACHED, REDIS, Facts
+from cachebridge.commands.facts import MEMCACHED, REDIS, Facts
 from cachebridge.contrib.django.checks.security import check_pickle
 from cachebridge.contrib.django.checks.server import _JUDGES, Asked
 from tests.rig import eventually

@@ -6,7 +6,7 @@ import pytest
 
 from cachebridge import Cache
 from cachebridge.bounds import MAX_REPLY_ITEMS, MAX_VALUE_BYTES
-from cachebridge.contrib.django.checks.facts import questions_of
+from cachebridge.commands.facts import questions_of
 from cachebridge.errors import L2Error
 from cachebridge.l2.redis import client
 from cachebridge.l2.store import Bounds

@@ -11,8 +11,8 @@ from itertools import count
 import pytest
 import redis
 
+from cachebridge.commands.facts import facts_about
 from cachebridge.config import EngineOptions
-from cachebridge.contrib.django.checks.facts import facts_about
 from cachebridge.errors import ConfigError, L2Error
 from cachebridge.l2.factory import connection_factory
 from cachebridge.l2.location import Address, parse_location

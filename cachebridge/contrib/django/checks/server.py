@@ -11,17 +11,17 @@ from django.core.checks import (
     Warning,  # noqa: A004 Django's name for it
 )
 
+from cachebridge.commands.facts import (
+    MEMCACHED,
+    REDIS,
+    Facts,
+    questions_of,
+)
 from cachebridge.contrib.django.aliases import (
     at_once,
     binding_of,
     conceal,
     usable_bridges,
-)
-from cachebridge.contrib.django.checks.facts import (
-    MEMCACHED,
-    REDIS,
-    Facts,
-    questions_of,
 )
 from cachebridge.errors import NO_CLUSTER, NO_REPLICA
 from cachebridge.stats import REPLICA
