@@ -352,8 +352,7 @@ CHECKS: Final[list[tuple[str, Callable[[Patient], Finding], str]]] = [
     (
         "processes listen",
         _processes,
-        "they listen after three reads; see what the command cannot see "
-        "(docs/command-line.md)",
+        "they listen after three reads; docs/command-line.md says who cannot be seen",
     ),
     (
         "all of them answer",
