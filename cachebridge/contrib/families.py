@@ -72,13 +72,20 @@ PER_SERVER: Final = (
     ),
     Family(
         "cachebridge_values_refused",
-        "Values too large for L1 or L2, or that could not be read.",
+        "Values too large for L1 or L2, or that were not decoded.",
         "reason",
         {
             "oversized": "oversized",
             "too_large": "too_large",
             "undecodable": "undecodable",
+            "unverified": "unverified",
         },
+    ),
+    Family(
+        "cachebridge_values_unsigned",
+        "Values without a seal that SIGNING_ACCEPT_UNSIGNED let pass.",
+        "kind",
+        {"read": "unsigned"},
     ),
     Family(
         "cachebridge_messages",
