@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cachebridge.engine.binding import Binding
     from cachebridge.engine.kinds.key_operations import KeyOperations
     from cachebridge.engine.tagging.running import LoadTags
+    from cachebridge.waiting.io import IO
 
 NO_PATTERN: Final = (
     "clear() cannot find this cache's keys: its KEY_FUNCTION returns keys without the "
@@ -169,9 +170,9 @@ class KeyedCache(MemoizeMethods, TransactionMethods, BaseCache):
         default_ttl_ms = self._ttl_ms(DEFAULT_TIMEOUT)
         return Place(self._binding, self._locator(None), default_ttl_ms)
 
-    def new_tags(self) -> LoadTags:
+    def new_tags(self, io: IO) -> LoadTags:
         """Return the tags of a value that is about to be computed; for our own apps."""
-        return self._binding.coherent.for_threads.new_tags()
+        return self._binding.coherent.on(io).new_tags()
 
     def set_computed(self, key: Any, value: Any, timeout: Any, tags: LoadTags) -> None:
         """Set a value, unless one of its tags was invalidated while it was computed."""

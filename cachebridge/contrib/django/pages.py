@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cachebridge.core.keys import Tags
     from cachebridge.engine.tagging.running import LoadTags
+    from cachebridge.waiting.io import IO
 
 __all__ = ["cache_page"]
 
@@ -67,14 +68,16 @@ def cache_page(
 def _tagging(view: Callable[..., Any], alias: str | None, tags: Any) -> Any:
     """Return the view as it is called for a page that is not kept."""
 
-    def begin(request: HttpRequest, args: Any, kwargs: Any) -> tuple[LoadTags, Any]:
+    def begin(
+        io: IO, request: HttpRequest, args: Any, kwargs: Any
+    ) -> tuple[LoadTags, Any]:
         given = tags(request, *args, **kwargs) if callable(tags) else tags
-        begun = _bridge(alias).new_tags()
+        begun = _bridge(alias).new_tags(io)
         setattr(request, _MADE_WITH, begun)
         return begun, (*_tags_of_page(request, view), *tags_of(given))
 
     def make(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        begun, names = begin(request, args, kwargs)
+        begun, names = begin(THREADS, request, args, kwargs)
         with begun, begun:
             run(begun.begin(names, THREADS))
             response: HttpResponse = view(request, *args, **kwargs)
@@ -83,7 +86,7 @@ def _tagging(view: Callable[..., Any], alias: str | None, tags: Any) -> Any:
     async def make_in_task(
         request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        begun, names = begin(request, args, kwargs)
+        begun, names = begin(TASKS, request, args, kwargs)
         with begun, begun:
             await begun.begin(names, TASKS)
             response: HttpResponse = await view(request, *args, **kwargs)

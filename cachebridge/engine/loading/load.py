@@ -170,7 +170,8 @@ class Load(Finding):
         Without a lease nothing will be stored in L2, and no stamp is read.
         """
         asks_l2 = lease is not None
-        self._load_tags = LoadTags(self._operations.sides, asks_l2=asks_l2)
+        sides = self._operations.sides
+        self._load_tags = LoadTags(sides, self._io, asks_l2=asks_l2)
         if self.tags:
             try:
                 await self._load_tags.add(self.tags, self._io)

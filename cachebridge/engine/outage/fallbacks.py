@@ -329,7 +329,7 @@ class ResilientOperations(SetsLater):
 
     def new_tags(self) -> LoadTags:
         """Return the tags of a value that is about to be computed, and then ``set``."""
-        return LoadTags(self._operations.sides)
+        return LoadTags(self._operations.sides, self._operations.io)
 
     def _pattern(self) -> KeyPattern | None:
         return self._fallbacks.pattern

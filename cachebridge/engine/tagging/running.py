@@ -40,14 +40,21 @@ class LoadTags(Guard, Begun):
         "_stamps",
         "_token",
         "failure",
+        "io",
         "is_over",
         "seen",
     )
 
-    def __init__(self, sides: Mapping[IO, Stamps], *, asks_l2: bool = True) -> None:
-        """Without ``asks_l2`` the value will serve this process alone."""
+    def __init__(
+        self, sides: Mapping[IO, Stamps], io: IO, *, asks_l2: bool = True
+    ) -> None:
+        """``io`` is how the loader waits.
+
+        Without ``asks_l2`` the value will serve this process alone.
+        """
         super().__init__()
         self._sides = sides
+        self.io = io
         self._asks_l2 = asks_l2
         self._stamps: dict[str, bytes] = {}
         """By tag; b"" for what has not been read."""
@@ -148,16 +155,16 @@ def tag(*names: str) -> None:
     stamps are read now, in one round trip for what this process does not know.  Outside
     of a load it does nothing.  A value has at most 32 tags.
 
-    Raises TypeError and ValueError for what is no tag, RuntimeError in a thread that
-    runs an event loop, where ``atag`` is to be awaited, and L2Error if the shared store
-    is away and the cache has ``ON_ERROR="raise"``.
+    Raises TypeError and ValueError for what is no tag, RuntimeError within a load of a
+    task, on its event loop, where ``atag`` is to be awaited, and L2Error if the shared
+    store is away and the cache has ``ON_ERROR="raise"``.
     """
     tags = names_of(names)
     loads = _running_here()
-    if loads and current_loop() is not None:
+    if loads and loads[-1].io is TASKS and current_loop() is not None:
         raise RuntimeError(
-            "an event loop runs in this thread: await cachebridge.atag() instead of "
-            "cachebridge.tag()"
+            "a task loads this, on an event loop: await cachebridge.atag() instead of "
+            "calling cachebridge.tag()"
         )
     for load in loads:
         run(load.begin(tags, THREADS))

@@ -13,7 +13,6 @@ from cachebridge.core.keys import Affixes, tags_of
 from cachebridge.engine.extras.patterns import KeySet
 from cachebridge.errors import CounterUnavailableError, MissingKeyError
 from cachebridge.groups.entries import Place
-from cachebridge.waiting.io import THREADS
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -163,9 +162,9 @@ class BackendCalls:
         operations, full_key = self._locate_on(io, key)
         return operations.set_as(full_key, value, ttl_ms, wait, tags_of(tags))
 
-    def new_tags(self, key: str) -> LoadTags:
+    def new_tags(self, io: IO, key: str) -> LoadTags:
         """Return the tags of a value that is about to be computed for this key."""
-        return self._locate_on(THREADS, key)[0].new_tags()
+        return self._locate_on(io, key)[0].new_tags()
 
     def set_computed(
         self, io: IO, key: str, value: Any, ttl_ms: int | None, tags: LoadTags

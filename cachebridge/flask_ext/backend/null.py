@@ -104,7 +104,7 @@ class NullCalls(BackendCalls):
     set_computed = _always(True)
     keep_alive = _always(None)
 
-    def new_tags(self, key: str) -> LoadTags:
+    def new_tags(self, io: IO, key: str) -> LoadTags:
         """Return tags that ask no server."""
         return NoTags()
 

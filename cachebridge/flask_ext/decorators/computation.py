@@ -86,7 +86,7 @@ class Computation:
 
     async def _renew(self) -> Any:
         """Run the function; its result replaces the kept value."""
-        tags = self.backend.calls.new_tags(self._key)
+        tags = self.backend.calls.new_tags(self._io, self._key)
         with tags, tags:
             names = self._decorated.tags_for(self._args, self._kwargs)
             await tags.begin(names, self._io)

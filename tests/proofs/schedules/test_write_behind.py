@@ -170,7 +170,7 @@ class World:
 
     def l1_value(self) -> Any:
         entry = self.engine.local_reads.usable_entry(KEY)
-        copies = self.engine.values_for("pickle").copies
+        copies = self.operations._operations.values.copies
         return MISSING if entry is None else copies.value_of(entry)
 
     # -- steps -------------------------------------------------------------------------
