@@ -173,7 +173,8 @@ def _compare(ours, reference, calls) -> None:
             assert issubclass(got.error, expected.error), said
         else:
             assert got.error is None, f"{said}: raised {got.error}"
-        assert got.value == expected.value, said
+        if name != "delete_many":  # LocMemCache does not say how many there were
+            assert got.value == expected.value, said
         assert got.warned == expected.warned, said
 
 
