@@ -5,7 +5,7 @@ What these are stands in ``core/lease.py``.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.codec.envelope import body_of
@@ -15,6 +15,7 @@ from cachebridge.core.lease import LeaseGet, LeaseState
 from cachebridge.core.loading import Outcome, poll_s
 from cachebridge.core.ttl import refreshes_early
 from cachebridge.errors import L2Error
+from cachebridge.observing import HOOK
 
 if TYPE_CHECKING:
     from cachebridge.core.direct import Direct
@@ -184,7 +185,10 @@ class Finding:
     async def wait(self, lease_s: float, attempt: int) -> None:
         """Wait until the bus says that the key has changed, or it is time to ask."""
         poll = poll_s(attempt, has_bus=self._operations.has_load_messages())
-        await self._io.wait(self._shared.key_changed, min(lease_s + _GRACE_S, poll))
+        patience_s = min(lease_s + _GRACE_S, poll)
+        observed = HOOK.observer and HOOK.observer.lease_wait(self.key)
+        with observed or nullcontext():
+            await self._io.wait(self._shared.key_changed, patience_s)
 
     async def release(self, lease: LeaseGet, keep_ms: int) -> bytes | None:
         """Give the lease back, and return a copy to serve after an error, if any."""

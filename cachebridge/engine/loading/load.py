@@ -30,6 +30,7 @@ from cachebridge.engine.loading.slots import forget_slot
 from cachebridge.engine.tagging.running import LoadTags, forget_running
 from cachebridge.engine.tagging.stamps import UNTAGGED, Stamped
 from cachebridge.errors import L2Error
+from cachebridge.observing import HOOK
 from cachebridge.waiting.io import call
 from cachebridge.waiting.run import Carried
 
@@ -231,7 +232,7 @@ class Load(Finding):
                 began = clock()
                 self._watch.begin()
                 self._operations.counters.loads += 1
-                loaded = await call(self._io, self.loader)
+                loaded = await self._call_loader()
                 has_loaded = True
             cost_ms = max(1, int((clock() - began) * 1000))
             return await self._result_of(loaded, cost_ms)
@@ -239,6 +240,12 @@ class Load(Finding):
             self._operations.counters.load_errors += 1
             error = exc.error if isinstance(exc, Carried) else exc
             return Result(error=error, is_shared=not has_loaded)
+
+    async def _call_loader(self) -> Any:
+        if (observer := HOOK.observer) is None:
+            return await call(self._io, self.loader)
+        with observer.load(self.key):
+            return await call(self._io, self.loader)
 
     async def _result_of(self, loaded: Any, cost_ms: int) -> Result:
         ttl_ms = self.ttl_ms
