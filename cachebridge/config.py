@@ -32,6 +32,7 @@ from cachebridge.checking.codecs import (
     secrets,
 )
 from cachebridge.errors import ConfigError
+from cachebridge.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -304,4 +305,4 @@ def warn_once(log: Logger, text: str) -> None:
     """Log a warning about an option, once per process."""
     if text not in _warned:
         _warned.add(text)
-        log.warning(text)
+        log.warning(text, extra=event("option"))

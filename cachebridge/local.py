@@ -21,6 +21,7 @@ from cachebridge.config import seconds
 from cachebridge.core.entry import make_entry
 from cachebridge.engine.janitor import JANITOR
 from cachebridge.errors import ConfigError
+from cachebridge.events import event
 from cachebridge.l1.copies import ENTRY_OVERHEAD_BYTES, estimate_bytes
 from cachebridge.l1.eviction import POLICIES
 from cachebridge.stats import Counters
@@ -266,7 +267,11 @@ class ObjCache(Subscripts):
             try:
                 self._on_evicted(key, value, reason)
             except Exception:  # noqa: BLE001 of the application; the caller is another
-                _log.exception("on_evicted has failed for a value that was %s", reason)
+                _log.exception(
+                    "on_evicted has failed for a value that was %s",
+                    reason,
+                    extra=event("local.on_evicted_failed"),
+                )
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
         self.set(key, value)

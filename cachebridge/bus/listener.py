@@ -14,6 +14,7 @@ from cachebridge.bus.session import Session
 from cachebridge.bus.thread import BusThread
 from cachebridge.core.notice import Notice
 from cachebridge.diagnosis import diagnosis
+from cachebridge.events import event
 from cachebridge.resp import is_refusal
 from cachebridge.texts import shown
 
@@ -122,11 +123,15 @@ class Listener:
             "no invalidation messages on %s: %s",
             self._settings.channels.shared,
             reason,
+            extra=event("bus.broken", channel=self._settings.channels.shared),
         )
 
     def _restored(self) -> None:
         if self._problem:
             self._problem = ""
+            channel = self._settings.channels.shared
             _log.warning(
-                "invalidation messages on %s again", self._settings.channels.shared
+                "invalidation messages on %s again",
+                channel,
+                extra=event("bus.again", channel=channel),
             )

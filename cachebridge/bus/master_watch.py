@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from cachebridge.bus.thread import BusThread, is_bus_thread
+from cachebridge.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,8 @@ class MasterWatch:
             try:
                 reason = self._moved()
                 if reason and not stopping.is_set():
-                    _log.warning("%s: %s", self._label, reason)
+                    told = event("server.moved", location=self._label)
+                    _log.warning("%s: %s", self._label, reason, extra=told)
                     self._on_move(reason)
                 self._report("")
             except Exception as exc:  # noqa: BLE001 no error may end the watch
@@ -111,5 +113,7 @@ class MasterWatch:
             return
         if not self._problem or not problem:
             text = problem or "is watched for failovers again"
-            _log.warning("%s: %s", self._label, text)
+            name = "watch.broken" if problem else "watch.again"
+            told = event(name, location=self._label)
+            _log.warning("%s: %s", self._label, text, extra=told)
         self._problem = problem

@@ -24,6 +24,7 @@ from cachebridge.bus.asks import ask_channel
 from cachebridge.bus.beat import Beat, Snapshots
 from cachebridge.bus.settings import ELSEWHERE
 from cachebridge.bus.subscription import Subscription
+from cachebridge.events import event
 from cachebridge.resp import is_wrong_server, pack, read_hello, wrong_kind
 
 if TYPE_CHECKING:
@@ -158,7 +159,11 @@ class Session:
         except Exception as exc:  # noqa: BLE001 the old one goes on, whatever it is
             if new is not None:
                 new.close()
-            _log.info("the subscription is not replaced yet: %s", type(exc).__name__)
+            _log.info(
+                "the subscription is not replaced yet: %s",
+                type(exc).__name__,
+                extra=event("bus.not_replaced", channel=self._channels.shared),
+            )
             self._renew_at = now + self._settings.trust_s
             return
         self._former = old

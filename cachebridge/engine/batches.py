@@ -17,6 +17,7 @@ from cachebridge.core.keys import shown_key
 from cachebridge.engine.later.sender import Sender
 from cachebridge.engine.messages.hosting import only_forks
 from cachebridge.errors import L2Error
+from cachebridge.events import event
 from cachebridge.l2.store import Bounds
 from cachebridge.waiting.io import THREADS
 from cachebridge.waiting.run import run
@@ -177,13 +178,15 @@ class Batches:
                         sums[name] = cell
                     raise
                 except TypeError:
-                    _log.exception("a batched count is lost")
+                    _log.exception("a batched count is lost", extra=event("count.lost"))
                     all_taken = False
                 else:
                     if not taken:
                         shown = shown_key(name)
                         _log.error(
-                            "a batched count is lost: %s would pass 2**53", shown
+                            "a batched count is lost: %s would pass 2**53",
+                            shown,
+                            extra=event("count.lost", key=shown),
                         )
                         all_taken = False
         finally:
@@ -197,9 +200,11 @@ class Batches:
         try:
             run(self.flush(THREADS))
         except L2Error as exc:
-            _log.debug("batched counts wait for the shared store: %s", exc)
+            told = event("count.waits")
+            _log.debug("batched counts wait for the shared store: %s", exc, extra=told)
         except Exception:  # noqa: BLE001 the thread has to go on
-            _log.exception("batched counts could not be sent")
+            told = event("count.failed")
+            _log.exception("batched counts could not be sent", extra=told)
 
     def close(self) -> None:
         """Send what there is, and end the thread; a later ``add`` starts another.

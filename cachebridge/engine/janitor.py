@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary, finalize
 
 from cachebridge.engine.messages.hosting import freezes_threads, only_forks
+from cachebridge.events import event
 
 _log = logging.getLogger("cachebridge.engine")
 
@@ -133,7 +134,8 @@ class Janitor:
             try:
                 sweep(owners.pop())
             except Exception:  # noqa: BLE001 of one owner; there are others
-                _log.exception("expired entries could not be removed")
+                told = event("sweep.failed")
+                _log.exception("expired entries could not be removed", extra=told)
 
 
 def sweep(owner: Swept) -> None:

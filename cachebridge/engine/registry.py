@@ -14,6 +14,7 @@ from weakref import WeakSet
 from cachebridge.engine.engine import Engine
 from cachebridge.engine.fleet.answering import Answering
 from cachebridge.errors import ConfigError
+from cachebridge.events import event
 from cachebridge.l2.resolving import resolve
 from cachebridge.texts import hide_password
 from cachebridge.waiting.io import THREADS
@@ -86,6 +87,7 @@ def _on_server_known(engine: Engine) -> None:
             "each has an L1 of its own. Give all caches the same LOCATION.",
             engine.location.label,
             other.location.label,
+            extra=event("location.twice", location=engine.location.label),
         )
         _send_queued(engine)
         _send_queued(other)

@@ -28,6 +28,7 @@ from cachebridge.core.keys import named, shown_key
 from cachebridge.core.notice import Notice
 from cachebridge.core.ttl import FOREVER_MS, TtlRule
 from cachebridge.errors import MissingKeyError
+from cachebridge.events import event
 from cachebridge.l1.copies import (
     ATOMIC_TYPES,
     ENTRY_OVERHEAD_BYTES,
@@ -144,6 +145,7 @@ class Values:
                     "counts such reads",
                     shown_key(key),
                     exc,
+                    extra=event("value.not_ours", key=shown_key(key)),
                 )
         except UndecodableError as exc:
             self._counters.undecodable += 1
@@ -153,6 +155,7 @@ class Values:
                     "stats().undecodable counts such reads",
                     shown_key(key),
                     exc,
+                    extra=event("value.unreadable", key=shown_key(key)),
                 )
         return MISSING, raw
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+from cachebridge.events import event
+
 if TYPE_CHECKING:
     from cachebridge.l1.store import L1Store
     from cachebridge.stats import Counters
@@ -48,4 +50,5 @@ class Pressure:
                 evicted,
                 len(self._l1),
                 self._l1.bytes,
+                extra=event("l1.too_small", location=self._label),
             )

@@ -7,6 +7,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from cachebridge.events import event
 from cachebridge.resp import pack
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Logins:
                     "%s: CREDENTIAL_PROVIDER has no new credentials: %s",
                     logins._label,  # noqa: SLF001 its own
                     type(error).__name__,
+                    extra=event("login.not_renewed", error=type(error).__name__),
                 )
 
         self._provider.on_next(on_next)

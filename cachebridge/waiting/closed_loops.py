@@ -10,6 +10,7 @@ import weakref
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from cachebridge.events import event
 from cachebridge.waiting.signals import current_loop
 
 if TYPE_CHECKING:
@@ -93,7 +94,11 @@ def _close(task: Task[Any]) -> None:
             coroutine.close()
         except (Exception, CancelledError):  # noqa: BLE001 whatever it is
             if getattr(coroutine, "cr_frame", None) is None:
-                _log.exception("a task of a closed event loop has failed: %.80r", task)
+                _log.exception(
+                    "a task of a closed event loop has failed: %.80r",
+                    task,
+                    extra=event("task.failed"),
+                )
                 return
             # Otherwise it has caught GeneratorExit, and awaits something else.
         else:

@@ -22,6 +22,7 @@ from cachebridge.bus.thread import BusThread
 from cachebridge.core.notice import Notice
 from cachebridge.engine.fleet.answers import answer_of
 from cachebridge.engine.fleet.channel import publish, server_of, shared_of
+from cachebridge.events import event
 
 if TYPE_CHECKING:
     from cachebridge.engine.engine import Engine
@@ -99,6 +100,7 @@ class Answering:
                     _log.warning(
                         "a question of another process has no answer: %s",
                         type(exc).__name__,
+                        extra=event("ask.failed", error=type(exc).__name__),
                     )
 
     def _answer(self, frame: bytes) -> None:

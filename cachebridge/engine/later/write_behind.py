@@ -17,6 +17,7 @@ from cachebridge.core.write import QueuedWrite
 from cachebridge.engine.later.sender import Sender
 from cachebridge.engine.messages.hosting import freezes_threads
 from cachebridge.errors import L2Error, L2UnavailableError
+from cachebridge.events import event
 from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
@@ -217,7 +218,10 @@ class WriteBehind:
         except Exception as exc:  # noqa: BLE001 the thread has to go on
             self._counters.writes_lost += len(write)
             write.__exit__(type(exc), exc, None)
-            _log.exception("%d values that were queued are lost", len(write))
+            told = event("queue.lost", count=len(write))
+            _log.exception(
+                "%d values that were queued are lost", len(write), extra=told
+            )
         with self._lock:
             kept = {key: last for key, last in self.latest.items() if last is not write}
             self.latest = kept

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cachebridge.core.keys import shown_key
 from cachebridge.core.notice import Notice
 from cachebridge.engine.messages.hosting import only_forks
+from cachebridge.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +101,9 @@ class Refresher:
         what = "" if error is None else error.__qualname__
         if self._failing.begins(time.monotonic(), what):
             _log.exception(
-                "refreshing %s failed; stats().load_errors counts", shown_key(key)
+                "refreshing %s failed; stats().load_errors counts",
+                shown_key(key),
+                extra=event("refresh.failed", key=shown_key(key), error=what),
             )
 
     def has(self, key: str) -> bool:

@@ -14,6 +14,7 @@ from cachebridge.codec.messages import (
 )
 from cachebridge.core.notice import Notice
 from cachebridge.engine.messages.outgoing import wall_clock_us
+from cachebridge.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,7 +127,11 @@ class Receiver:
         except MalformedMessageError as exc:
             self._counters.messages_malformed += 1
             if self._malformed.begins(self._rules.clock()):
-                _log.warning("malformed messages empty L1; the first: %s", exc)
+                _log.warning(
+                    "malformed messages empty L1; the first: %s",
+                    exc,
+                    extra=event("message.malformed"),
+                )
             self._rules.flush("malformed")
         else:
             self._distrusted = False
@@ -159,7 +164,11 @@ class Receiver:
         """A newer version writes to this bus: L1 rests until a known message comes."""
         self._counters.messages_unknown += 1
         if self._unknown.begins(self._rules.clock()):
-            _log.warning("L1 rests after each message of an unknown %s", exc)
+            _log.warning(
+                "L1 rests after each message of an unknown %s",
+                exc,
+                extra=event("message.unknown"),
+            )
         self._distrusted = True
         self._rules.end_trust()
         self._must_flush = True

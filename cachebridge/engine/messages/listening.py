@@ -13,6 +13,7 @@ from cachebridge.bus.local import LocalBus
 from cachebridge.bus.masters import MastersBus
 from cachebridge.bus.settings import HOME, ListenerSettings, channels_of
 from cachebridge.engine.messages.hosting import NO_THREADS, freezes_threads, only_forks
+from cachebridge.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -208,7 +209,7 @@ class Listening:
     def _warn(self) -> None:
         if not self._is_warned:
             self._is_warned = True
-            _log.warning(NO_THREADS)
+            _log.warning(NO_THREADS, extra=event("bus.no_threads"))
 
     def is_running(self) -> bool:
         """Return whether the bus runs."""
@@ -242,7 +243,8 @@ def make_bus(
 ) -> Bus:
     """Make the bus that goes with the stores; it does not listen yet."""
     if not stores.has_bus:
-        _log.warning("%s, %s", stores.label, why_no_bus(options))
+        told = event("bus.none", location=stores.label)
+        _log.warning("%s, %s", stores.label, why_no_bus(options), extra=told)
         return LocalBus([], receiver)
 
     def make_listener(

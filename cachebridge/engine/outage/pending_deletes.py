@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from cachebridge.codec.messages import batches
 from cachebridge.core.keys import shown_key
 from cachebridge.errors import L2Error, L2UnavailableError
+from cachebridge.events import event
 from cachebridge.waiting.closed_loops import HeldTasks
 from cachebridge.waiting.signals import Slots, current_loop
 
@@ -140,7 +141,9 @@ class PendingDeletes:
 
     def _lose(self, names: Sequence[str], why: str) -> None:
         if not self.lost:
-            _log.error("%s may keep its old value: %s", shown_key(names[0]), why)
+            key = shown_key(names[0])
+            told = event("delete.lost", key=key)
+            _log.error("%s may keep its old value: %s", key, why, extra=told)
         self.lost += len(names)
 
     def add_clear(self, pattern: KeyPattern, began: float = float("inf")) -> None:

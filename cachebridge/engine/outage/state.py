@@ -16,6 +16,7 @@ from cachebridge.engine.outage.pending_deletes import (
     one_server,
 )
 from cachebridge.errors import L2UnavailableError
+from cachebridge.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -76,7 +77,8 @@ class Outage:
         self._counters.outages += 1
         self._rules.outage.begin()
         text = "the shared store is away, answers are degraded: %s"
-        return partial(_log.warning, text, reason)
+        told = event("outage.begins", location=self._label)
+        return partial(_log.warning, text, reason, extra=told)
 
     def on_close(self) -> Callable[[], None]:
         """L2 is back: before its answer is used, what it does not know must go."""
@@ -85,9 +87,11 @@ class Outage:
         lasted_s = 0.0 if self.began_at is None else now - self.began_at
         self.began_at = None
         text = "the shared store is back after %.1f s: %s (%d deletes to catch up on)"
-        return partial(
-            _log.warning, text, lasted_s, self._label, len(self.pending_deletes)
+        owed = len(self.pending_deletes)
+        told = event(
+            "outage.ends", location=self._label, lasted_s=lasted_s, deletes_owed=owed
         )
+        return partial(_log.warning, text, lasted_s, self._label, owed, extra=told)
 
     # -- what operations report ----------------------------------------------------
 
@@ -122,7 +126,8 @@ class Outage:
         begins = self._refused.begins(self._clock(), f"{kind}: {reason:.80}")
         if known != reason and begins:
             self._told.add(kind)
-            _log.warning("the shared store refuses to %s: %s", kind, exc)
+            told = event("store.refuses", location=self._label, kind=kind)
+            _log.warning("the shared store refuses to %s: %s", kind, exc, extra=told)
 
     def recent_refusals(self) -> tuple[str, ...]:
         """Return the kinds of operations that were refused of late, and why."""
@@ -138,4 +143,5 @@ class Outage:
         self.refusals.pop(kind, None)
         if kind in self._told:
             self._told.discard(kind)
-            _log.warning("the shared store accepts to %s again", kind)
+            told = event("store.accepts", location=self._label, kind=kind)
+            _log.warning("the shared store accepts to %s again", kind, extra=told)

@@ -6,6 +6,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cachebridge.events import event
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,8 +25,11 @@ class Logged:
 
     def on_open(self, reason: str, since: float) -> Callable[[], None]:  # noqa: ARG002
         """See ``BreakerWatcher``."""
-        return partial(_log.warning, "%s %s: %s", self._label, self._away, reason)
+        told = event("server.away", location=self._label)
+        text = "%s %s: %s"
+        return partial(_log.warning, text, self._label, self._away, reason, extra=told)
 
     def on_close(self) -> Callable[[], None]:
         """See ``BreakerWatcher``."""
-        return partial(_log.warning, "%s %s", self._label, self._back)
+        told = event("server.back", location=self._label)
+        return partial(_log.warning, "%s %s", self._label, self._back, extra=told)

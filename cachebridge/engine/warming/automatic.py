@@ -26,6 +26,7 @@ from cachebridge.engine.warming.lists import (
     name_of_host,
 )
 from cachebridge.errors import L2Error
+from cachebridge.events import event
 from cachebridge.waiting.io import THREADS
 from cachebridge.waiting.run import run
 
@@ -143,7 +144,11 @@ class WarmUp:
             step(work)
         except L2Error as exc:
             if self._failing.begins(self._host.clock(), type(exc).__name__):
-                _log.warning("L1_WARM: the lists of keys cannot be used: %s", exc)
+                _log.warning(
+                    "L1_WARM: the lists of keys cannot be used: %s",
+                    exc,
+                    extra=event("warm.failed"),
+                )
 
     # -- publishing --------------------------------------------------------------------
 

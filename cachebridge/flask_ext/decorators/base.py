@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from cachebridge.core.entry import MISSING
 from cachebridge.core.keys import tags_of
+from cachebridge.events import event
 from cachebridge.flask_ext.decorators.callbacks import agrees, agrees_now, at_once
 from cachebridge.waiting.io import TASKS, THREADS, call
 from cachebridge.waiting.run import Steps, run
@@ -210,11 +211,12 @@ class DecoratedFunction(ABC):
 
         ``text`` has a place for the function.
         """
+        told = event("flask.failed", error=type(exc).__name__)
         if type(exc) in self._told_errors:
-            log.debug(text, self.function, exc_info=exc)
+            log.debug(text, self.function, exc_info=exc, extra=told)
             return
         self._told_errors.add(type(exc))
-        log.error(text, self.function, exc_info=exc)
+        log.error(text, self.function, exc_info=exc, extra=told)
 
     @abstractmethod
     async def _find(
@@ -243,7 +245,8 @@ class DecoratedFunction(ABC):
         """Log, once for each function, that results depend on the user."""
         if not self._has_told:
             self._has_told = True
-            log.warning(_PRIVATE, self.function, ways_out)
+            told = event("flask.private")
+            log.warning(_PRIVATE, self.function, ways_out, extra=told)
 
     @abstractmethod
     def announce(self, signal: Any, key: str, args: Args, kwargs: Kwargs) -> None:

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from cachebridge.core.entry import MISSING
 from cachebridge.errors import UncacheableError
+from cachebridge.events import event
 from cachebridge.flask_ext.decorators.base import (
     DecoratedFunction,
     Decoration,
@@ -202,7 +203,9 @@ class CachedFunction(DecoratedFunction):
         reason = reason_not_to_store(exchange)
         if reason is None:
             return True
-        log.debug("the result of %s is not kept: %s", self.function, reason)
+        told = event("flask.not_kept")
+        text = "the result of %s is not kept: %s"
+        log.debug(text, self.function, reason, extra=told)
         if is_private:
             self.tell_privacy(_WAYS_OUT)
         return False

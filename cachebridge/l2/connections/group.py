@@ -6,9 +6,10 @@ import logging
 import threading
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.errors import L2Error, L2UnavailableError
+from cachebridge.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -104,16 +105,18 @@ class _Watcher:
         """See ``BreakerWatcher``."""
         report = self._group.on_away(self._label, reason)
         text = "%s is away, its keys are degraded: %s"
-        return partial(_say, report, text, self._label, reason)
+        told = event("server.away", location=self._label)
+        return partial(_say, report, told, text, self._label, reason)
 
     def on_close(self) -> Report:
         """See ``BreakerWatcher``."""
         report = self._group.on_back(self._label)
-        return partial(_say, report, "%s is back", self._label)
+        told = event("server.back", location=self._label)
+        return partial(_say, report, told, "%s is back", self._label)
 
 
-def _say(report: Report | None, text: str, *args: str) -> None:
+def _say(report: Report | None, told: dict[str, Any], text: str, *args: str) -> None:
     """Log, now that no lock is held, and let the group report."""
-    _log.warning(text, *args)
+    _log.warning(text, *args, extra=told)
     if report is not None:
         report()

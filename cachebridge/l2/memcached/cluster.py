@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from pymemcache.client.rendezvous import RendezvousHash
 
+from cachebridge.events import event
 from cachebridge.l2.connections.client import Client
 from cachebridge.l2.connections.group import ServerGroup
 from cachebridge.l2.connections.pool import Pool
@@ -212,6 +213,7 @@ class Cluster:
                     "%s was not cleared: it may keep old values of %s",
                     node.label,
                     ", ".join(repr(prefix) for prefix in node.owed_clears),
+                    extra=event("clear.lost", location=node.label),
                 )
 
     def forget(self) -> None:
