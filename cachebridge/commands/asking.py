@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.commands.report import DONE, FINDING, NOT_DONE, Report, Table
+from cachebridge.core.keys import shown_key
 from cachebridge.engine.fleet.asking import ask_fleet
 from cachebridge.waiting.io import THREADS
 from cachebridge.waiting.run import run
@@ -53,7 +54,23 @@ def who(cache: AdminMethods, timeout_s: float) -> Report:
 
 def stats(cache: AdminMethods, timeout_s: float) -> Report:
     """Return a line of counters for each process, and their sum."""
+    return _report_of_stats(ask_fleet(engine_of(cache), "stats", timeout_s))
+
+
+def top(cache: AdminMethods, timeout_s: float) -> Report:
+    """Return the same, the process with most reads first."""
     asked = ask_fleet(engine_of(cache), "stats", timeout_s)
+    busiest = sorted(asked.answers, key=_reads, reverse=True)
+    return _report_of_stats(asked._replace(answers=busiest))
+
+
+def _reads(answer: Answer) -> int:
+    known = _of(answer, "stats")
+    counts = [known.get(name) for name in ("l1_hits", "l2_hits", "misses")]
+    return sum(each for each in counts if isinstance(each, int))
+
+
+def _report_of_stats(asked: Answers) -> Report:
     header = (
         "process", "role", "trusted", "L1 hits", "L2 hits", "misses", "L1 ratio",
         "entries", "bytes", "evicted", "p50", "p99",
@@ -161,6 +178,42 @@ def why(cache: AdminMethods, key: str, timeout_s: float) -> Report:
     return report._replace(
         data={**report.data, "l2": store},
         text="\n".join(filter(None, (report.text, f"in L2: {store['sentence']}"))),
+    )
+
+
+def inspect(cache: AdminMethods, key: str, timeout_s: float) -> Report:
+    """Return what the shared store and every L1 have of a key, side by side."""
+    full_key = full_key_of(cache, key)
+    asked = ask_fleet(engine_of(cache), "why", timeout_s, key=full_key)
+    store = _in_l2(cache, full_key)
+    ttl_ms = store.get("ttl_ms", -1)
+    rows = [
+        (
+            f"L2, {engine_of(cache).stores.label_of(full_key)}",
+            "a value" if store["exists"] else "nothing",
+            _text(store, "bytes"),
+            f"{ttl_ms / 1000:.1f} s" if ttl_ms >= 0 else "",
+            "",
+        )
+    ]
+    for each in asked.answers:
+        known = _of(each, "why")
+        left = known.get("left_s")
+        kind = "a mark of absence" if known.get("is_absent") else "a value"
+        rows.append(
+            (
+                name_of(each),
+                kind if known.get("in_l1") else "nothing",
+                _text(known, "bytes"),
+                f"{left:.1f} s" if isinstance(left, (int, float)) else "",
+                _text(known, "code"),
+            )
+        )
+    header = ("where", "has", "bytes", "left", "why")
+    report = _report(asked, [])
+    return report._replace(
+        tables=[Table(header, rows)],
+        data={**report.data, "key": shown_key(full_key), "l2": store},
     )
 
 

@@ -29,6 +29,8 @@ ASKING: Final[dict[str, str]] = {
     "health": "show how every process is",
     "conf": "show the options of the processes, and where they differ",
     "doctor": "check twenty things in order, and say what to do",
+    "top": "show stats again and again, the busiest process first",
+    "inspect": "show what the shared store and every L1 have of a key",
     "why": "say for every process why a key is in its L1 or not",
 }
 SWITCHING: Final[dict[str, str]] = {
@@ -54,14 +56,18 @@ def add_verbs(verbs: Any, add_place: Callable[[Any], object]) -> None:
     for verb, told in ASKING.items():
         each = verbs.add_parser(verb, help=told, description=told)
         add_place(each)
-        if verb == "why":
+        if verb in {"why", "inspect"}:
             each.add_argument("key", metavar="KEY", help="a key, as the caller has it")
         each.add_argument("--json", action="store_true", help="print JSON")
         each.add_argument(
             "--timeout", type=_timeout, default=1.0, metavar="S", help="seconds to wait"
         )
         each.add_argument(
-            "--watch", type=_timeout, metavar="S", help="repeat every so many seconds"
+            "--watch",
+            type=_timeout,
+            default=2.0 if verb == "top" else None,
+            metavar="S",
+            help="repeat every so many seconds",
         )
     for verb, told in SWITCHING.items():
         each = verbs.add_parser(verb, help=told, description=told)
@@ -96,11 +102,14 @@ def _report_of(cache: AdminMethods, given: Any) -> Report:
         return Report(status, {"told": told}, (), told)
     if given.verb == "why":
         return asking.why(cache, given.key, given.timeout)
+    if given.verb == "inspect":
+        return asking.inspect(cache, given.key, given.timeout)
     if given.verb in SWITCHING:
         return _switch(cache, given)
     find: dict[str, Callable[[AdminMethods, float], Report]] = {
         "who": asking.who,
         "stats": asking.stats,
+        "top": asking.top,
         "health": asking.health,
         "conf": asking.conf,
         "doctor": doctor,

@@ -13,6 +13,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cachebridge.core.entry import ABSENT, EXPIRES, KIND, WRITE_ID, size_bytes
 from cachebridge.engine.fleet.reasons import why
 from cachebridge.engine.report import health_of, stats_of
 from cachebridge.texts import conceal, hide_password, secrets_in, shown
@@ -116,7 +117,18 @@ def _why(engine: Engine, arguments: Answer) -> Answer:
     if not isinstance(key, str):
         raise TypeError("key must be a str")
     code, sentence = why(engine, key, bindings_of(engine))
-    return {"code": code, "sentence": sentence}
+    entry = engine.l1.look(key)
+    if entry is None:
+        return {"code": code, "sentence": sentence, "in_l1": False}
+    return {
+        "code": code,
+        "sentence": sentence,
+        "in_l1": True,
+        "bytes": size_bytes(entry),
+        "left_s": entry[EXPIRES] - engine.clock(),
+        "is_own_write": bool(entry[WRITE_ID]),
+        "is_absent": entry[KIND] is ABSENT,
+    }
 
 
 _VERBS: Final[dict[str, Callable[[Engine, Answer], Answer]]] = {

@@ -74,6 +74,37 @@ def test_why(fleet, redis_url, capsys):
     assert "new" not in out
 
 
+def test_inspect(fleet, redis_url, capsys):
+    """The shared store and every L1, side by side, without the value."""
+    fleet[0].set("k", "a secret value")
+    out = said(capsys, "inspect", redis_url, *PLACE, "k")
+    assert len(out.splitlines()) == 4
+    assert "secret" not in out
+    data = json.loads(said(capsys, "inspect", redis_url, *PLACE, "k", "--json"))
+    held = [each["why"] for each in data["answers"] if each["why"]["in_l1"]]
+    assert [each["is_own_write"] for each in held] == [True]
+    assert data["l2"]["exists"]
+
+
+def test_top(fleet, redis_url, capsys, monkeypatch):
+    """It repeats until it is interrupted; the busiest process comes first."""
+    for _ in range(5):
+        fleet[1].get("k")
+    rounds = []
+
+    def second_round(seconds):
+        rounds.append(seconds)
+        if len(rounds) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("cachebridge.commands.verbs.time.sleep", second_round)
+    assert main(["top", redis_url, "--json", *LONG]) == 2
+    assert rounds == [2.0, 2.0]
+    first, _ = json.JSONDecoder().raw_decode(capsys.readouterr().out)
+    origin = first["answers"][0]["who"]["origin"]
+    assert origin == rules_of(fleet[1]).origin.hex()
+
+
 def test_options_that_differ(redis_url, capsys):
     """A finding: the option, its values, and who has which."""
     for l1_ttl in (60.0, 30.0):
