@@ -103,9 +103,9 @@ class Counters:
             ours, theirs = getattr(self, each.name), getattr(other, each.name)
             if isinstance(ours, list):
                 ours[:] = map(operator.add, ours, theirs)
-            elif not isinstance(ours, dict):
+            elif isinstance(ours, (int, float)):
                 setattr(self, each.name, ours + theirs)
-            elif each.name != "shares":
+            elif isinstance(ours, dict) and each.name != "shares":
                 for key, number in theirs.copy().items():
                     ours[key] = ours.get(key, 0) + number
 
