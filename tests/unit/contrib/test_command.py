@@ -9,7 +9,7 @@ from django.core.cache import caches
 from django.core.management import CommandError, call_command
 
 from cachebridge.engine.warming.lists import ORDERED, decode_list
-from tests.rig import l2_of
+from tests.rig import PATIENCE_S, l2_of, listening, lone_cache
 from tests.unit.django.support import LOCMEM, entry
 
 
@@ -57,3 +57,17 @@ def test_what_goes_wrong(cache):
     for arguments in (["a"], ["--pattern=a*"]):
         status, text = status_of("--alias=away", *arguments)
         assert (status, "password" in text) == (2, False)
+
+
+def test_asking_the_fleet(cache, redis_url):
+    """The verbs that ask take an alias, whose keys they make."""
+    listener = listening(lone_cache(redis_url, KEY_PREFIX="shop:1:"))
+    listener.set("k", 1)
+    said = io.StringIO()
+    wait = f"--timeout={PATIENCE_S}"
+    call_command("cachebridge", "why", "--alias=shop", "k", wait, stdout=said)
+    assert "in L1 and trusted" in said.getvalue()
+    listener.l1_off()
+    with pytest.raises(CommandError, match="not trusted in 1") as caught:
+        call_command("cachebridge", "stats", "--alias=shop", wait, stdout=said)
+    assert caught.value.returncode == 1
