@@ -30,6 +30,7 @@ from benchmarks.rows import (
     memory,
     outage,
     stampede,
+    tags,
     tasks,
     threads,
     web,
@@ -62,6 +63,7 @@ ROWS: dict[str, Measure] = {
     "G": groups.measure,
     "Q": write_behind.measure,
     "K": cluster.measure,
+    "Y": tags.measure,
     "Z": codecs.measure,
 }
 

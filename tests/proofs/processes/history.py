@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.proofs.processes.values import TAGGED
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -199,7 +201,7 @@ def by_key(ops: Iterable[Op]) -> dict[str, KeyHistory]:
         for key, seen in op.items:
             history = histories[key]
             if op.is_write:
-                _interpret_write(op, seen, history)
+                _interpret_write(op, seen, history, is_tagged=key in TAGGED)
             else:
                 # Absence is never answered by L1, so it is the server's own word.
                 strict = seen is ABSENT or op.kind in STRICT_READS
@@ -215,9 +217,13 @@ def _perhaps(op: Op, value: Seen) -> Write:
 
 
 def _interpret_write(  # noqa: C901 one case per kind
-    op: Op, value: Seen, history: KeyHistory
+    op: Op, value: Seen, history: KeyHistory, *, is_tagged: bool = False
 ) -> None:
     def wrote(written: Seen) -> None:
+        if is_tagged and op.is_sure and written is not ABSENT:
+            # Set under a stamp that another process has deleted a moment before.
+            history.writes.append(_perhaps(op, written))
+            return
         end = op.end if op.is_sure else NEVER_ANSWERED
         history.writes.append(Write(written, op.begin, end, op.is_sure, op.worker, op))
 
@@ -239,7 +245,8 @@ def _interpret_write(  # noqa: C901 one case per kind
             saw(count - 1)
             wrote(count)
         case "delete", True:
-            saw(PRESENT)
+            if not is_tagged:  # an invalid value is deleted as well
+                saw(PRESENT)
             wrote(ABSENT)
         case "load", returned if returned != value:
             saw(returned, strict=False)

@@ -26,7 +26,7 @@ from tests.proofs.processes.faults import (
 from tests.proofs.processes.fleet import TASKS, THREADS, Fleet
 from tests.proofs.processes.history import Op, by_key
 from tests.proofs.processes.timeline import Timeline
-from tests.proofs.processes.values import COUNTERS, KEYS, decode_raw
+from tests.proofs.processes.values import COUNTERS, KEYS, decode_raw, stamp_of
 from tests.rig import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -340,7 +340,11 @@ def _compare(
 ) -> int:
     """Ask all processes, and the store itself; return how many keys exist."""
     outcome.reports = fleet.ask("report")
-    truth = {key: decode_raw(key, raw) for key, raw in store.peek(keys).items()}
+    stamps = store.peek([stamp_of(key) for key in keys])
+    truth = {
+        key: decode_raw(key, raw, stamps[stamp_of(key)])
+        for key, raw in store.peek(keys).items()
+    }
     for writer, report in outcome.reports.items():
         where = f"process {writer}"
         if report["error"]:

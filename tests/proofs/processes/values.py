@@ -14,6 +14,8 @@ HOT: Final = ("hot0", "hot1")
 COLD: Final = tuple(f"cold{number}" for number in range(6))
 COUNTERS: Final = ("count0", "count1")
 KEYS: Final = HOT + COLD + COUNTERS
+TAGGED: Final = ("hot1", "cold4", "cold5")
+"""Every value of these has the tag of its key: to invalidate that is to delete it."""
 
 SEQUENCE_BITS: Final = 20
 INCREMENT_BITS: Final = 20
@@ -22,6 +24,11 @@ SPOILT: Final = "spoilt by its reader"
 
 class CorruptValueError(Exception):
     """The value is none that any writer makes."""
+
+
+def tags_of(key: str) -> list[str] | None:
+    """Return the tags of each value of a key."""
+    return [f"of:{key}"] if key in TAGGED else None
 
 
 def identity(writer: int, sequence: int) -> int:
@@ -84,10 +91,23 @@ def spoil(value: Any) -> None:
         value.append(SPOILT)
 
 
-def decode_raw(key: str, raw: bytes | None) -> int | None:
-    """Read what stands in Redis without any code of the library."""
+def stamp_of(key: str) -> str:
+    """Return the key of the stamp of a key's tag."""
+    return f"cachebridge-tag:of:{key}"
+
+
+def decode_raw(key: str, raw: bytes | None, stamp: bytes | None = None) -> int | None:
+    """Read what stands in Redis without any code of the library.
+
+    A tagged value is none if its stamp is not the one that stands there.
+    """
     if raw is None:
         return None
+    head = b"\xcb\x01\x01%c%b" % (len(f"of:{key}"), f"of:{key}".encode())
+    if raw.startswith(head):
+        if raw[len(head) : len(head) + 8] != stamp:
+            return None
+        raw = raw[len(head) + 8 :]
     if raw[:1].isdigit():
         return ident_of(key, int(raw))
     return ident_of(key, pickle.loads(raw))

@@ -31,12 +31,14 @@ from tests.proofs.processes.values import (
     COUNTERS,
     HOT,
     KEYS,
+    TAGGED,
     CorruptValueError,
     counter_base,
     ident_of,
     identity,
     make_value,
     spoil,
+    tags_of,
 )
 from tests.rig import engine_of
 
@@ -96,6 +98,7 @@ class Load:
                 (self._delete, 5),
                 (self._delete_many, 2),
                 (self._delete_pattern, 0 if "memcached" in settings.url else 2),
+                (self._invalidate, 5),
                 (self._incr, 8),
                 (self._touch, 3),
                 (self._storm, 4),
@@ -241,7 +244,7 @@ class Load:
         ttl = self._ttl()
         try:
             value = self.target.during(
-                lambda: self._cache.get_or_load(key, loader, ttl)
+                lambda: self._cache.get_or_load(key, loader, ttl, tags=tags_of(key))
             )
         except (L2Error, StruckError) as exc:
             end = time.monotonic()
@@ -271,11 +274,16 @@ class Load:
         self._write(
             "set",
             [(key, ident)],
-            lambda: self._cache.set(key, make_value(key, ident), self._ttl()),
+            lambda: self._cache.set(
+                key, make_value(key, ident), self._ttl(), tags=tags_of(key)
+            ),
         )
 
     def _set_many(self) -> None:
-        idents = {key: self._new(key) for key in self._some_to_write()}
+        keys = [key for key in self._some_to_write() if key not in TAGGED]
+        idents = {key: self._new(key) for key in keys}
+        if not idents:
+            return
         values = {key: make_value(key, ident) for key, ident in idents.items()}
         self._write(
             "set_many",
@@ -289,7 +297,9 @@ class Load:
         self._write(
             "add",
             [(key, ident)],
-            lambda: self._cache.add(key, make_value(key, ident), self._ttl()),
+            lambda: self._cache.add(
+                key, make_value(key, ident), self._ttl(), tags=tags_of(key)
+            ),
         )
 
     def _delete(self, key: str = "") -> None:
@@ -311,6 +321,17 @@ class Load:
             "delete",
             [(key, ABSENT)],
             lambda: self._cache.delete_pattern(pattern) > 0,
+        )
+
+    def _invalidate(self) -> None:
+        key = self._random.choice(TAGGED)
+        if key in COLD and self._rhythm.is_resting():
+            return
+        tags = tags_of(key) or []
+        self._write(
+            "delete_many",
+            [(key, ABSENT)],
+            lambda: self._cache.invalidate_tags(*tags),
         )
 
     def _incr(self) -> None:

@@ -1,0 +1,124 @@
+"""Y: a tag of 100,000 values is invalidated; three other processes hold all of them.
+
+Y1 is the call, beside a delete of one key, by a process that holds none of the values.
+Y2 is the time from the call on until L1 of each process answers with none of them: it
+rests while they are dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import cachebridge
+from benchmarks import contenders
+from benchmarks.report import Limit, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.connection import Connection
+
+__all__ = ["measure"]
+
+_VALUES = 100_000
+_BATCH = 1000
+_PROCESSES = 3
+_ROUNDS = 7
+_TAG = "catalogue"
+_DAY_S = 86_400
+_WAIT_S = 10.0
+_HOLDING = {"L1_MAX_ENTRIES": 2 * _VALUES, "L1_MAX_BYTES": 1 << 30, "L1_TTL": 3600}
+_KEYS = [f"product:{number:06d}" for number in range(_VALUES)]
+INVALIDATE = f"invalidate_tags, {_VALUES:,} values"
+DELETE = "delete of one key"
+GONE = f"gone from {_PROCESSES} L1"
+BOUND = "50 ms"
+
+
+def measure(redis_url: str) -> list[Row]:
+    """Set all values, have them read, invalidate them; then the same again."""
+    url = contenders.database(redis_url, 9)
+    calls: dict[str, list[float]] = {INVALIDATE: [], DELETE: []}
+    delays: list[float] = []
+    with ExitStack() as running:
+        cache = running.enter_context(cachebridge.Cache(url, L1_MAX_ENTRIES=0))
+        holders = [running.enter_context(_holder(url)) for _ in range(_PROCESSES)]
+        for _ in range(_ROUNDS):
+            for start in range(0, _VALUES, _BATCH):
+                batch = dict.fromkeys(_KEYS[start : start + _BATCH], "x" * 100)
+                cache.set_many(batch, _DAY_S, tags=[_TAG])
+            for holder in holders:
+                holder.send("hold")
+            for holder in holders:
+                assert holder.recv() == "held"
+            cache.set("one", 1, _DAY_S)
+            calls[DELETE].append(_timed(lambda: cache.delete("one")))
+            began = time.monotonic()
+            calls[INVALIDATE].append(_timed(lambda: cache.invalidate_tags(_TAG)))
+            delays += [holder.recv() - began for holder in holders]
+    limit = Limit(INVALIDATE, DELETE, 2.0, "at most", "<= 2x a delete")
+    slowest = sorted(delays)[int(0.99 * len(delays))]
+    gone = {GONE: delays, "their p99": [slowest], BOUND: [0.05]}
+    bound = Limit("their p99", BOUND, 1.0, "at most", "p99 within 50 ms")
+    return [
+        Row("Y1", "invalidate_tags", "s", calls, [limit.judge(calls)]),
+        Row("Y2", "invalid values not served, p50", "s", gone, [bound.judge(gone)]),
+    ]
+
+
+def _timed(call: Any) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+@contextmanager
+def _holder(url: str) -> Iterator[Connection]:
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_hold, args=(url, theirs))
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.join()
+
+
+def _hold(url: str, parent: Connection) -> None:
+    """Hold all values, and tell since when L1 answers with none of them."""
+    from cachebridge.core.coherence import Coherence
+
+    ended: list[float] = []
+    drop = Coherence._drop_each
+
+    def drop_each(*arguments: Any) -> None:
+        ended.append(time.monotonic())  # L1 rests from now on
+        drop(*arguments)
+
+    Coherence._drop_each = drop_each
+    cache = cachebridge.Cache(url, **_HOLDING)
+    contenders.await_trust(cache)
+    while True:
+        try:
+            parent.recv()
+        except EOFError:
+            return
+        for start in range(0, _VALUES, _BATCH):
+            cache.get_many(_KEYS[start : start + _BATCH])
+        held = cache.stats().l1_entries
+        if held < _VALUES:
+            raise RuntimeError(f"L1 holds {held} entries of {_VALUES}")
+        ended.clear()
+        parent.send("held")
+        deadline = time.monotonic() + _WAIT_S
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.001)
+        while cache.stats().l1_entries > _BATCH:
+            if time.monotonic() > deadline:
+                raise RuntimeError("L1 still holds invalid values")
+            time.sleep(0.001)
+        parent.send(ended[0])
