@@ -200,8 +200,8 @@ class InThreads:
     def __getattr__(self, name):
         method = getattr(self._store, name)
 
-        async def call(*args):
-            return await asyncio.to_thread(lambda: run(method(*args)))
+        async def call(*args, **kwargs):
+            return await asyncio.to_thread(lambda: run(method(*args, **kwargs)))
 
         return call
 

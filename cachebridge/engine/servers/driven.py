@@ -54,11 +54,11 @@ class Guarded:
         method, breaker = getattr(self._store, name), self._breaker
         past_breaker = name == "ping"
 
-        async def call(*args: Any) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
             if breaker.is_open and not past_breaker:
                 breaker.admit()
             try:
-                result = await method(*args)
+                result = await method(*args, **kwargs)
             except L2UnavailableError as exc:
                 breaker.fail(str(exc))
                 raise
