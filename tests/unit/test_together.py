@@ -39,7 +39,7 @@ def meeting():
         while request := connection.recv(65536):
             if b"EXISTS" in request:
                 both.wait()
-                connection.sendall(b":1\r\n")
+                connection.sendall(b":1\r\n$1\r\nv\r\n")
             else:  # the handshake
                 connection.sendall(b"+OK\r\n" * request.count(b"*"))
 

@@ -129,6 +129,7 @@ def test_loaded_value_in_a_trusted_l1_is_caught(monkeypatch):
     async def load_without_l2(self):
         key = self.key
         with self._operations.open_fill((key,)) as fill:
+            await self.begin_tags(None)
             result = await self.load()
             if result.raw is not None:
                 self._operations.values.take_read(

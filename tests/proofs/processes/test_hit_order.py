@@ -43,6 +43,7 @@ def stale_engine(clock):
         enters_l1=True,
         publishes=True,
         in_background=lambda load: load,
+        key_of_tag=str,
     )
     operations = made.for_threads._operations
     rules = engine.rules
