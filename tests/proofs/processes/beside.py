@@ -9,11 +9,13 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import redis
 from pymemcache.client.base import Client
 
+from cachebridge.core.dropping.tags import TAG_PREFIX
 from cachebridge.testing import FaultProxy, memcached_server, redis_server
 from tests.proofs.processes.faults import SOCKET_TIMEOUT_S, Lane, ServerLane
 from tests.proofs.processes.run import OPTIONS, Setup
@@ -151,10 +153,22 @@ class MemcachedBeside(Beside):
         """Read items past the library; those without a value hold a pickled None."""
         client = Client((self.store.host, self.store.port), timeout=5)
         try:
-            found = {key: client.get(key) for key in keys}
+            found = {
+                key: _stamp(client, key)
+                if key.startswith(TAG_PREFIX)
+                else client.get(key)
+                for key in keys
+            }
         finally:
             client.close()
         return {key: None if raw == b"N." else raw for key, raw in found.items()}
+
+
+def _stamp(client: Client, key: str) -> bytes | None:
+    """Read a stamp, whose name is hashed: its item has the key before it."""
+    name = f"cachebridge-key:{sha256(key.encode()).hexdigest()}"
+    raw: bytes | None = client.get(name)
+    return None if raw is None else raw[-8:]
 
 
 class RedisBeside(Beside):
