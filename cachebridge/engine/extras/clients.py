@@ -84,5 +84,19 @@ def _behind_sentinels(
     }
     for name in _ADDRESS[:2]:
         arguments.pop(name, None)
+    if module is redis.asyncio:
+        arguments["connection_pool_class"] = _Pool
     sentinels = module.sentinel.Sentinel(url.servers, sentinel_kwargs=of_sentinels)
     return sentinels.master_for(url.master, redis_class=module.Redis, **arguments)
+
+
+class _Pool(redis.asyncio.sentinel.SentinelConnectionPool):
+    """Closes the connections to the sentinels, too; redis-py leaves them open."""
+
+    async def aclose(self) -> None:
+        """Close all connections of the client."""
+        try:
+            await super().aclose()
+        finally:
+            for each in self.sentinel_manager.sentinels:
+                await each.aclose()
