@@ -337,6 +337,12 @@ COMMON: Final = (
         trips=3,
     ),
     Case(
+        "`invalidate_tags`",
+        "invalidate_tags",
+        lambda a: a.cache.invalidate_tags(a.keys.none),
+        lambda a, answer: a.with_pending(answer, a.keys.none),
+    ),
+    Case(
         "`stats`",
         "stats",
         lambda a: a.cache.stats(),
