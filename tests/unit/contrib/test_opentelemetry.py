@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from cachebridge import Cache, L2Error
 from cachebridge.contrib import opentelemetry
 from cachebridge.observing import HOOK
-from tests.rig import PATIENT, engine_of, eventually
+from tests.rig import PATIENT, engine_of, eventually, lone_cache
 
 
 class Seen:
@@ -82,8 +82,7 @@ def test_an_exchange_is_a_span_of_a_client(seen, redis_url):
 
 def test_memcached_is_named(seen, shared_memcached):
     """By its own name, and the meta command."""
-    with Cache(shared_memcached.url, **PATIENT, L1_MAX_ENTRIES=0) as cache:
-        cache.get("k of otel")
+    lone_cache(shared_memcached.url, **PATIENT, l1_max_entries=0).get("k of otel")
     (span, *_) = [span for span in seen.spans() if span.name == "mg"]
     assert span.attributes["db.system.name"] == "memcached"
     assert "db.namespace" not in span.attributes
