@@ -172,15 +172,18 @@ class Read:
     is_strict: bool
     worker: int
     op: Op
+    is_tagged: bool = False
+    """Whether it is valid by the process's own stamp, which may be as old as L1 is."""
 
     @property
     def shows_server(self) -> bool:
         """Whether what was seen has surely been on the server.
 
         Callers that wait for one load share its value even where a write of the key
-        has voided the load, so that it never was stored.
+        has voided the load, so that it never was stored.  A tagged value that was set
+        under a stamp which another process has deleted is seen by its own alone.
         """
-        return self.op.kind != "load"
+        return self.op.kind != "load" and not self.is_tagged
 
 
 @dataclass(slots=True)
@@ -205,10 +208,17 @@ def by_key(ops: Iterable[Op]) -> dict[str, KeyHistory]:
             else:
                 # Absence is never answered by L1, so it is the server's own word.
                 strict = seen is ABSENT or op.kind in STRICT_READS
-                history.reads.append(
-                    Read(seen, op.called, op.end, strict, op.worker, op)
-                )
+                _note_read(op, seen, history, strict=strict, is_tagged=key in TAGGED)
     return histories
+
+
+def _note_read(
+    op: Op, seen: Seen, history: KeyHistory, *, strict: bool, is_tagged: bool
+) -> None:
+    is_tagged = is_tagged and seen is not ABSENT
+    strict = strict and (not is_tagged or op.kind == "bypass")
+    read = Read(seen, op.called, op.end, strict, op.worker, op, is_tagged)
+    history.reads.append(read)
 
 
 def _perhaps(op: Op, value: Seen) -> Write:
@@ -228,7 +238,7 @@ def _interpret_write(  # noqa: C901 one case per kind
         history.writes.append(Write(written, op.begin, end, op.is_sure, op.worker, op))
 
     def saw(seen: Seen, *, strict: bool = True) -> None:
-        history.reads.append(Read(seen, op.called, op.end, strict, op.worker, op))
+        _note_read(op, seen, history, strict=strict, is_tagged=is_tagged)
 
     if not op.is_sure:
         wrote(UNKNOWN if op.kind == "incr" else value)
