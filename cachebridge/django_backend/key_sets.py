@@ -34,15 +34,19 @@ class KeySetMethods(KeyedCache):
 
     def delete_many(  # type: ignore[override] # as in django-redis
         self, keys: Iterable[Any], version: int | None = None
-    ) -> int:
-        """Delete all keys in one round trip; return how many existed."""
-        return run(self._binding.delete_many(THREADS, keys, self._locator(version)))
+    ) -> int | None:
+        """Delete all keys in one round trip; return how many existed, None of none."""
+        if not (wanted := list(keys)):
+            return None
+        return run(self._binding.delete_many(THREADS, wanted, self._locator(version)))
 
     async def adelete_many(  # type: ignore[override] # as above
         self, keys: Iterable[Any], version: int | None = None
-    ) -> int:
+    ) -> int | None:
         """See ``delete_many``."""
-        return await self._binding.delete_many(TASKS, keys, self._locator(version))
+        if not (wanted := list(keys)):
+            return None
+        return await self._binding.delete_many(TASKS, wanted, self._locator(version))
 
     def clear(  # type: ignore[override] # the answer
         self, prefix: str | None = None, version: int | None = None

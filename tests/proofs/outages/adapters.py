@@ -185,6 +185,10 @@ DJANGO: Final = Adapter(
             "make_and_validate_key",
             "make_key",
             "validate_key",
+            # Django's own ways to others of these.
+            "new_tags",
+            "set_computed",
+            "transaction",
         }
     ),
 )

@@ -92,7 +92,7 @@ def test_an_account_without_messages(server, client):
     done = ask_without(server, client, "-publish", "-subscribe")
     assert done.returncode == 1
     cells = cells_of(done)
-    assert cells["reads, writes, TTLs"] == "yes"
+    assert cells["reads, writes, TTLs"].startswith("yes")
     assert cells["coherent L1"] == "no"
     assert "no messages arrive" in cells["leases, copies, marks of absence"]
     assert client.keys() == [b"somebody's"]
