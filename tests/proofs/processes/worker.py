@@ -85,10 +85,11 @@ class Load:
         self._log = Log(Path(settings.directory, f"{settings.writer}.{thread}.log"))
         numbers = itertools.count(thread + 1, settings.threads + 1)
         self._next_number = numbers.__next__
-        # Not judged yet: over a cluster a stamp, and a listing, need other masters.
-        is_whole = "cluster" not in settings.url
-        lists_keys = is_whole and "memcached" not in settings.url
-        self._has_tags = is_whole and settings.options["ON_ERROR"] == "raise"
+        # Not judged yet: over a cluster a stamp, and a listing, need other masters; in
+        # an outage both are owed.
+        degrades = settings.options["ON_ERROR"] == "degrade"
+        self._has_tags = "cluster" not in settings.url and not degrades
+        lists_keys = self._has_tags and "memcached" not in settings.url
         self._kinds, self._weights = zip(
             *[
                 (self._get, 24),
