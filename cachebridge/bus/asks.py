@@ -6,8 +6,8 @@
 
 An ask goes to a channel of its own, never to that of the invalidations: a process of an
 older release does not hear it, so it need not understand it.  Its answers go to a
-channel that the nonce names.  Nothing here is ever unpickled; whoever may publish may
-ask.
+channel that the nonce names.  Nothing here is ever unpickled; a client that may publish
+may ask.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def loop_back(engine: Engine, timeout_s: float = 1.0) -> float:
 
 
 def _add(found: dict[str, dict[str, Any]], reply: Any, nonce: bytes) -> None:
-    """Take an answer; what is none, or comes from nobody, is passed over."""
+    """Take an answer; pass over what is none, or names no process."""
     try:
         answer = decode_answer(reply[2], nonce)
         origin = str(answer["who"]["origin"])

@@ -1,4 +1,4 @@
-"""Seals: what opens, what does not, and what nobody without a key can make."""
+"""Seals: what opens, what does not, and what a writer without a key cannot make."""
 
 from __future__ import annotations
 

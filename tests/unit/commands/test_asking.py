@@ -124,7 +124,7 @@ def test_l1_not_trusted(fleet, redis_url, capsys):
 
 
 def test_a_question_without_an_answer(redis_url, capsys, monkeypatch):
-    """Nobody listens: status 2, and why that may be.  No change without a yes."""
+    """No process listens: status 2, and why that may be.  No change without a yes."""
     assert main(["who", redis_url]) == 2
     assert "no process answers" in capsys.readouterr().err
     monkeypatch.setattr("builtins.input", lambda _question: "n")

@@ -57,7 +57,7 @@ def test_timeout(make_lock, cache):
 
 
 def test_a_lock_of_another_owner_is_left_alone(make_lock):
-    """Whoever was too slow neither prolongs nor releases it."""
+    """An owner that was too slow neither prolongs nor releases it."""
     slow, next_one = make_lock(timeout=0.001), make_lock(timeout=100)
     assert slow.acquire()
     eventually(lambda: next_one.acquire(blocking=False))

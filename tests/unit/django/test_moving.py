@@ -76,7 +76,7 @@ def aliases(set_caches, redis_url, serializer, compressor):
         **theirs,
         "WRITE_FORMAT": "django-redis",
         "COMPRESS_MIN_BYTES": 64,
-        "L1_MAX_ENTRIES": 0,  # an old worker tells nobody what it writes
+        "L1_MAX_ENTRIES": 0,  # an old worker sends no message of what it writes
     }
     old = {
         "BACKEND": "django_redis.cache.RedisCache",

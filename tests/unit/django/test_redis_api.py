@@ -224,7 +224,7 @@ def _peer(url, _cache):
 
 @pytest.mark.only_on_redis(PATTERNS)
 def test_xx_in_a_race(cache, redis_url):
-    """Whoever deletes meanwhile wins: nothing is made of nothing."""
+    """A caller that deletes meanwhile wins: nothing is made of nothing."""
     l2 = l2_of(cache)
     cache.set("k", 1)
     l2.delete([":1:k"], None)

@@ -243,7 +243,7 @@ FLAGS = {
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
 def test_planted_in_memcached(shared_memcached, options, flags):
-    """Whoever the item claims to be from."""
+    """Whatever client the item claims to be from."""
     prefix = f"sealed-{time.monotonic_ns()}:"
     cache = lone_cache(shared_memcached.url, key_prefix=prefix, stale_ttl=60, **options)
     cache.set("fine", {"a": 1})

@@ -46,7 +46,7 @@ def test_not_trusted(cache):
 
 
 def test_expired(cache):
-    """Its time in L1 is over, and nobody has read it since."""
+    """Its time in L1 is over, and no caller has read it since."""
     cache.set("k", 1)
     engine = engine_of(cache)
     real = engine.clock
