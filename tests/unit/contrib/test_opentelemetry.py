@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -25,7 +26,9 @@ class Seen:
         self._spans, self._reader = InMemorySpanExporter(), InMemoryMetricReader()
         self.tracers = TracerProvider()
         self.tracers.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.meters = MeterProvider([self._reader])
+        # Earlier tests left more caches than one instrument may tell apart.
+        every = View(instrument_name="*", aggregation_cardinality_limit=1_000_000)
+        self.meters = MeterProvider([self._reader], views=[every])
 
     def instrument(self, **options):
         opentelemetry.instrument(
