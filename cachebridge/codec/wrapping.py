@@ -5,7 +5,7 @@ L1 has the bytes within, so that a hit neither decompresses nor checks anything.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cachebridge.codec.compression import COMPRESSORS, Packer, decompress
 from cachebridge.codec.seals import is_sealed, seal_of
@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from cachebridge.config import CacheOptions
 
 
+ABSENCES: Final = "absence"
+"""The scope of marks of absence: the name of no serializer."""
+
+
 class Wrapping(NamedTuple):
     """How the bytes of a serializer, the *content*, stand in L2.  Thread safe."""
 
     packer: Packer | None
     seal: Seal | None
+    absences: Seal | None = None
+    """The seal of marks of absence.  Neither seal opens what the other has closed."""
 
     def wrap(self, key: str, content: bytes) -> bytes:
         """Return the bytes for L2 under this full key."""
@@ -50,14 +56,19 @@ def wrapping_of(options: CacheOptions, scope: str) -> Wrapping | None:
 
     ``scope`` is the format of its serializer.  Equal options give equal wrappings.
     """
-    seal = seal_of(
-        options.signing_keys,
-        options.encryption_keys,
-        scope,
-        accepts_unsigned=options.signing_accept_unsigned,
+    seal, absences = (
+        seal_of(
+            options.signing_keys,
+            options.encryption_keys,
+            each,
+            accepts_unsigned=options.signing_accept_unsigned,
+        )
+        for each in (scope, ABSENCES)
     )
     packer = None
     if options.compressor is not None:
         compressor = COMPRESSORS[options.compressor]
         packer = Packer(compressor, options.compress_min_bytes)
-    return None if packer is None and seal is None else Wrapping(packer, seal)
+    if packer is None and seal is None:
+        return None
+    return Wrapping(packer, seal, absences)

@@ -22,6 +22,9 @@ from typing import Any, Final, NamedTuple
 from cachebridge.core.entry import MISSING
 from cachebridge.core.ttl import GONE_MS
 
+PLAIN_MARK: Final = b"1"
+"""The mark of absence of a cache that seals nothing."""
+
 RECORD_MS: Final = 3_600_000
 """How long a load may take whose value is still accepted."""
 
@@ -72,6 +75,8 @@ class LeaseGet(NamedTuple):
     """What ``store_loaded`` has to present; empty without a record."""
     token: bytes = b""
     """What ``release`` has to present: the owner of this lease."""
+    mark: bytes = PLAIN_MARK
+    """The bytes of an ABSENT mark, which the cache may have sealed."""
     value: Any = MISSING
     """The decoded value, where the engine has needed it already."""
 

@@ -25,9 +25,9 @@ from cachebridge.core.entry import (
     make_entry,
 )
 from cachebridge.core.keys import named, shown_key
+from cachebridge.core.lease import PLAIN_MARK
 from cachebridge.core.notice import Notice
 from cachebridge.core.ttl import FOREVER_MS, TtlRule
-from cachebridge.errors import MissingKeyError
 from cachebridge.events import event
 from cachebridge.l1.copies import (
     ATOMIC_TYPES,
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from cachebridge.l2.store import Ttl
     from cachebridge.stats import Counters
     from cachebridge.waiting.io import IO
-
-MOST_APPENDED: Final = 1_000_000
-"""Characters or bytes of a value that ``append`` makes; Memcached's items have room."""
 
 is_token: Final = re.compile(rb"[0-9a-f]{32}").fullmatch
 """Tells the token of a lock of redis-py, which is no value."""
@@ -138,15 +135,7 @@ class Values:
             content = raw if self._wrapping is None else self._open(key, raw)
             return self._serializer.decode(content), content
         except SealError as exc:
-            self._counters.unverified += 1
-            if self._unreadable.begins(self._clock(), str(exc)):
-                _log.warning(
-                    "the value of %s is not ours (%s): a miss; stats().unverified "
-                    "counts such reads",
-                    shown_key(key),
-                    exc,
-                    extra=event("value.not_ours", key=shown_key(key)),
-                )
+            self._not_ours(key, "value", exc)
         except UndecodableError as exc:
             self._counters.undecodable += 1
             if self._unreadable.begins(self._clock()):
@@ -166,6 +155,39 @@ class Values:
         if self._wrapping.passes_unsigned(raw):
             self._counters.unsigned += 1
         return content
+
+    def _not_ours(self, key: str, what: str, error: SealError) -> None:
+        self._counters.unverified += 1
+        if self._unreadable.begins(self._clock(), f"{what} {error}"):
+            _log.warning(
+                "the %s of %s is not ours (%s): a miss; stats().unverified counts such "
+                "reads",
+                what,
+                shown_key(key),
+                error,
+                extra=event("value.not_ours", key=shown_key(key)),
+            )
+
+    def mark_of_absence(self, key: str) -> bytes:
+        """Return what L2 keeps to say that there is no such thing."""
+        if self._wrapping is None or self._wrapping.absences is None:
+            return PLAIN_MARK
+        return self._wrapping.absences.close(key, b"")
+
+    def is_our_absence(self, key: str, mark: bytes) -> bool:
+        """Return whether the mark has the seal that the cache demands; else count it.
+
+        A cache without keys believes any mark.
+        """
+        if self._wrapping is None or self._wrapping.absences is None:
+            return True
+        try:
+            content = self._wrapping.absences.open(key, mark)
+        except SealError as exc:
+            self._not_ours(key, "mark of absence", exc)
+            return False
+        self._counters.unsigned += bool(content)
+        return True
 
     def content(self, key: str, raw: bytes) -> bytes:
         """Return the content of bytes that this process has made or read."""
@@ -356,43 +378,3 @@ def _unstorable(key: str) -> str:
 
 def _is_negative(entry: Entry) -> bool:
     return entry[KIND] is ABSENT
-
-
-def missing(key: str) -> MissingKeyError:
-    """Return the exception for a key that does not exist."""
-    return MissingKeyError(f"Key {shown_key(key)} not found")
-
-
-def total(key: str, value: Any, delta: Any) -> Any:
-    """Return the sum; TypeError, with the key, unless both are numbers."""
-    try:
-        return value + delta
-    except TypeError as exc:
-        wrong = "delta for" if isinstance(value, (int, float)) else "value of"
-        raise named(exc, f"the {wrong} {shown_key(key)} is no number") from None
-
-
-def appended(key: str, value: Any, data: str | bytes) -> str | bytes:
-    """Return the value, MISSING for none, with ``data`` at its end.
-
-    Raises TypeError, with the key, unless both are str or both are bytes, and
-    ValueError if the whole would be too long.
-    """
-    kind: type[str | bytes] = str if isinstance(data, str) else bytes
-    if not isinstance(data, kind):
-        raise TypeError(f"data must be a str or bytes, not {type(data).__name__}")
-    if value is MISSING:
-        value = kind()
-    if not isinstance(value, kind):
-        raise TypeError(
-            f"the value of {shown_key(key)} is a {type(value).__name__}: a "
-            f"{kind.__name__} can be appended to a {kind.__name__} only"
-        )
-    length = len(value) + len(data)
-    if length > MOST_APPENDED:
-        raise ValueError(
-            f"the value of {shown_key(key)} would have a length of {length:,}: append "
-            f"makes none above {MOST_APPENDED:,}"
-        )
-    whole: str | bytes = kind().join((value, data))  # type: ignore[arg-type]
-    return whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
+from cachebridge.core.lease import PLAIN_MARK
 from cachebridge.core.ttl import GONE_MS
 
 if TYPE_CHECKING:
@@ -200,9 +201,17 @@ class L2Store(Protocol):
         """
 
     async def store_absent(
-        self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
+        self,
+        key: str,
+        ttl_ms: int,
+        lease: LeaseGet,
+        message: bytes | None,
+        mark: bytes = PLAIN_MARK,
     ) -> LoadReply:
-        """Note that there is no such thing (0: only delete), on the same conditions."""
+        """Note that there is no such thing (0: only delete), on the same conditions.
+
+        ``get_or_lease`` gives ``mark`` back.
+        """
 
     async def release(
         self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None

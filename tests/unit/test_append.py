@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from cachebridge import EntryNotFoundError
-from cachebridge.engine.values import MOST_APPENDED
+from cachebridge.engine.parts.adding import MOST_APPENDED
 from tests.rig import eventually, l2_of, listening, lone_cache
 from tests.sides import SIDES, on_side
 from tests.stores import FORMAT, MESSAGES

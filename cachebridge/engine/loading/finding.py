@@ -19,6 +19,7 @@ from cachebridge.observing import HOOK
 
 if TYPE_CHECKING:
     from cachebridge.core.direct import Direct
+    from cachebridge.core.entry import Absent, Missing
     from cachebridge.core.fill import Fill
     from cachebridge.core.lease import LeaseTerms
     from cachebridge.core.loading import LoadTerms
@@ -88,8 +89,8 @@ class Finding:
         return terms
 
     def _can_store_nothing(self, lease: LeaseGet) -> bool:
-        """Return whether to load although another's value or lease is in the way."""
-        if lease.state is LeaseState.HIT:
+        """Return whether to load although what another has left is in the way."""
+        if lease.state in {LeaseState.HIT, LeaseState.ABSENT}:
             return lease.value is MISSING
         is_busy = lease.state is LeaseState.BUSY and lease.raw is None
         return is_busy and self._shared.is_beside
@@ -111,7 +112,7 @@ class Finding:
 
         That is a damaged or invalid value, deleted now, or an invalid copy.
 
-        A HIT without a ``value`` is one that only other processes can read.
+        A HIT or ABSENT without a ``value`` is one that only other processes can read.
         """
         operations, key = self._operations, self.key
         self._shared.key_changed.clear()
@@ -169,8 +170,7 @@ class Finding:
         if lease.state is LeaseState.HIT:
             value = operations.decode_and_fill(fill, self.key, lease.raw, lease.ttl_ms)
         elif lease.state is LeaseState.ABSENT:
-            counters.negative_hits += 1
-            operations.values.take_absence(fill, self.key, lease.ttl_ms)
+            value = self._fill_absence(fill, lease)
         else:
             fill.refuse(self.key)
         if lease.state is LeaseState.LEASE:
@@ -181,6 +181,17 @@ class Finding:
             counters.stale_hits += lease.raw is not None
             counters.lease_waits += lease.raw is None
         return value
+
+    def _fill_absence(self, fill: Fill | Direct, lease: LeaseGet) -> Absent | Missing:
+        """Let L1 know of a mark of absence, and return ABSENT, if the mark is ours."""
+        operations, values = self._operations, self._operations.values
+        if values.is_our_absence(self.key, lease.mark):
+            operations.counters.negative_hits += 1
+            values.take_absence(fill, self.key, lease.ttl_ms)
+            return ABSENT
+        operations.counters.misses += 1
+        fill.refuse(self.key)
+        return MISSING
 
     async def wait(self, lease_s: float, attempt: int) -> None:
         """Wait until the bus says that the key has changed, or it is time to ask."""

@@ -290,7 +290,10 @@ class Load(Finding):
                 is_kept = stamped is UNTAGGED
                 ttl_ms = operations.jittered(self.terms.negative_ms * is_kept) or 0
                 operations.values.stage_absence(write, key, ttl_ms)
-                reply = await operations.l2.store_absent(key, ttl_ms, lease, message)
+                mark = operations.values.mark_of_absence(key)
+                reply = await operations.l2.store_absent(
+                    key, ttl_ms, lease, message, mark
+                )
             else:
                 items, encoded = {key: result.value}, {key: result.raw}
                 operations.values.stage(write, items, encoded, result.ttl_ms)

@@ -8,7 +8,7 @@ from cachebridge.codec.envelope import body_of, header_of
 from cachebridge.core.dropping.tags import TAG_MARK
 from cachebridge.core.entry import INT64, MISSING
 from cachebridge.core.keys import shown_key
-from cachebridge.engine.values import appended, missing, total
+from cachebridge.engine.parts.adding import appended, missing, total
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence

@@ -9,6 +9,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from cachebridge.core.lease import PLAIN_MARK
 from cachebridge.errors import L2Error
 from cachebridge.l2.cluster.existing import ExistingKeys
 from cachebridge.l2.cluster.slots import slot_of
@@ -155,10 +156,15 @@ class ClusterStore(ExistingKeys):
         return self._at(key).store_loaded(key, loaded, lease, message)
 
     def store_absent(
-        self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
+        self,
+        key: str,
+        ttl_ms: int,
+        lease: LeaseGet,
+        message: bytes | None,
+        mark: bytes = PLAIN_MARK,
     ) -> Answer[LoadReply]:
         """Note that there is no such thing."""
-        return self._at(key).store_absent(key, ttl_ms, lease, message)
+        return self._at(key).store_absent(key, ttl_ms, lease, message, mark)
 
     def release(
         self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None

@@ -11,10 +11,11 @@ The flags, 32 bits::
     8      NO_SUCH: no value; a loader has said that there is no such thing
     9-31   the stamp (``clears.py``); 0 in items of other writers
 
-Items without a value hold a pickled None, and those with a header claim to be pickles,
-which they are not: other clients find nothing, too.  Values of pymemcache,
-python-memcached and pylibmc have no stamp; they are rewritten as our serializer would
-have written them.  The other clients read ours as they are.
+Items without a value hold a pickled None, which a sealed mark of absence follows, and
+those with a header claim to be pickles, which they are not: other clients find nothing,
+too.  Values of pymemcache, python-memcached and pylibmc have no stamp; they are
+rewritten as our serializer would have written them.  The other clients read ours as
+they are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cachebridge.bounds import inflate
 from cachebridge.core.dropping.tags import TAG_MARK
 from cachebridge.core.entry import INT64
+from cachebridge.core.lease import PLAIN_MARK
 from cachebridge.core.ttl import GONE_MS
 from cachebridge.l2.keys import encode_key
 from cachebridge.l2.memcached.protocol import (
@@ -80,6 +82,7 @@ class Item(NamedTuple):
 
     state: State
     raw: bytes | None = None
+    """Of NO_SUCH the mark of absence; of LOADING nothing of use."""
     ttl_ms: int = GONE_MS
     """What is left of the TTL: -1 no expiry, -2 nothing."""
     age_ms: int = 0
@@ -153,10 +156,11 @@ def is_int64(raw: bytes) -> bool:
     return len(raw) <= MOST_DIGITS and bool(_INTEGER(raw)) and int(raw) in INT64
 
 
-def pack_mark(kind: int, ttl_s: int, stamp: int) -> Packed:
-    """Return an item without a value: LOADING or NO_SUCH."""
+def pack_mark(kind: int, ttl_s: int, stamp: int, absence: bytes = PLAIN_MARK) -> Packed:
+    """Return an item without a value: LOADING, or NO_SUCH with its mark of absence."""
     flags = PICKLE | kind | stamp << STAMP_SHIFT
-    return Packed(flags, expiry(ttl_s), _PICKLED_NONE)
+    sealed = b"" if absence == PLAIN_MARK else absence
+    return Packed(flags, expiry(ttl_s), _PICKLED_NONE + sealed)
 
 
 def is_kept(answer: Answer) -> bool:
@@ -189,7 +193,8 @@ def read_item(answer: Answer, key: str, clears: Clears, *, is_hashed: bool) -> I
         return Item(State.VALUE, raw, ttl_ms, cas=cas)
     if flags & (LOADING | NO_SUCH):
         state = State.LOADING if flags & LOADING else State.NO_SUCH
-        return Item(state, ttl_ms=ttl_ms, cas=cas)
+        mark = (block or b"")[len(_PICKLED_NONE) :] or PLAIN_MARK
+        return Item(state, mark, ttl_ms, cas=cas)
     is_tagged = flags & TAGGED == TAGGED
     if flags & WRAPPED and block is not None:
         item = _unwrap(block, key, ttl_s, cas, is_hashed=is_hashed)

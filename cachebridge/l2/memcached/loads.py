@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cachebridge.core.keys import shown_key
-from cachebridge.core.lease import LeaseGet, LeaseState, LoadReply
+from cachebridge.core.lease import PLAIN_MARK, LeaseGet, LeaseState, LoadReply
 from cachebridge.errors import L2Error
 from cachebridge.l2.memcached import protocol
 from cachebridge.l2.memcached.counting import CountOperations
@@ -135,12 +135,14 @@ class LoadOperations(CountOperations):
         swap = protocol.swap(place.name, *packed, began.cas)
         return await self._end(place, swap, began)
 
-    async def store_absent(self, key: str, ttl_ms: int, lease: LeaseGet) -> LoadReply:
+    async def store_absent(
+        self, key: str, ttl_ms: int, lease: LeaseGet, absence: bytes
+    ) -> LoadReply:
         """Note that there is no such thing, on the same conditions."""
         place = self.place(key)
         began = _beginning(lease)
         if ttl_ms:
-            mark = pack_mark(NO_SUCH, protocol.seconds(ttl_ms), began.stamp)
+            mark = pack_mark(NO_SUCH, protocol.seconds(ttl_ms), began.stamp, absence)
             change = protocol.swap(place.name, *mark, began.cas)
         else:
             change = protocol.drop(place.name, began.cas)
@@ -253,7 +255,8 @@ def _read_lease(answer: Answer) -> _Lease | None:
 def _serve(item: Item, token: bytes, terms: LeaseTerms) -> LeaseGet | None:
     """Return what can be served at once; for a refresh, no value can."""
     if item.state is State.NO_SUCH:
-        return LeaseGet(LeaseState.ABSENT, None, item.ttl_ms, token=token)
+        mark = PLAIN_MARK if item.raw is None else item.raw
+        return LeaseGet(LeaseState.ABSENT, None, item.ttl_ms, token=token, mark=mark)
     if terms.is_refresh:
         return None
     if item.state is State.VALUE:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cachebridge.core.lease import PLAIN_MARK
 from cachebridge.errors import NO_LIST, NO_LOCK, L2Error, UnsupportedOperationError
 from cachebridge.l2.memcached.loads import LoadOperations
 from cachebridge.l2.memcached.names import LISTS
@@ -183,11 +184,17 @@ class MemcachedStore:
         return self._change(call, call.store_loaded(key, loaded, lease), message)
 
     def store_absent(
-        self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
+        self,
+        key: str,
+        ttl_ms: int,
+        lease: LeaseGet,
+        message: bytes | None,
+        mark: bytes = PLAIN_MARK,
     ) -> Answer[LoadReply]:
         """Note that there is no such thing."""
         call = self._begin()
-        return self._change(call, call.store_absent(key, ttl_ms, lease), message)
+        absent = call.store_absent(key, ttl_ms, lease, mark)
+        return self._change(call, absent, message)
 
     async def release(
         self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None

@@ -38,7 +38,8 @@ class LoadRecord:
     copy: bytes | None = None
     keep_s: float = 0.0
     cost_ms: int = 0
-    is_absent: bool = False
+    absence: bytes | None = None
+    """The mark that there is no such thing."""
 
     def belongs(self, raw: bytes | None, now: float) -> bool:
         """Return whether the key, now ``raw``, is as it was, or has expired."""
@@ -132,9 +133,11 @@ class LoadRecords:
     def _serve(
         self, record: LoadRecord, token: bytes, terms: LeaseTerms, now: float
     ) -> LeaseGet | None:
-        if record.is_absent:
+        if record.absence is not None:
             left_ms = max(1, int((record.until - now) * 1000))
-            return LeaseGet(LeaseState.ABSENT, None, left_ms, token=token)
+            return LeaseGet(
+                LeaseState.ABSENT, None, left_ms, token=token, mark=record.absence
+            )
         copy = self._copy_of(record, terms.stale_ms, now)
         if copy is None or terms.is_refresh:
             return None
@@ -157,11 +160,11 @@ class LoadRecords:
             record.copy, record.keep_s = raw, keep_ms / 1000
         self._records[key] = record
 
-    def remember_absence(self, key: str, ttl_ms: int) -> None:
+    def remember_absence(self, key: str, ttl_ms: int, mark: bytes) -> None:
         """Keep the mark that there is no such thing."""
         if ttl_ms:
             until = self._clock() + ttl_ms / 1000
-            self._records[key] = LoadRecord(until, is_absent=True)
+            self._records[key] = LoadRecord(until, absence=mark)
 
     def release(self, key: str, raw: bytes | None, keep_ms: int) -> bytes | None:
         """End the lease, or leave it as failed and return the copy to serve."""

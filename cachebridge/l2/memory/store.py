@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cachebridge.core.dropping.tags import TAG_MARK
 from cachebridge.core.entry import INT64
 from cachebridge.core.keys import matcher_of
-from cachebridge.core.lease import LoadReply
+from cachebridge.core.lease import PLAIN_MARK, LoadReply
 from cachebridge.l2.store import (
     COUNTABLE,
     NOT_AN_INTEGER,
@@ -221,7 +221,12 @@ class MemoryStore:
             return LoadReply(stored=True)
 
     async def store_absent(
-        self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
+        self,
+        key: str,
+        ttl_ms: int,
+        lease: LeaseGet,
+        message: bytes | None,
+        mark: bytes = PLAIN_MARK,
     ) -> LoadReply:
         """Note that there is no such thing."""
         server = self._server
@@ -229,7 +234,7 @@ class MemoryStore:
             if server.refuses(key, lease):
                 return LoadReply(False, *server.read(key))
             server.delete([key], message)
-            server.loads.remember_absence(key, ttl_ms)
+            server.loads.remember_absence(key, ttl_ms, mark)
             return LoadReply(stored=True)
 
     async def release(

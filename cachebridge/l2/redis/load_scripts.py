@@ -11,7 +11,7 @@ The load record is a hash beside the key::
     s  stale copy of the value
     k  for how long the copy serves past the TTL
     c  cost of the last load in milliseconds
-    a  set if there is no such thing
+    a  the mark of absence: set if there is no such thing
     h  a mark of the value that the record belongs to; without it, to an absent key
     e  when the TTL of that value ends: -1 never (milliseconds of the server's clock)
 
@@ -48,6 +48,8 @@ def read_lease_get(token: bytes, replies: list[Any]) -> LeaseGet:
             bytes() | None as generation,
         ] if state in _STATES:
             kind = LeaseState(state)
+            if kind is LeaseState.ABSENT and raw is not None:
+                return LeaseGet(kind, None, ttl_ms, token=token, mark=raw)
         case reply:
             raise wrong_kind(reply)
     return LeaseGet(kind, raw, ttl_ms, cost_ms, wait_ms, generation or b"", token)
@@ -116,7 +118,7 @@ if raw then
   left, cost = redis.call('PTTL', KEYS[1]), tonumber(r[10] or 0)
   if ARGV[5] ~= 'refresh' then return {'hit', raw, left, cost, 0, ''} end
 elseif r[7] then
-  return {'absent', false, redis.call('PTTL', KEYS[2]), 0, 0, ''}
+  return {'absent', r[7], redis.call('PTTL', KEYS[2]), 0, 0, ''}
 end
 now = now or clock()
 local age = r[6] and redis.call('HEXISTS', KEYS[2], 's') == 1 and now - r[6]
@@ -178,7 +180,7 @@ STORE_ABSENT: Final[Script] = make_script(
     _UNDER_GENERATION
     + """redis.call('UNLINK', KEYS[2], KEYS[1])
 if tonumber(ARGV[4]) > 0 then
-  redis.call('HSET', KEYS[2], 'a', '1')
+  redis.call('HSET', KEYS[2], 'a', ARGV[5])
   redis.call('PEXPIRE', KEYS[2], ARGV[4])
 end
 return {1}""",

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.core.keys import matcher_of
+from cachebridge.core.lease import PLAIN_MARK
 from cachebridge.l2.keys import encode_key
 from cachebridge.l2.redis import commands, load_scripts, scripts, write_log
 from cachebridge.l2.redis.existing import ExistingKeys
@@ -260,10 +261,15 @@ class RedisStore(ExistingKeys):
         return self._change(script, self._names.with_record(key), message, args, read)
 
     def store_absent(
-        self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
+        self,
+        key: str,
+        ttl_ms: int,
+        lease: LeaseGet,
+        message: bytes | None,
+        mark: bytes = PLAIN_MARK,
     ) -> Answer[LoadReply]:
         """Note that there is no such thing."""
-        args = (lease.generation, b"%d" % ttl_ms)
+        args = (lease.generation, b"%d" % ttl_ms, mark)
         script, read = load_scripts.STORE_ABSENT, load_scripts.read_load_reply
         return self._change(script, self._names.with_record(key), message, args, read)
 

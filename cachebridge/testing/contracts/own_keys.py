@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import pytest
 
 from cachebridge.core.keys import escape_glob
+from cachebridge.core.lease import PLAIN_MARK
 from cachebridge.errors import L2Error
 from cachebridge.l2.redis.names import LISTS, is_own
 from cachebridge.l2.store import SCAN_COUNT
@@ -166,11 +167,16 @@ class OwnKeys:
         return await self._store.store_loaded(own, loaded, lease, framed)
 
     async def store_absent(
-        self, key: str, ttl_ms: int, lease: LeaseGet, message: bytes | None
+        self,
+        key: str,
+        ttl_ms: int,
+        lease: LeaseGet,
+        message: bytes | None,
+        mark: bytes = PLAIN_MARK,
     ) -> LoadReply:
         """Note that there is no such thing."""
         own, framed = self._framed(key, message)
-        return await self._store.store_absent(own, ttl_ms, lease, framed)
+        return await self._store.store_absent(own, ttl_ms, lease, framed, mark)
 
     async def release(
         self, key: str, lease: LeaseGet, keep_ms: int, message: bytes | None

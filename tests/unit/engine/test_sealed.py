@@ -207,12 +207,92 @@ def test_planted_while_it_is_loaded(redis_url, client):
     assert cache.stats().loads_refused + cache.stats().loads >= 1
 
 
-def test_marks_of_absence_have_nothing_to_run(redis_url, client):
-    """Whatever stands in one is only asked for its presence."""
-    cache = lone_cache(redis_url, negative_ttl=60, **OPTIONS["signed"])
-    assert cache.get_or_load("k", lambda: ABSENT, default=None) is None
-    client.hset("k:cachebridge-load", "a", PICKLED)
-    assert cache.get_or_load("k", lambda: "loaded", default=None) is None
+# -- marks of absence ------------------------------------------------------------------
+
+RECORD = "k:cachebridge-load"
+"""The load record of the key k, whose field "a" is the mark."""
+
+
+def absent(cache, key="k"):
+    """Leave a mark of absence, and return what a load of its key then finds."""
+    assert cache.get_or_load(key, lambda: ABSENT, default="none") == "none"
+    return found(cache, key)
+
+
+def found(cache, key="k"):
+    """Return what a load finds: the default for a mark of absence."""
+    return cache.get_or_load(key, lambda: "loaded", default="none")
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_planted_absence(redis_url, client, side, name, caplog):
+    """Whatever stands in the mark, callers get what their loader returns."""
+    options = {**OPTIONS[name], "negative_ttl": 60}
+    cache = on_side(side, lone_cache(redis_url, l1_max_entries=0, **options))
+    assert absent(cache, "moved") == "none"
+    cache.set("k", "")
+    assert absent(lone_cache(redis_url, key_prefix="other:", **options)) == "none"
+    planted = {
+        "plain": b"1",
+        "nothing": b"",
+        "of another key": client.hget("moved:cachebridge-load", "a"),
+        "of another prefix": client.hget(f"other:{RECORD}", "a"),
+        "a value's seal": client.get("k"),
+        **PLANTED,
+    }
+    cache.delete("k")
+    for mark in planted.values():
+        client.hset(RECORD, "a", mark)
+        assert found(cache) == "loaded"
+    assert cache.stats().unverified == len(planted)
+    assert 0 < len(warnings_in(caplog)) <= len(planted)
+    assert found(cache, "moved") == "none"
+    # A mark is no value, either: not even an empty one.
+    client.set("moved", planted["of another key"])
+    assert cache.get("moved", "miss") == "miss"
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_planted_absence_in_memcached(shared_memcached, options):
+    """An item that says "no such thing" is believed with its seal alone."""
+    prefix = f"sealed-{time.monotonic_ns()}:"
+    options = {**options, "key_prefix": prefix, "negative_ttl": 60}
+    cache = lone_cache(shared_memcached.url, **options)
+    assert absent(cache) == "none"
+    reader = lone_cache(shared_memcached.url, **options)
+    assert found(reader) == "none"
+    address = (shared_memcached.host, shared_memcached.port)
+    with closing(pymemcache.Client(address)) as plain:
+        assert plain.get(prefix + "k").startswith(b"N.\xcb")  # None to other clients
+    with closing(pymemcache.Client(address, serde=FlagsOnly())) as client:
+        flags = client.get(prefix + "k")
+        client.set(prefix + "k", b"N.", 60, noreply=False, flags=flags)
+    reader = lone_cache(shared_memcached.url, **options)
+    assert found(reader) == "loaded"
+    assert reader.stats().unverified == 1
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_absence_while_keys_come_and_go(redis_url, client, name):
+    """Turning seals on, and rotating a key, keeps the marks of the other workers."""
+    (option,) = OPTIONS[name]
+
+    def cache(*keys, **more):
+        keys = {option: list(keys)} if keys else {}
+        return lone_cache(redis_url, l1_max_entries=0, negative_ttl=60, **keys, **more)
+
+    assert absent(cache()) == "none"
+    assert client.hget(RECORD, "a") == b"1"
+    accepting = cache(OLD, signing_accept_unsigned=True)
+    assert found(accepting) == "none"
+    assert accepting.stats().unsigned == 1
+    accepting.delete("k")
+    assert absent(accepting) == "none"
+    for later in (cache(), cache(OLD, NEW), cache(NEW, OLD)):
+        assert found(later) == "none"
+        assert later.stats().unsigned == 0
+    assert found(cache(NEW)) == "loaded"
 
 
 OURS = 1 << 9

@@ -185,7 +185,7 @@ def test_a_copy_serves_while_loads_fail():
 
 def test_no_such_thing():
     """A negative answer of L2, or of the loader, is shared like any other."""
-    absent = LeaseGet(LeaseState.ABSENT, ttl_ms=5)
+    absent = LeaseGet(LeaseState.ABSENT, ttl_ms=5, value=ABSENT)
     assert play([(ASK, absent)]) == Outcome(None, ABSENT)
     nothing = Result(ABSENT)
     script = [
