@@ -1,7 +1,8 @@
 """Everything the shop keeps in the cache besides pages and template fragments.
 
-The only module that knows the keys. But for one tag it uses nothing but Django's cache
-API, and calls it as if every call were cheap; with an in-process level it is.
+The only module that knows the keys and the tags. But for tags the shop uses nothing but
+Django's cache API, and calls it as if every call were cheap; with an in-process level
+it is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.views.decorators.cache import cache_page
 
-from example_project.shop.models import Product
+from example_project.shop.models import Category, Product, Review
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -25,8 +26,11 @@ __all__ = [
     "aproduct",
     "aproduct_changed",
     "catalogue_version",
+    "category_tag",
+    "follow_the_models",
     "product",
     "product_changed",
+    "product_tag",
     "products",
     "shelves_page",
 ]
@@ -45,6 +49,35 @@ def shelves_page(view: Callable[..., Any]) -> Callable[..., Any]:
     from cachebridge.contrib.django import cache_page as tagged  # noqa: PLC0415 above
 
     return tagged(TIMEOUT, tags=["shelves"])(view)
+
+
+def follow_the_models() -> None:
+    """Invalidate what shows a row when it is saved or deleted, wherever that is done.
+
+    On Django's own backends nothing of it is: a page is kept for its time.
+    """
+    if not HAS_TAGS:
+        return
+    from cachebridge.contrib.django import invalidate_on_save  # noqa: PLC0415 the same
+
+    invalidate_on_save(Category, tags=["shelves"])
+    invalidate_on_save(
+        Product,
+        tags=lambda row: [product_tag(row.pk), category_tag(row.category.slug)],
+        keys=lambda row: [_product_key(row.pk)],
+        previous=True,  # it may have moved to another category
+    )
+    invalidate_on_save(Review, tags=lambda row: [product_tag(row.product_id)])
+
+
+def product_tag(pk: int) -> str:
+    """Name what shows this product, its details and reviews."""
+    return f"product:{pk}"
+
+
+def category_tag(slug: str) -> str:
+    """Name what shows several products of the category."""
+    return f"category:{slug}"
 
 
 def product(pk: int) -> dict[str, Any]:

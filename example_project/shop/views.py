@@ -89,6 +89,8 @@ def product(request: HttpRequest, pk: int) -> HttpResponse:
             # Called by the template, in fragments that the cache does not have.
             "find_reviews": partial(Review.objects.filter, product_id=pk),
             "find_related": partial(_related, row["category_slug"], pk),
+            "product_tag": cached.product_tag(pk),
+            "category_tag": cached.category_tag(row["category_slug"]),
             "related_version": cached.catalogue_version(row["category_slug"]),
         }
         response = render(request, "shop/product.html", context)

@@ -136,31 +136,56 @@ def test_deployment_checks(shared_server: RedisServer) -> None:
     assert "no issues" in done.stdout, done.stderr
 
 
-def test_home_follows_the_categories(
-    shop: Service, shared_server: RedisServer, workers: list[Connection]
+SAVES = {
+    "a category": (
+        "/",
+        "row = Category.objects.get(slug='lamps')\nrow.tagline = {new!r}\nrow.save()",
+    ),
+    "a product": (
+        "/products/3/",
+        "row = Product.objects.get(pk=3)\nrow.name = {new!r}\nrow.save()",
+    ),
+    "its neighbour": (
+        "/products/20/",
+        "row = Product.objects.get(pk=21)\nrow.name = {new!r}\nrow.save()",
+    ),
+    "a review": (
+        "/products/4/",
+        "row = Review.objects.filter(product=4).last()\nrow.text = {new!r}\nrow.save()",
+    ),
+    "a new review": (
+        "/products/5/",
+        (
+            "Review.objects.create(product_id=5, stars=3, text={new!r}, author='Ann', "
+            "written_on='2026-01-02')"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("saved", SAVES)
+def test_pages_follow_the_models(
+    shop: Service, shared_server: RedisServer, workers: list[Connection], saved: str
 ) -> None:
-    """A save in any process purges the page of every worker, if pages have tags."""
-    tagline = f"Light until {time.time()}."
-    assert all(tagline not in worker.get("/").body.decode() for worker in workers)
-    change = (
-        "from example_project.shop.models import Category\n"
-        "lamps = Category.objects.get(slug='lamps')\n"
-        f"lamps.tagline = {tagline!r}\n"
-        "lamps.save()"
-    )
+    """A save in any process shows on the page in every worker, if pages have tags."""
+    page, change = SAVES[saved]
+    new = f"New at {time.time()}."
+    assert all(new not in worker.get(page).body.decode() for worker in workers)
     settings = {
         "DJANGO_SETTINGS_MODULE": "example_project.settings",
         "SHOP_REDIS_URL": stack.redis_database(shared_server.url, FIRST_DATABASE),
     }
+    models = "from example_project.shop.models import Category, Product, Review\n"
+    shell = [sys.executable, "-m", "example_project.manage", "shell", "-v0", "-c"]
     subprocess.run(
-        [sys.executable, "-m", "example_project.manage", "shell", "-c", change],
+        [*shell, models + change.format(new=new)],
         env={**os.environ, **settings},
         cwd=Path(__file__).parents[3],
         check=True,
     )
     shown = [shop.name == "test-cachebridge"] * len(workers)
     eventually(
-        lambda: [tagline in each.get("/").body.decode() for each in workers] == shown
+        lambda: [new in each.get(page).body.decode() for each in workers] == shown
     )
 
 
