@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SITE := build/site
 ARGS ?=
 # Two processes per core, since many tests wait for servers.  Tests of one file stay
 # together, for the fixtures they share; files with many tests come first.
@@ -69,8 +70,11 @@ bench: $(READY) ## measure against the peers in one run
 traces: $(READY) ## compare the policies of L1 on traces; writes docs/eviction.png
 	$(BIN)/python -m benchmarks.traces --png docs/eviction.png $(ARGS)
 
-docs: $(READY) ## check the links of README.md and docs/
+docs: $(READY) ## build the site in build/site, without a warning; check links and reference
 	$(BIN)/python -m tools.check_links
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --jobs auto docs $(SITE)
+	$(BIN)/python -m tools.check_reference $(SITE)
+	@echo "The site is $(SITE)/index.html"
 
 dist: $(READY) ## build and check the source archive and the wheel in dist/
 	rm -rf dist
