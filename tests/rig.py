@@ -216,7 +216,8 @@ def eviction_state(engine: Engine) -> tuple[Any, ...]:
     """Return what decides which entry leaves memory next, under ``s3fifo``."""
     l1: Any = engine.l1
     ghosts = frozenset(l1._ghosts), frozenset(l1._older_ghosts)
-    return (tuple(l1._small), tuple(l1._main), frozenset(l1._marks), *ghosts)
+    marks = frozenset(l1._marks | l1._older_marks)
+    return (tuple(l1._small), tuple(l1._main), marks, *ghosts)
 
 
 def l2_of(cache: Any) -> Any:

@@ -1,13 +1,23 @@
-"""``who``, ``stats``, ``top``, ``health``, ``conf``, ``why``, ``inspect``: ask all."""
+"""``who``, ``stats``, ``health``, ``conf``, ``why``, ``inspect``: ask all."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from cachebridge.commands.report import DONE, FINDING, NOT_DONE, Report, Table
+from cachebridge.commands.report import Report, Table
+from cachebridge.commands.telling import (
+    age,
+    milliseconds,
+    name_of,
+    part_of,
+    percent,
+    report_on,
+    text_of,
+    yes_no,
+)
 from cachebridge.core.keys import shown_key
 from cachebridge.engine.fleet.asking import ask_fleet
+from cachebridge.texts import shown
 from cachebridge.waiting.io import THREADS
 from cachebridge.waiting.run import run
 
@@ -19,9 +29,9 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
-SILENT = (
-    "no process answers: none has read yet, all have FLEET_ASK off, or an old release"
-)
+
+MOST_SHOWN: Final = 120
+"""Characters of a key in a table."""
 
 
 def engine_of(cache: AdminMethods) -> Any:
@@ -34,6 +44,12 @@ def full_key_of(cache: AdminMethods, key: str) -> str:
     return cache._full_key_of(key)  # noqa: SLF001 the same
 
 
+def shown_for(cache: AdminMethods, full_key: str) -> str:
+    """Return the key as callers of this cache have it; one of another cache full."""
+    prefix = cache._binding.own_prefix or ""  # noqa: SLF001 the same
+    return shown(full_key.removeprefix(prefix), MOST_SHOWN)
+
+
 def who(cache: AdminMethods, timeout_s: float) -> Report:
     """Return which processes there are."""
     asked = ask_fleet(engine_of(cache), "who", timeout_s)
@@ -41,36 +57,24 @@ def who(cache: AdminMethods, timeout_s: float) -> Report:
     rows = [
         (
             name_of(each),
-            _text(each["who"], "role"),
-            _text(each["who"], "version"),
-            _text(each["who"], "python"),
-            _age(each["who"].get("since")),
+            text_of(each["who"], "role"),
+            text_of(each["who"], "version"),
+            text_of(each["who"], "python"),
+            age(each["who"].get("since")),
             " ".join(map(repr, each["who"].get("prefixes") or ())),
         )
         for each in asked.answers
     ]
-    return _report(asked, [Table(header, rows)])
+    return report_on(asked, [Table(header, rows)])
 
 
 def stats(cache: AdminMethods, timeout_s: float) -> Report:
     """Return a line of counters for each process, and their sum."""
-    return _report_of_stats(ask_fleet(engine_of(cache), "stats", timeout_s))
+    return report_of_stats(ask_fleet(engine_of(cache), "stats", timeout_s))
 
 
-def top(cache: AdminMethods, timeout_s: float) -> Report:
-    """Return the same, the process with most reads first."""
-    asked = ask_fleet(engine_of(cache), "stats", timeout_s)
-    busiest = sorted(asked.answers, key=_reads, reverse=True)
-    return _report_of_stats(asked._replace(answers=busiest))
-
-
-def _reads(answer: Answer) -> int:
-    known = _of(answer, "stats")
-    counts = [known.get(name) for name in ("l1_hits", "l2_hits", "misses")]
-    return sum(each for each in counts if isinstance(each, int))
-
-
-def _report_of_stats(asked: Answers) -> Report:
+def report_of_stats(asked: Answers) -> Report:
+    """Return what ``stats`` prints."""
     header = (
         "process", "role", "trusted", "L1 hits", "L2 hits", "misses", "L1 ratio",
         "entries", "bytes", "evicted", "p50", "p99",
@@ -78,27 +82,29 @@ def _report_of_stats(asked: Answers) -> Report:
     rows = [_line_of_stats(each) for each in asked.answers]
     if len(rows) > 1:
         rows.append(_sum_of(asked.answers))
-    untrusted = sum(_of(each, "stats").get("trusted") is not True for each in asked[0])
+    untrusted = sum(
+        part_of(each, "stats").get("trusted") is not True for each in asked[0]
+    )
     told = f"L1 is not trusted in {untrusted} of them" if untrusted else ""
-    return _report(asked, [Table(header, rows)], finding=told)
+    return report_on(asked, [Table(header, rows)], finding=told)
 
 
 def _line_of_stats(answer: Answer) -> tuple[str, ...]:
-    known = _of(answer, "stats")
+    known = part_of(answer, "stats")
     return (
         name_of(answer),
-        _text(answer["who"], "role"),
-        _yes(known.get("trusted")),
-        *[_text(known, each) for each in ("l1_hits", "l2_hits", "misses")],
-        _percent(known.get("l1_hit_ratio")),
-        *[_text(known, each) for each in ("l1_entries", "l1_bytes", "evictions")],
-        _ms(known.get("delay_p50_s")),
-        _ms(known.get("delay_p99_s")),
+        text_of(answer["who"], "role"),
+        yes_no(known.get("trusted")),
+        *[text_of(known, each) for each in ("l1_hits", "l2_hits", "misses")],
+        percent(known.get("l1_hit_ratio")),
+        *[text_of(known, each) for each in ("l1_entries", "l1_bytes", "evictions")],
+        milliseconds(known.get("delay_p50_s")),
+        milliseconds(known.get("delay_p99_s")),
     )
 
 
 def _sum_of(answers: Iterable[Answer]) -> tuple[str, ...]:
-    known = [_of(each, "stats") for each in answers]
+    known = [part_of(each, "stats") for each in answers]
 
     def total(name: str) -> int:
         found = [each.get(name) for each in known]
@@ -108,7 +114,7 @@ def _sum_of(answers: Iterable[Answer]) -> tuple[str, ...]:
     ratio = hits / (hits + others) if hits + others else 0.0
     return (
         f"{len(known)} processes", "", "",
-        str(hits), str(total("l2_hits")), str(total("misses")), _percent(ratio),
+        str(hits), str(total("l2_hits")), str(total("misses")), percent(ratio),
         str(total("l1_entries")), str(total("l1_bytes")), str(total("evictions")),
         "", "",
     )  # fmt: skip
@@ -120,22 +126,22 @@ def health(cache: AdminMethods, timeout_s: float) -> Report:
     header = ("process", "ok", "L2", "bus", "trusted", "owed", "bound", "error")
     rows = []
     for each in asked.answers:
-        known = _of(each, "health")
+        known = part_of(each, "health")
         rows.append(
             (
                 name_of(each),
                 *[
-                    _yes(known.get(name))
+                    yes_no(known.get(name))
                     for name in ("ok", "l2_reachable", "bus_connected", "l1_trusted")
                 ],
-                f"{_text(known, 'deletes_owed')}+{_text(known, 'messages_owed')}",
-                f"{_text(known, 'staleness_bound_s')} s",
-                _text(known, "error"),
+                f"{text_of(known, 'deletes_owed')}+{text_of(known, 'messages_owed')}",
+                f"{text_of(known, 'staleness_bound_s')} s",
+                text_of(known, "error"),
             )
         )
-    ill = sum(_of(each, "health").get("ok") is not True for each in asked.answers)
+    ill = sum(part_of(each, "health").get("ok") is not True for each in asked.answers)
     told = f"{ill} of them are not ok" if ill else ""
-    return _report(asked, [Table(header, rows)], finding=told)
+    return report_on(asked, [Table(header, rows)], finding=told)
 
 
 def conf(cache: AdminMethods, timeout_s: float) -> Report:
@@ -144,19 +150,19 @@ def conf(cache: AdminMethods, timeout_s: float) -> Report:
     rows, differing = [], differences(asked.answers)
     for option, values in differing.items():
         rows += [(option, value, ", ".join(names)) for value, names in values.items()]
-    first = _of(asked.answers[0], "conf").get("engine") if asked.answers else None
+    first = part_of(asked.answers[0], "conf").get("engine") if asked.answers else None
     if not rows and isinstance(first, dict):
         rows = [(name, repr(first[name]), "all") for name in sorted(first)]
     told = f"processes differ in {', '.join(differing)}" if differing else ""
     header = ("option", "value", "processes")
-    return _report(asked, [Table(header, rows)], finding=told)
+    return report_on(asked, [Table(header, rows)], finding=told)
 
 
 def differences(answers: Iterable[Answer]) -> dict[str, dict[str, list[str]]]:
     """Return the options of engines that differ: which values, and who has them."""
     found: dict[str, dict[str, list[str]]] = {}
     for each in answers:
-        engine = _of(each, "conf").get("engine")
+        engine = part_of(each, "conf").get("engine")
         for name, value in engine.items() if isinstance(engine, dict) else ():
             found.setdefault(name, {}).setdefault(repr(value), []).append(name_of(each))
     return {name: values for name, values in found.items() if len(values) > 1}
@@ -169,12 +175,12 @@ def why(cache: AdminMethods, key: str, timeout_s: float) -> Report:
     names = {each["who"]["origin"]: name_of(each) for each in asked.answers}
     rows = []
     for each in asked.answers:
-        sentence = _text(_of(each, "why"), "sentence") or _text(each, "error")
+        sentence = text_of(part_of(each, "why"), "sentence") or text_of(each, "error")
         for origin, name in names.items():
             sentence = sentence.replace(f"process {origin}", name)
-        rows.append((name_of(each), _text(each["who"], "role"), sentence))
+        rows.append((name_of(each), text_of(each["who"], "role"), sentence))
     store = _in_l2(cache, full_key)
-    report = _report(asked, [Table(("process", "role", "why"), rows)])
+    report = report_on(asked, [Table(("process", "role", "why"), rows)])
     return report._replace(
         data={**report.data, "l2": store},
         text="\n".join(filter(None, (report.text, f"in L2: {store['sentence']}"))),
@@ -191,26 +197,26 @@ def inspect(cache: AdminMethods, key: str, timeout_s: float) -> Report:
         (
             f"L2, {engine_of(cache).stores.label_of(full_key)}",
             "a value" if store["exists"] else "nothing",
-            _text(store, "bytes"),
+            text_of(store, "bytes"),
             f"{ttl_ms / 1000:.1f} s" if ttl_ms >= 0 else "",
             "",
         )
     ]
     for each in asked.answers:
-        known = _of(each, "why")
+        known = part_of(each, "why")
         left = known.get("left_s")
         kind = "a mark of absence" if known.get("is_absent") else "a value"
         rows.append(
             (
                 name_of(each),
                 kind if known.get("in_l1") else "nothing",
-                _text(known, "bytes"),
+                text_of(known, "bytes"),
                 f"{left:.1f} s" if isinstance(left, (int, float)) else "",
-                _text(known, "code"),
+                text_of(known, "code"),
             )
         )
     header = ("where", "has", "bytes", "left", "why")
-    report = _report(asked, [])
+    report = report_on(asked, [])
     return report._replace(
         tables=[Table(header, rows)],
         data={**report.data, "key": shown_key(full_key), "l2": store},
@@ -230,57 +236,3 @@ def _in_l2(cache: AdminMethods, full_key: str) -> Answer:
         "ttl_ms": ttl_ms,
         "sentence": f"{size} bytes, {lasts}",
     }
-
-
-# -- texts -----------------------------------------------------------------------------
-
-
-def _report(asked: Answers, tables: list[Table], *, finding: str = "") -> Report:
-    """Make the report of what a fleet has answered; silence is a finding."""
-    told = [finding] if finding else []
-    if asked.missing:
-        told.append(f"{asked.missing} of {asked.reached} processes did not answer")
-    failed = [each for each in asked.answers if "error" in each]
-    if failed:
-        told.append(f"{len(failed)} could not answer: {failed[0]['error']}")
-    if not asked.answers:
-        nothing: Answer = {"answers": [], "reached": asked.reached}
-        status = FINDING if asked.reached else NOT_DONE
-        return Report(status, nothing, (), "; ".join([SILENT, *told]))
-    data = {"answers": asked.answers, "reached": asked.reached}
-    status = FINDING if told else DONE
-    return Report(status, data, tables, "; ".join(told))
-
-
-def name_of(answer: Answer) -> str:
-    """Return the host and pid of who has answered."""
-    return f"{answer['who'].get('host')}/{answer['who'].get('pid')}"
-
-
-def _of(answer: Answer, verb: str) -> Answer:
-    found = answer.get(verb)
-    return found if isinstance(found, dict) else {}
-
-
-def _text(known: Answer, name: str) -> str:
-    value = known.get(name)
-    return "" if value is None else str(value)
-
-
-def _yes(value: object) -> str:
-    return "" if value is None else "yes" if value is True else "NO"
-
-
-def _percent(value: object) -> str:
-    return f"{value:.1%}" if isinstance(value, (int, float)) else ""
-
-
-def _ms(value: object) -> str:
-    return f"{1000 * value:g} ms" if isinstance(value, (int, float)) else ""
-
-
-def _age(since: object) -> str:
-    if not isinstance(since, (int, float)):
-        return ""
-    minutes = max(0, int(time.time() - since)) // 60
-    return f"{minutes // 60}:{minutes % 60:02} h"

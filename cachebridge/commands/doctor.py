@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
-from cachebridge.commands.asking import differences, engine_of, name_of
+from cachebridge.commands.asking import differences, engine_of
 from cachebridge.commands.facts import Facts, questions_of
 from cachebridge.commands.report import DONE, FINDING, NOT_DONE, Report, Table
+from cachebridge.commands.telling import name_of
 from cachebridge.config import DEFAULT_EXCLUDE
 from cachebridge.engine.fleet.asking import ask_fleet, loop_back
 from cachebridge.engine.fleet.channel import server_of

@@ -12,10 +12,11 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.cache import Cache
-from cachebridge.commands import asking
+from cachebridge.commands import asking, watching
 from cachebridge.commands.doctor import doctor
 from cachebridge.commands.report import DONE, NOT_DONE, Report, show
 from cachebridge.commands.warming import WARM_HELP, add_keys, warm
+from cachebridge.engine.watching.hot_keys import MOST_HOT
 from cachebridge.errors import CacheBridgeError, ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ ASKING: Final[dict[str, str]] = {
     "health": "show how every process is",
     "conf": "show the options of the processes, and where they differ",
     "doctor": "check twenty things in order, and say what to do",
-    "top": "show stats again and again, the busiest process first",
+    "top": "show stats and hot keys again and again, the busiest process first",
+    "hot": "show the keys that L1 answers most often now",
+    "history": "show the counters of the last ten minutes, ten seconds a line",
     "inspect": "show what the shared store and every L1 have of a key",
     "why": "say for every process why a key is in its L1 or not",
 }
@@ -48,6 +51,12 @@ def _timeout(text: str) -> float:
     return seconds
 
 
+def _most(text: str) -> int:
+    if not 0 < int(text) <= MOST_HOT:
+        raise ValueError(text)
+    return int(text)
+
+
 def add_verbs(verbs: Any, add_place: Callable[[Any], object]) -> None:
     """Add a parser for each verb; ``add_place`` adds the arguments of the cache."""
     warming = verbs.add_parser("warm", help=WARM_HELP, description=WARM_HELP)
@@ -58,6 +67,10 @@ def add_verbs(verbs: Any, add_place: Callable[[Any], object]) -> None:
         add_place(each)
         if verb in {"why", "inspect"}:
             each.add_argument("key", metavar="KEY", help="a key, as the caller has it")
+        if verb == "hot":
+            each.add_argument(
+                "most", type=_most, nargs="?", default=10, metavar="N", help="how many"
+            )
         each.add_argument("--json", action="store_true", help="print JSON")
         each.add_argument(
             "--timeout", type=_timeout, default=1.0, metavar="S", help="seconds to wait"
@@ -102,6 +115,8 @@ def _report_of(cache: AdminMethods, given: Any) -> Report:
         return Report(status, {"told": told}, (), told)
     if given.verb == "why":
         return asking.why(cache, given.key, given.timeout)
+    if given.verb == "hot":
+        return watching.hot(cache, given.most, given.timeout)
     if given.verb == "inspect":
         return asking.inspect(cache, given.key, given.timeout)
     if given.verb in SWITCHING:
@@ -109,7 +124,8 @@ def _report_of(cache: AdminMethods, given: Any) -> Report:
     find: dict[str, Callable[[AdminMethods, float], Report]] = {
         "who": asking.who,
         "stats": asking.stats,
-        "top": asking.top,
+        "top": watching.top,
+        "history": watching.history,
         "health": asking.health,
         "conf": asking.conf,
         "doctor": doctor,

@@ -36,6 +36,7 @@ from cachebridge.engine.servers.redis_server import Hooks
 from cachebridge.engine.servers.stores import Stores
 from cachebridge.engine.values import ValuesOfCaches
 from cachebridge.engine.warming.automatic import WarmUp
+from cachebridge.engine.watching.history import History
 from cachebridge.errors import L2Error, UnsupportedOperationError
 from cachebridge.l1.eviction import POLICIES
 from cachebridge.l1.local_get import LocalReads
@@ -184,6 +185,7 @@ class Engine:
         self.batches = Batches(self, lambda io: own[io][0])
         self.write_behind = WriteBehind(self)
         self.warm_up = WarmUp(self, is_on=options.l1_warm)
+        self.history = History(self)
 
     # -- how the parts are made --------------------------------------------------------
 
@@ -309,6 +311,7 @@ class Engine:
     def _on_proof(self) -> None:
         self.listening.retire_if_unused()
         self.warm_up.beat()
+        self.history.beat()
 
     def catch_up_in_background(self) -> None:
         """End an outage as far as possible, soon, in a thread."""
@@ -328,6 +331,7 @@ class Engine:
         """Retire if no adapter is left; return how many entries L1 has."""
         self.listening.retire_if_unused()
         self._pressure.observe(self.clock())
+        self.history.beat()
         return len(self.l1)
 
     def sweep_slice(self, limit: int, start: int) -> int:
@@ -385,4 +389,5 @@ class Engine:
         self.outage.reset()
         self.rules.reset()
         self.counters.reset()
+        self.history.reset()
         self.stores.forget()

@@ -47,6 +47,8 @@ class S3Fifo(L1Store):
         self._main: dict[str, None] = {}
         self._marks: set[str] = set()
         self.note = self._marks.add
+        self._older_marks: set[str] = set()
+        """Marks that ``hit_lately`` has taken: they count as the others do."""
         self._ghosts: set[int] = set()
         self._older_ghosts: set[int] = set()
 
@@ -89,10 +91,12 @@ class S3Fifo(L1Store):
 
     def _evict_small(self, batch: int, evicted: list[str]) -> None:
         entries, small, marks = self._entries, self._small, self._marks
+        older = self._older_marks
         for key in list(islice(small, batch)):
-            if key in marks:
+            if key in marks or key in older:
                 self._main[key] = None
                 marks.discard(key)
+                older.discard(key)
             elif key in entries:
                 self._blocks -= entries[key][BLOCKS]
                 del entries[key]
@@ -102,12 +106,14 @@ class S3Fifo(L1Store):
 
     def _evict_main(self, batch: int, evicted: list[str]) -> None:
         entries, main, marks = self._entries, self._main, self._marks
+        older = self._older_marks
         hit = 0
         for key in list(islice(main, batch)):
             del main[key]
-            if key in marks:
+            if key in marks or key in older:
                 main[key] = None
                 marks.discard(key)
+                older.discard(key)
             elif key in entries:
                 self._blocks -= entries[key][BLOCKS]
                 del entries[key]
@@ -118,17 +124,20 @@ class S3Fifo(L1Store):
     def _bound_ghosts(self) -> None:
         """Forget the older half of the ghosts, and marks of keys that are gone."""
         self._older_ghosts, self._ghosts = self._ghosts, set()
-        if len(self._marks) > 2 * len(self._entries):  # a hit may cross a removal
-            self._marks.intersection_update(self._entries)
+        entries, marks, older = self._entries, self._marks, self._older_marks
+        if len(marks) + len(older) > 2 * len(entries):  # a hit may cross a removal
+            marks.intersection_update(entries)
+            older.intersection_update(entries)
 
     def _unplace(self, key: str) -> None:
         """Take the key out; if it was hit, let it come back to the main queue."""
-        marks = self._marks
+        marks, older = self._marks, self._older_marks
         if self._small.pop(key, self) is self:
             self._main.pop(key, None)
-        elif key not in marks:
+        elif key not in marks and key not in older:
             return
         marks.discard(key)
+        older.discard(key)
         self._ghosts.add(hash(key))
         if len(self._ghosts) > len(self._entries) // GHOST_SHARE + 1:
             self._bound_ghosts()
@@ -136,8 +145,20 @@ class S3Fifo(L1Store):
     def _queues(self) -> Iterable[dict[str, None]]:
         return self._small, self._main
 
+    def hit_lately(self) -> list[str]:
+        """Return the keys that were marked since this was asked last."""
+        found = list(self._marks)
+        self._older_marks.update(found)  # first: no mark may be lost
+        self._marks.difference_update(found)
+        return found
+
     def _forget_all(self) -> None:
-        for noted in (self._marks, self._ghosts, self._older_ghosts):
+        for noted in (
+            self._marks,
+            self._older_marks,
+            self._ghosts,
+            self._older_ghosts,
+        ):
             noted.clear()
 
 
@@ -174,6 +195,10 @@ class Fifo(L1Store):
 
     def _queues(self) -> Iterable[dict[str, Entry]]:
         return (self._entries,)
+
+    def hit_lately(self) -> list[str] | None:
+        """Return None: hits are not noted."""
+        return None
 
     def _forget_all(self) -> None:
         self._noted.clear()
@@ -212,6 +237,12 @@ class Lru(Fifo):
     def _queues(self) -> Iterable[dict[str, Entry]]:
         self._apply_notes()
         return super()._queues()
+
+    def hit_lately(self) -> list[str] | None:
+        """Return the keys of the notes, and move them as a writer would."""
+        found = list(dict.fromkeys(self._noted.copy()))
+        self._apply_notes()
+        return found
 
 
 POLICIES: Final[dict[str, type[L1Store]]] = dict(

@@ -97,6 +97,14 @@ class L1Store(ABC):
     def _forget_all(self) -> None:
         """Forget all that was noted of keys: there is no entry left."""
 
+    @abstractmethod
+    def hit_lately(self) -> list[str] | None:
+        """Return the keys that were hit since this was asked last, each once.
+
+        Some have no entry any more.  ``lru`` remembers the last few hits since the last
+        write.  None from ``fifo``, which notes no hits.
+        """
+
     # -- what all policies share -------------------------------------------------------
 
     def _take(self, key: str, entry: Entry) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachebridge.core.entry import ABSENT, EXPIRES, KIND, WRITE_ID, size_bytes
 from cachebridge.engine.fleet.reasons import why
 from cachebridge.engine.report import health_of, stats_of
+from cachebridge.engine.watching.hot_keys import MOST_HOT, hot_keys
 from cachebridge.texts import conceal, hide_password, secrets_in, shown
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ Answer = dict[str, Any]
 _NAMES_ONLY: Final = frozenset({"client_kwargs", "sentinel_kwargs"})
 _STARTED = time.time()
 _MOST_TEXT: Final = 1000
+_MOST_NAMES: Final = 30_000
+"""Characters of all keys in one answer."""
 
 
 def answer_of(engine: Engine, ask: Ask, *, dropped: int = 0) -> Answer:
@@ -131,12 +134,30 @@ def _why(engine: Engine, arguments: Answer) -> Answer:
     }
 
 
+def _hot(engine: Engine, arguments: Answer) -> Answer:
+    """Name the hottest keys, as many as an answer has room for."""
+    most = arguments.get("most", 10)
+    if not isinstance(most, int) or not 0 < most <= MOST_HOT:
+        raise ValueError(f"most must be 1 to {MOST_HOT}")
+    found, left = hot_keys(engine, most), _MOST_NAMES
+    keys = []
+    for each in found["keys"]:
+        each["key"] = shown(each["key"], _MOST_TEXT)
+        left -= len(ascii(each["key"]))
+        if left < 0:
+            break
+        keys.append(each)
+    return {**found, "keys": keys}
+
+
 _VERBS: Final[dict[str, Callable[[Engine, Answer], Answer]]] = {
     "who": lambda _engine, _arguments: {},
     "stats": _stats,
     "health": _health,
     "conf": _conf,
     "why": _why,
+    "hot": _hot,
+    "history": lambda engine, _arguments: engine.history.columns(),
 }
 
 

@@ -31,6 +31,13 @@ class QueueModel:
         if self.moves_on_hit:
             self.noted.append(key)
 
+    def hit_lately(self):
+        if not self.moves_on_hit:
+            return None
+        found = set(self.noted)
+        self.drain()
+        return found
+
     def drain(self):
         for key in self.noted:
             if key in self.order:
@@ -69,11 +76,25 @@ class S3FifoModel:
 
     def __init__(self):
         self.small, self.main = [], []
-        self.marks, self.ghosts, self.older = set(), set(), set()
+        self.clear()
         self.count = self.hit_evicted = 0
 
     def note(self, key):
-        self.marks.add(key)
+        self.lately.add(key)
+
+    @property
+    def marks(self):
+        return self.lately | self.before
+
+    def unmark(self, key):
+        self.lately.discard(key)
+        self.before.discard(key)
+
+    def hit_lately(self):
+        """It takes no mark away."""
+        found, self.lately = self.lately, set()
+        self.before |= found
+        return found
 
     def add(self, key):
         known = key in self.ghosts | self.older
@@ -90,7 +111,7 @@ class S3FifoModel:
             if key not in self.marks:
                 return
             self.ghosts.add(key)
-        self.marks.discard(key)
+        self.unmark(key)
         if len(self.ghosts) > (len(self.small) + len(self.main)) // GHOST_SHARE + 1:
             self.age_ghosts()
 
@@ -105,7 +126,7 @@ class S3FifoModel:
             for key in self.small[:batch]:
                 self.small.remove(key)
                 if key in self.marks:
-                    self.marks.remove(key)
+                    self.unmark(key)
                     self.main.append(key)
                 else:
                     self.ghosts.add(key)
@@ -114,7 +135,7 @@ class S3FifoModel:
         for key in self.main[:batch]:
             self.main.remove(key)
             if key in self.marks:
-                self.marks.remove(key)
+                self.unmark(key)
                 self.main.append(key)
             else:
                 self.hit_evicted += 1
@@ -127,8 +148,10 @@ class S3FifoModel:
 
     def age_ghosts(self):
         self.older, self.ghosts = self.ghosts, set()
-        if len(self.marks) > 2 * (len(self.small) + len(self.main)):
-            self.marks &= {*self.small, *self.main}
+        kept = {*self.small, *self.main}
+        if len(self.lately) + len(self.before) > 2 * len(kept):
+            self.lately &= kept
+            self.before &= kept
 
     def before_sweep(self):
         pass
@@ -137,7 +160,8 @@ class S3FifoModel:
         return self.small[start : start + limit] + self.main[start : start + limit]
 
     def clear(self):
-        self.marks, self.ghosts, self.older = set(), set(), set()
+        self.lately, self.before = set(), set()
+        self.ghosts, self.older = set(), set()
 
     @staticmethod
     def batch(count):
@@ -223,6 +247,13 @@ class Machine(RuleBasedStateMachine):
         self.store.pop(key)
         if self.entries.pop(key, None) is not None:
             self.order.remove(key)
+
+    @rule()
+    def hit_lately(self):
+        """It changes nothing of what leaves."""
+        found = self.store.hit_lately()
+        expected = self.order.hit_lately()
+        assert (found if found is None else set(found)) == expected
 
     @rule(seconds=st.integers(1, 4), limit=st.integers(0, 12), start=st.integers(0, 5))
     def sweep(self, seconds, limit, start):
@@ -340,7 +371,9 @@ def test_marks_and_ghosts_are_bounded():
     for number in range(10_000):
         store.put(str(number), entry())
         store.note(str(number - 150))  # has just left
-    assert len(store._marks) <= 200 + 100
+        if number % 100 == 0:
+            store.hit_lately()
+    assert len(store._marks) + len(store._older_marks) <= 2 * (200 + 100)
     assert len(store._ghosts) + len(store._older_ghosts) <= 102
     for key in store.all_keys():
         store.pop(key)

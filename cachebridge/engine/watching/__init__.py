@@ -1,0 +1,1 @@
+"""What a process notes of itself for those who ask later.  Internal."""
