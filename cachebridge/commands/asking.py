@@ -17,9 +17,8 @@ from cachebridge.commands.telling import (
 )
 from cachebridge.core.keys import shown_key
 from cachebridge.engine.fleet.asking import ask_fleet
+from cachebridge.engine.fleet.stored import in_store
 from cachebridge.texts import shown
-from cachebridge.waiting.io import THREADS
-from cachebridge.waiting.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -179,7 +178,7 @@ def why(cache: AdminMethods, key: str, timeout_s: float) -> Report:
         for origin, name in names.items():
             sentence = sentence.replace(f"process {origin}", name)
         rows.append((name_of(each), text_of(each["who"], "role"), sentence))
-    store = _in_l2(cache, full_key)
+    store = in_store(engine_of(cache), full_key)
     report = report_on(asked, [Table(("process", "role", "why"), rows)])
     return report._replace(
         data={**report.data, "l2": store},
@@ -191,7 +190,7 @@ def inspect(cache: AdminMethods, key: str, timeout_s: float) -> Report:
     """Return what the shared store and every L1 have of a key, side by side."""
     full_key = full_key_of(cache, key)
     asked = ask_fleet(engine_of(cache), "why", timeout_s, key=full_key)
-    store = _in_l2(cache, full_key)
+    store = in_store(engine_of(cache), full_key)
     ttl_ms = store.get("ttl_ms", -1)
     rows = [
         (
@@ -221,18 +220,3 @@ def inspect(cache: AdminMethods, key: str, timeout_s: float) -> Report:
         tables=[Table(header, rows)],
         data={**report.data, "key": shown_key(full_key), "l2": store},
     )
-
-
-def _in_l2(cache: AdminMethods, full_key: str) -> Answer:
-    """Say what the shared store has under the key, without its value."""
-    raw, ttl_ms = run(engine_of(cache).l2_for(THREADS).get(full_key))
-    if raw is None:
-        return {"exists": False, "sentence": "nothing"}
-    lasts = "without expiry" if ttl_ms < 0 else f"{ttl_ms / 1000:.1f} s left"
-    size = len(raw)
-    return {
-        "exists": True,
-        "bytes": size,
-        "ttl_ms": ttl_ms,
-        "sentence": f"{size} bytes, {lasts}",
-    }

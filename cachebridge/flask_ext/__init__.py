@@ -10,6 +10,7 @@ from cachebridge.flask_ext.backend.backend import CacheBridgeBackend
 from cachebridge.flask_ext.extension import Cache
 from cachebridge.flask_ext.http.responses import CachedResponse
 from cachebridge.flask_ext.jinja import make_template_fragment_key
+from cachebridge.flask_ext.page import dashboard
 from cachebridge.flask_ext.signals import (
     cache_memoize_hit,
     cache_memoize_miss,
@@ -26,6 +27,7 @@ __all__ = [
     "cache_memoize_miss",
     "cache_view_hit",
     "cache_view_miss",
+    "dashboard",
     "function_namespace",
     "make_template_fragment_key",
 ]

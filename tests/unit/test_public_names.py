@@ -98,6 +98,7 @@ PUBLIC = {
         "cache_memoize_miss",
         "cache_view_hit",
         "cache_view_miss",
+        "dashboard",
         "function_namespace",
         "make_template_fragment_key",
     ],

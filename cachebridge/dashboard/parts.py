@@ -1,0 +1,215 @@
+"""The parts of the page that are renewed every five seconds: tables and figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cachebridge.dashboard.markup import Html, join, tag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Known = dict[str, Any]
+
+NOTHING: Final = "\N{EN DASH}"
+_TRUST: Final = {
+    "trusted": ("ok", "\N{CHECK MARK}", "trusted"),
+    "resting": ("bad", "\N{MULTIPLICATION X}", "not trusted"),
+    "off": ("warn", "\N{BLACK CIRCLE}", "switched off"),
+    "unknown": ("warn", "?", "no answer"),
+}
+
+
+def parts_of(known: Known) -> dict[str, Html]:
+    """Return the renewed parts of the page, by their ids."""
+    return {
+        "cb-at": _at(known),
+        "cb-trouble": join(*[_trouble(each) for each in known["servers"]]),
+        "cb-trust": _matrix(known),
+        "cb-servers": join(*[_server(*each) for each in enumerate(known["servers"])]),
+    }
+
+
+def _at(known: Known) -> Html:
+    minutes, seconds = divmod(int(known["at"]) % 86400, 60)
+    moment = f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+    return join("As of ", tag("time", moment), " UTC")
+
+
+def _trouble(server: Known) -> Html:
+    found = []
+    if server["trouble"]:
+        told = "The figures below are those of the process that made this page."
+        found.append(f"{server['trouble'].rstrip('.')}. {told}")
+    if server["outage"]:
+        found.append(
+            f"{server['label']} is away: callers get what is written for an outage."
+        )
+    if server["missing"]:
+        found.append(
+            f"{server['missing']} of {server['reached']} processes on "
+            f"{server['label']} did not answer in time."
+        )
+    return join(*[tag("p", each, class_="cb-note cb-bad") for each in found])
+
+
+# -- trust -----------------------------------------------------------------------------
+
+
+def _matrix(known: Known) -> Html:
+    """Return a row for each process, a column for each cache."""
+    names = known["caches"]
+    rows = []
+    for server in known["servers"]:
+        for process in server["processes"]:
+            cells = [_cell(process, each in server["caches"], each) for each in names]
+            rows.append([_who(process), *cells])
+    return table("cb-matrix", "Trust in L1", ["process", *names], rows)
+
+
+def _cell(process: Known, is_here: bool, name: str) -> Html:
+    if not is_here or name not in process["caches"]:
+        return tag("span", f"{NOTHING} not in use", class_="cb-chip cb-none")
+    chip = chip_of(process["trust"])
+    if process["trust"] == "trusted" or not process["reason"]:
+        return chip
+    return join(chip, tag("span", process["reason"], class_="cb-why"))
+
+
+def chip_of(trust: str) -> Html:
+    """Return the state in words, with a mark and a colour."""
+    colour, mark, told = _TRUST[trust]
+    mark = tag("span", mark, aria_hidden="true")
+    return tag("span", mark, f" {told}", class_=f"cb-chip cb-{colour}")
+
+
+def _who(process: Known) -> Html:
+    role = tag("span", process["role"], class_="cb-role")
+    return join(process["name"], " ", role)
+
+
+# -- one server ------------------------------------------------------------------------
+
+
+def _server(number: int, server: Known) -> Html:
+    processes = server["processes"]
+    label = tag("code", server["label"])
+    caches = ", ".join(server["caches"])
+    columns = [
+        "process", "L1 hit ratio", "L1 hits", "L2 hits", "misses", "entries", "memory",
+        "evicted", "delay p50", "delay p99", "owed", "up",
+    ]  # fmt: skip
+    return tag(
+        "section",
+        tag("h3", label, " ", tag("span", caches, class_="cb-role")),
+        _tiles(processes),
+        table(f"cb-figures-{number}", "Figures", columns, map(_figures, processes)),
+        aria_label=f"Server {server['label']}",
+    )
+
+
+def _tiles(processes: Sequence[Known]) -> Html:
+    hits = sum(each["l1_hits"] for each in processes)
+    below = sum(each["l2_hits"] + each["misses"] for each in processes)
+    trusted = sum(each["trust"] == "trusted" for each in processes)
+    delays = [each["delay_p99_s"] for each in processes if each["delay_count"]]
+    tiles = {
+        "L1 trusted": f"{trusted} of {len(processes)}",
+        "L1 hit ratio": percent(hits / (hits + below) if hits + below else None),
+        "reads": count(hits + below),
+        "delay p99": _delay(max(delays, key=_or_endless)) if delays else NOTHING,
+        "memory": size(sum(each["bytes"] for each in processes)),
+    }
+    return tag(
+        "dl",
+        *[
+            tag("div", tag("dt", name), tag("dd", value), class_="cb-tile")
+            for name, value in tiles.items()
+        ],
+        class_="cb-tiles",
+    )
+
+
+def _or_endless(seconds: float | None) -> float:
+    return float("inf") if seconds is None else seconds
+
+
+def _figures(process: Known) -> list[object]:
+    counted = bool(process["delay_count"])
+    return [
+        _who(process),
+        percent(process["ratio"]),
+        *[count(process[each]) for each in ("l1_hits", "l2_hits", "misses", "entries")],
+        size(process["bytes"]),
+        count(process["evictions"]),
+        _delay(process["delay_p50_s"]) if counted else NOTHING,
+        _delay(process["delay_p99_s"]) if counted else NOTHING,
+        count(process["owed"]),
+        age(process["up_s"]),
+    ]
+
+
+# -- tables and figures ----------------------------------------------------------------
+
+
+def table(
+    ident: str, label: str, header: Iterable[object], rows: Iterable[Sequence[object]]
+) -> Html:
+    """Return a table that scrolls sideways where it is too wide, also by keyboard."""
+    head = tag("tr", *[tag("th", each, scope="col") for each in header])
+    body = [
+        tag("tr", tag("th", first, scope="row"), *[tag("td", each) for each in rest])
+        for first, *rest in rows
+    ]
+    whole = tag("table", tag("thead", head), tag("tbody", *body))
+    return tag(
+        "div",
+        whole,
+        id=ident,
+        class_="cb-scroll",
+        role="region",
+        aria_label=label,
+        tabindex=0,
+    )
+
+
+def percent(share: float | None) -> str:
+    """Return ``91.2 %``."""
+    return NOTHING if share is None else f"{share:.1%}".replace("%", "\N{NBSP}%")
+
+
+def count(value: float) -> str:
+    """Return ``12,345``, or ``1.23 M`` from ten millions on."""
+    if value >= 10_000_000:  # noqa: PLR2004 as the docstring says
+        return f"{value / 1_000_000:,.1f}\N{NBSP}M"
+    return f"{int(value):,}"
+
+
+def size(value: float | None) -> str:
+    """Return bytes as ``448 B``, ``1.2 KiB``, ``3.4 MiB``."""
+    if value is None:
+        return NOTHING
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:  # noqa: PLR2004 what the units say
+            return (
+                f"{value:.0f}\N{NBSP}B" if unit == "B" else f"{value:.1f}\N{NBSP}{unit}"
+            )
+        value /= 1024
+    return f"{value:.1f}\N{NBSP}GiB"
+
+
+def _delay(seconds: float | None) -> str:
+    if seconds is None:
+        return "> 2.5\N{NBSP}s"
+    return f"{1000 * seconds:g}\N{NBSP}ms"
+
+
+def age(seconds: float | None) -> str:
+    """Return ``12 s``, ``3 min``, ``4 h``, ``5 d``."""
+    if seconds is None:
+        return NOTHING
+    for unit, most in (("s", 60), ("min", 60), ("h", 48)):
+        if seconds < most:
+            return f"{int(seconds)}\N{NBSP}{unit}"
+        seconds /= 60 if unit != "h" else 24
+    return f"{int(seconds)}\N{NBSP}d"

@@ -1,0 +1,92 @@
+"""What other processes answer is not relied on: any JSON makes a row."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from cachebridge.dashboard.collecting import Collector, _look_at, _process
+from cachebridge.dashboard.parts import NOTHING, age, count, parts_of, percent, size
+from tests.rig import listening, lone_cache
+
+HOSTILE = "<script>\x1b[2J" * 99
+ANSWERS = [
+    {"who": {}},
+    {"who": {"host": [], "pid": {}, "since": "x", "prefixes": {"a": 1}}},
+    {"who": {"prefixes": [None, [], 1]}, "stats": [], "health": "x", "error": HOSTILE},
+    {
+        "who": {"role": HOSTILE},
+        "stats": {"l1_hits": True, "l1_bytes": "1", "trusted": 3},
+    },
+    {
+        "who": {"since": 1e308},
+        "stats": {"l1_hits": 1e308, "delay_p50_s": [], "misses": -1},
+    },
+    {"who": {"since": -1e308}, "stats": {"trusted": None, "invalidation_delay": [1]}},
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_hostile_answers(answer):
+    """They are rows with what can be read of them, escaped and bounded."""
+    made = _process(answer, {"default": ":1:"})
+    server = {"label": "x", "caches": ["default"], "trouble": "", "outage": False}
+    server |= {"reached": 1, "missing": 0, "processes": [made]}
+    parts = parts_of({"at": 0, "caches": ["default"], "servers": [server]})
+    text = "".join(parts.values())
+    assert "<script>" not in text
+    assert "\x1b" not in text
+    assert len(text) < 10_000
+    (row,) = _look_at([{"who": answer["who"], "why": answer.get("stats")}])
+    assert row["in_l1"] is False
+
+
+def test_one_question_for_all(redis_url):
+    """Who asks at the same time gets what the first one has collected."""
+    cache = listening(lone_cache(redis_url))
+    collector, found = Collector(), []
+    barrier = threading.Barrier(4)
+
+    def ask():
+        barrier.wait()
+        found.append(collector.collect({"cache": cache}))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len({id(each) for each in found}) == 1
+    collector.forget()
+    assert collector.collect({"cache": cache}) is not found[0]
+    collector.forget()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (5 << 20, "5.0 MiB"),
+        (None, NOTHING),
+    ],
+)
+def test_sizes(given, told):
+    assert size(given) == told.replace(" ", "\N{NBSP}")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(0, "0 s"), (61, "1 min"), (7300, "2 h"), (3600 * 49, "2 d"), (None, NOTHING)],
+)
+def test_ages(given, told):
+    assert age(given) == told.replace(" ", "\N{NBSP}")
+
+
+def test_numbers():
+    assert percent(0.9123) == "91.2\N{NBSP}%"
+    assert percent(None) == NOTHING
+    assert count(12345) == "12,345"
+    assert count(12_345_678) == "12.3\N{NBSP}M"
