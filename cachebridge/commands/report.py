@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cachebridge.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 DONE, FINDING, NOT_DONE = 0, 1, 2
 """Exit status: all is well; there is a finding, or it was done in part; it could not be
 asked, or not be done."""
 
 MOST_WIDTH: Final = 500
+MARGIN: Final = 6
+"""Lines of a terminal that a table's frame and a text below it take."""
 
 
 class Table(NamedTuple):
@@ -22,6 +25,8 @@ class Table(NamedTuple):
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    newest_last: bool = False
+    """Whether the last rows matter most, where there is no room for all."""
 
 
 class Report(NamedTuple):
@@ -35,19 +40,47 @@ class Report(NamedTuple):
     """Stands under the tables."""
 
 
-def show(report: Report, out: Any, *, as_json: bool, tells_all: bool = False) -> None:
+def show(report: Report, out: Any, *, as_json: bool) -> None:
     """Write to a text file: tables of rich where it is installed and a person looks.
 
-    The text of a report that is not done, or is a finding, is for standard error: it is
-    left out, unless ``tells_all``.
+    The text of a report that is not done, or is a finding, is for standard error, and
+    left out.
     """
-    text = report.text if report.status == DONE or tells_all else ""
-    shown_report = report._replace(text=text)
+    if report.status != DONE:
+        report = report._replace(text="")
     if as_json:
-        out.write(json.dumps({"status": report.status, **report.data}, indent=2) + "\n")
-    elif not out.isatty() or not _show_rich(shown_report, out):
-        for part in _parts(shown_report):
-            out.write(f"{part}\n")
+        _write_json(report, out)
+    elif not out.isatty() or not _show_rich(report, out):
+        _write_parts(report, out)
+
+
+@contextmanager
+def watched(out: Any, *, as_json: bool) -> Iterator[Callable[[Report], object]]:
+    """Return what shows one report after the other, findings included.
+
+    With rich, on a terminal, each takes the place of the last one.
+    """
+    live = None if as_json or not out.isatty() else _live(out)
+    if live is None:
+
+        def show_next(report: Report) -> None:
+            (_write_json if as_json else _write_parts)(report, out)
+            out.flush()
+
+        yield show_next
+        return
+    with live:
+        room = max(1, live.console.height - MARGIN)
+        yield lambda report: live.update(_drawn(report, room), refresh=True)
+
+
+def _write_json(report: Report, out: Any) -> None:
+    out.write(json.dumps({"status": report.status, **report.data}, indent=2) + "\n")
+
+
+def _write_parts(report: Report, out: Any) -> None:
+    for part in _parts(report):
+        out.write(f"{part}\n")
 
 
 def _parts(report: Report) -> Iterable[str]:
@@ -72,16 +105,37 @@ def _clean(table: Table) -> list[list[str]]:
 def _show_rich(report: Report, out: Any) -> bool:
     try:
         from rich.console import Console  # noqa: PLC0415 not needed
-        from rich.table import Table as RichTable  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
     except ImportError:
         return False
-    console = Console(file=out)
+    Console(file=out).print(_drawn(report))
+    return True
+
+
+def _live(out: Any) -> Any:
+    """Return rich's display on a terminal; None where it is not installed."""
+    try:
+        from rich.console import Console  # noqa: PLC0415 not needed
+        from rich.live import Live  # noqa: PLC0415
+    except ImportError:
+        return None
+    return Live(console=Console(file=out), auto_refresh=False)
+
+
+def _drawn(report: Report, room: int | None = None) -> Any:
+    """Draw with rich; in so many lines, if they are few."""
+    from rich.console import Group  # noqa: PLC0415 not needed
+    from rich.table import Table as RichTable  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    parts: list[Any] = []
     for table in report.tables:
         drawn = RichTable(*table.header)
-        for row in _clean(table):
+        rows = _clean(table)
+        if room is not None and table.newest_last:
+            rows = rows[-room:]
+        for row in rows:
             drawn.add_row(*map(Text, row))  # as text: what was sent is no markup
-        console.print(drawn)
+        parts.append(drawn)
     if report.text:
-        console.print(Text(report.text))
-    return True
+        parts.append(Text(report.text))
+    return Group(*parts)

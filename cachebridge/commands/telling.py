@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
+MANY: Final = 3
+"""So many names have no room in a line."""
 SILENT: Final = (
     "no process answers: none has read yet, all have FLEET_ASK off, or an old release"
 )
@@ -72,3 +74,14 @@ def age(since: object) -> str:
         return ""
     minutes = max(0, int(time.time() - since)) // 60
     return f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def number_of(value: Any) -> float:
+    """Return a number that another process has sent, 0.0 for what is none."""
+    return value if isinstance(value, (int, float)) else 0.0
+
+
+def few(names: list[str]) -> str:
+    """Return one or two names, and of more their number."""
+    known = list(dict.fromkeys(names))
+    return ", ".join(known) if len(known) < MANY else f"{len(known)} processes"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cachebridge.cache import Cache
 from cachebridge.commands import asking, watching
 from cachebridge.commands.doctor import doctor
-from cachebridge.commands.report import DONE, NOT_DONE, Report, show
+from cachebridge.commands.report import DONE, NOT_DONE, Report, show, watched
+from cachebridge.commands.tail import MOST_S, tail
 from cachebridge.commands.warming import WARM_HELP, add_keys, warm
 from cachebridge.engine.watching.hot_keys import MOST_HOT
 from cachebridge.errors import CacheBridgeError, ConfigError
@@ -32,6 +33,7 @@ ASKING: Final[dict[str, str]] = {
     "doctor": "check twenty things in order, and say what to do",
     "top": "show stats and hot keys again and again, the busiest process first",
     "hot": "show the keys that L1 answers most often now",
+    "tail": "show what has happened in the last seconds: drops, and log events",
     "history": "show the counters of the last ten minutes, ten seconds a line",
     "inspect": "show what the shared store and every L1 have of a key",
     "why": "say for every process why a key is in its L1 or not",
@@ -57,6 +59,13 @@ def _most(text: str) -> int:
     return int(text)
 
 
+def _past(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= MOST_S:
+        raise ValueError(text)
+    return seconds
+
+
 def add_verbs(verbs: Any, add_place: Callable[[Any], object]) -> None:
     """Add a parser for each verb; ``add_place`` adds the arguments of the cache."""
     warming = verbs.add_parser("warm", help=WARM_HELP, description=WARM_HELP)
@@ -70,6 +79,10 @@ def add_verbs(verbs: Any, add_place: Callable[[Any], object]) -> None:
         if verb == "hot":
             each.add_argument(
                 "most", type=_most, nargs="?", default=10, metavar="N", help="how many"
+            )
+        if verb == "tail":
+            each.add_argument(
+                "seconds", type=_past, nargs="?", default=10.0, metavar="SECONDS"
             )
         each.add_argument("--json", action="store_true", help="print JSON")
         each.add_argument(
@@ -100,37 +113,41 @@ def carry_out(cache: AdminMethods, given: Any, out: Any) -> Report:
     done.
     """
     as_json, every_s = getattr(given, "json", False), getattr(given, "watch", None)
-    while True:
+    if not every_s:
         report = _report_of(cache, given)
-        show(report, out, as_json=as_json, tells_all=bool(every_s))
-        if not every_s:
-            return report
-        out.flush()
-        time.sleep(every_s)
+        show(report, out, as_json=as_json)
+        return report
+    with watched(out, as_json=as_json) as show_next:
+        while True:
+            show_next(_report_of(cache, given))
+            time.sleep(every_s)
 
 
 def _report_of(cache: AdminMethods, given: Any) -> Report:
     if given.verb == "warm":
         status, told = warm(cache, given.keys, given.pattern)
         return Report(status, {"told": told}, (), told)
-    if given.verb == "why":
-        return asking.why(cache, given.key, given.timeout)
-    if given.verb == "hot":
-        return watching.hot(cache, given.most, given.timeout)
-    if given.verb == "inspect":
-        return asking.inspect(cache, given.key, given.timeout)
     if given.verb in SWITCHING:
         return _switch(cache, given)
-    find: dict[str, Callable[[AdminMethods, float], Report]] = {
-        "who": asking.who,
-        "stats": asking.stats,
-        "top": watching.top,
-        "history": watching.history,
-        "health": asking.health,
-        "conf": asking.conf,
-        "doctor": doctor,
-    }
-    return find[given.verb](cache, given.timeout)
+    argument = _ARGUMENT.get(given.verb)
+    arguments = () if argument is None else (getattr(given, argument),)
+    return _ASK[given.verb](cache, *arguments, given.timeout)
+
+
+_ARGUMENT: Final = {"why": "key", "inspect": "key", "hot": "most", "tail": "seconds"}
+_ASK: Final[dict[str, Callable[..., Report]]] = {
+    "who": asking.who,
+    "stats": asking.stats,
+    "top": watching.top,
+    "hot": watching.hot,
+    "tail": tail,
+    "history": watching.history,
+    "health": asking.health,
+    "conf": asking.conf,
+    "doctor": doctor,
+    "inspect": asking.inspect,
+    "why": asking.why,
+}
 
 
 def _switch(cache: Any, given: Any) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cachebridge.commands.asking import (
     engine_of,
@@ -12,7 +12,14 @@ from cachebridge.commands.asking import (
     shown_for,
 )
 from cachebridge.commands.report import Report, Table
-from cachebridge.commands.telling import name_of, part_of, percent, report_on
+from cachebridge.commands.telling import (
+    few,
+    name_of,
+    number_of,
+    part_of,
+    percent,
+    report_on,
+)
 from cachebridge.engine.fleet.asking import ask_fleet
 
 if TYPE_CHECKING:
@@ -37,18 +44,18 @@ def _table_of_hot(cache: AdminMethods, answers: Iterable[Answer], most: int) -> 
     total = 0.0
     for each in answers:
         known = part_of(each, "hot")
-        total += _number(known.get("hits_per_s"))
+        total += number_of(known.get("hits_per_s"))
         keys = known.get("keys")
         for one in keys if isinstance(keys, list) else ():
             key = str(one.get("key")) if isinstance(one, dict) else ""
-            found[key] += _number(one.get("hits_per_s"))  # type: ignore[assignment]
+            found[key] += number_of(one.get("hits_per_s"))  # type: ignore[assignment]
             where.setdefault(key, []).append(name_of(each))
     rows = [
         (
             shown_for(cache, key),
             f"{per_s:.0f}",
             percent(per_s / total if total else 0.0),
-            _few(where[key]),
+            few(where[key]),
         )
         for key, per_s in found.most_common(most)
     ]
@@ -72,7 +79,7 @@ def top(cache: AdminMethods, timeout_s: float) -> Report:
 
 def _reads(answer: Answer) -> float:
     known = part_of(answer, "stats")
-    return sum(_number(known.get(name)) for name in ("l1_hits", "l2_hits", "misses"))
+    return sum(number_of(known.get(name)) for name in ("l1_hits", "l2_hits", "misses"))
 
 
 HISTORY: Final = (
@@ -90,13 +97,13 @@ def history(cache: AdminMethods, timeout_s: float) -> Report:
             line.update({**point, "processes": 1})
     rows = [_line(slot, lines[slot]) for slot in sorted(lines)]
     header = ("until", "processes", "trusted", "L1 ratio", *HISTORY)
-    return report_on(asked, [Table(header, rows)])
+    return report_on(asked, [Table(header, rows, newest_last=True)])
 
 
 def points_of(columns: Answer) -> list[tuple[float, dict[str, int]]]:
     """Return the points of a process's history: its end, and its numbers by name."""
     lists = {
-        name: [int(_number(one)) for one in each]
+        name: [int(number_of(one)) for one in each]
         for name, each in columns.items()
         if isinstance(each, list)
     }
@@ -117,11 +124,3 @@ def _line(slot: int, line: Counter[str]) -> tuple[str, ...]:
         percent(line["l1_hits"] / reads) if reads else "",
         *[str(line[name]) for name in HISTORY],
     )
-
-
-def _number(value: Any) -> float:
-    return value if isinstance(value, (int, float)) else 0.0
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= 2 else f"{len(names)} processes"  # noqa: PLR2004 what a line has room for

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.core.entry import ABSENT, EXPIRES, KIND, WRITE_ID, size_bytes
 from cachebridge.engine.fleet.reasons import why
+from cachebridge.engine.fleet.tail import MOST_S, tail
 from cachebridge.engine.report import health_of, stats_of
 from cachebridge.engine.watching.hot_keys import MOST_HOT, hot_keys
 from cachebridge.texts import conceal, hide_password, secrets_in, shown
@@ -150,6 +151,13 @@ def _hot(engine: Engine, arguments: Answer) -> Answer:
     return {**found, "keys": keys}
 
 
+def _tail(engine: Engine, arguments: Answer) -> Answer:
+    seconds = arguments.get("seconds", 10.0)
+    if not isinstance(seconds, (int, float)) or not 0 < seconds <= MOST_S:
+        raise ValueError(f"seconds must be more than 0, and {MOST_S:.0f} at most")
+    return tail(engine, seconds)
+
+
 _VERBS: Final[dict[str, Callable[[Engine, Answer], Answer]]] = {
     "who": lambda _engine, _arguments: {},
     "stats": _stats,
@@ -157,6 +165,7 @@ _VERBS: Final[dict[str, Callable[[Engine, Answer], Answer]]] = {
     "conf": _conf,
     "why": _why,
     "hot": _hot,
+    "tail": _tail,
     "history": lambda engine, _arguments: engine.history.columns(),
 }
 

@@ -179,7 +179,9 @@ class Finding:
             counters.stale_hits += 1
         elif lease.state is LeaseState.BUSY:
             counters.stale_hits += lease.raw is not None
-            counters.lease_waits += lease.raw is None
+            if lease.raw is None:
+                counters.lease_waits += 1
+                self._engine.rules.trail.waited(self.key)
         return value
 
     def _fill_absence(self, fill: Fill | Direct, lease: LeaseGet) -> Absent | Missing:

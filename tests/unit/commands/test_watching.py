@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import threading
 
 import pytest
 
 from cachebridge.commands import main
+from cachebridge.commands.report import DONE, FINDING, Report, Table, watched
 from cachebridge.commands.watching import points_of
-from tests.rig import PATIENCE_S, engine_of, listening, lone_cache
+from cachebridge.engine.fleet import answers
+from cachebridge.engine.watching.history import COLUMNS
+from tests.rig import (
+    PATIENCE_S,
+    after_heartbeats,
+    engine_of,
+    eventually,
+    listening,
+    lone_cache,
+    rules_of,
+)
 
 LONG = ["--timeout", str(PATIENCE_S)]
 PLACE = ["--key-prefix", "shop:"]
@@ -85,8 +98,6 @@ def said(capsys, *arguments):
 
 
 def history_point(**known):
-    from cachebridge.engine.watching.history import COLUMNS
-
     return tuple(
         {"trusted": 1, "seconds": 10.0, **known}.get(each, 0) for each in COLUMNS
     )
@@ -112,3 +123,74 @@ def test_top_has_hot_keys(redis_url, capsys, monkeypatch):
     assert main(["top", redis_url, *PLACE, "--json", *LONG]) == 2
     data = json.loads(capsys.readouterr().out)
     assert data["hot"][0]["hot key"] == "hot"
+
+
+def test_tail(fleet, redis_url, capsys):
+    """A write that several processes have heard of is one line, with its writer."""
+    reader, writer = fleet
+    third = listening(lone_cache(redis_url, KEY_PREFIX="shop:"))
+    writer.set("k", 1)
+    for each in (reader, third):
+        after_heartbeats(each)  # past the message of the set
+        assert each.get("k") == 1
+    for each in (reader, third):
+        rules_of(each).trail.reset()
+    writer.delete("k")
+    eventually(lambda: all(rules_of(each).trail.since(0) for each in (reader, third)))
+    lines = said(capsys, "tail", redis_url, "60", *PLACE)
+    (line,) = [each for each in lines if "changed by " in each and "this" not in each]
+    assert f"/{os.getpid()}" in line
+    data = data_of(capsys, "tail", redis_url, "60", *PLACE)
+    heard = [
+        one
+        for each in data["answers"]
+        for one in each["tail"]["events"]
+        if one.get("origin") == rules_of(writer).origin.hex()
+    ]
+    assert len(heard) == 2
+
+
+@pytest.mark.parametrize("answer", [{}, {"events": 1}, {"events": [1, {}]}])
+def test_a_forged_tail(fleet, redis_url, answer, capsys, monkeypatch):
+    """What another process has sent breaks nothing."""
+    monkeypatch.setitem(answers._VERBS, "tail", lambda *_args: answer)
+    said(capsys, "tail", redis_url)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "3601", "x"])
+def test_seconds_of_tail(seconds, redis_url):
+    """A clear refusal, before anything is asked."""
+    with pytest.raises(SystemExit):
+        main(["tail", redis_url, seconds])
+
+
+class Terminal(io.StringIO):
+    """A text file that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_live_table(monkeypatch):
+    """With rich each round takes the place of the last; the newest rows stay."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("LINES", "12")
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal = Terminal()
+    rows = [(f"row {n}",) for n in range(100)]
+    with watched(terminal, as_json=False) as show_next:
+        for _ in range(2):
+            show_next(Report(DONE, {}, [Table(("n",), rows, newest_last=True)], "text"))
+    written = terminal.getvalue()
+    assert "row 99" in written
+    assert "row 10 " not in written
+    assert "\x1b[1A" in written  # back to the beginning
+
+
+def test_a_plain_file_is_watched():
+    """Round after round, findings and all."""
+    out = io.StringIO()
+    with watched(out, as_json=False) as show_next:
+        show_next(Report(FINDING, {}, [Table(("n",), [("1",)])], "a finding"))
+        show_next(Report(DONE, {}, [Table(("n",), [("2",)])]))
+    assert out.getvalue() == "n\n1\na finding\nn\n2\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cachebridge.core.dropping.trail import MOST_NAME
 from cachebridge.engine.fleet.answers import bindings_of
 from cachebridge.engine.fleet.reasons import CODES, why
 from tests.rig import bus_of, engine_of, eventually, listening, lone_cache, rules_of
@@ -151,9 +152,11 @@ def test_a_refused_fill(cache):
 
 
 def test_the_trail_forgets(cache):
-    """It has a bound, and holds no key."""
+    """It has a bound, and keeps no long key alive."""
     trail = rules_of(cache).trail
     for n in range(1000):
         trail.note(f"{n}", "evicted")
+    trail.note("x" * 10_000, "evicted")
+    assert len(trail.last_of("x" * 10_000).key) == MOST_NAME
     assert trail.last_of("0") is None
     assert trail.last_of("999").cause == "evicted"
