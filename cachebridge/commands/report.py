@@ -38,6 +38,8 @@ class Report(NamedTuple):
     tables: Sequence[Table] = ()
     text: str = ""
     """Stands under the tables."""
+    is_plain: bool = False
+    """Whether it is for copying: no frames, on a terminal neither."""
 
 
 def show(report: Report, out: Any, *, as_json: bool) -> None:
@@ -50,7 +52,7 @@ def show(report: Report, out: Any, *, as_json: bool) -> None:
         report = report._replace(text="")
     if as_json:
         _write_json(report, out)
-    elif not out.isatty() or not _show_rich(report, out):
+    elif report.is_plain or not out.isatty() or not _show_rich(report, out):
         _write_parts(report, out)
 
 

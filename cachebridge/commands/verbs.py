@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.cache import Cache
 from cachebridge.commands import asking, watching
+from cachebridge.commands.bug_report import bug_report
 from cachebridge.commands.doctor import doctor
 from cachebridge.commands.report import DONE, NOT_DONE, Report, show, watched
 from cachebridge.commands.tail import MOST_S, tail
@@ -36,6 +37,7 @@ ASKING: Final[dict[str, str]] = {
     "tail": "show what has happened in the last seconds: drops, and log events",
     "history": "show the counters of the last ten minutes, ten seconds a line",
     "inspect": "show what the shared store and every L1 have of a key",
+    "report": "print what a bug report needs, without keys and passwords",
     "why": "say for every process why a key is in its L1 or not",
 }
 SWITCHING: Final[dict[str, str]] = {
@@ -145,6 +147,7 @@ _ASK: Final[dict[str, Callable[..., Report]]] = {
     "health": asking.health,
     "conf": asking.conf,
     "doctor": doctor,
+    "report": bug_report,
     "inspect": asking.inspect,
     "why": asking.why,
 }
