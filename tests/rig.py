@@ -348,6 +348,20 @@ def held_reads(cache: Any) -> tuple[threading.Event, threading.Event]:
     return read, go_on
 
 
+def after_next_read(cache: Any, then: Callable[[], object]) -> None:
+    """Have a thread that appends do something between its next read and the rest."""
+    operations = binding_of(cache).coherent.for_threads._operations
+    read = operations.read
+
+    async def reading(key: str) -> Any:
+        operations.read = read
+        found = await read(key)
+        then()
+        return found
+
+    operations.read = reading
+
+
 # -- caches ---------------------------------------------------------------------------
 
 

@@ -9,7 +9,8 @@
     n       the tag, in UTF-8
     8       its stamp when the value was begun to be made
 
-The value's own bytes follow, as a serializer has written them.
+The value's own bytes follow, as a serializer has written them.  No other value begins
+so but floats of MessagePack next to zero, whose nine bytes are fewer than any header's.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 STAMP_BYTES: Final = 8
+FLOAT_BYTES: Final = 9
+"""A float of MessagePack, which begins as what stands around values does."""
 
 
 class Header(NamedTuple):
@@ -46,10 +49,14 @@ def make_header(stamps: Mapping[str, bytes]) -> bytes:
 
 
 def read_header(raw: bytes) -> Header | None:
-    """Return the header of a tagged value; None for a damaged one."""
-    if len(raw) <= len(TAG_MARK) or not raw.startswith(TAG_MARK):
-        return None
-    count, at = raw[len(TAG_MARK)], len(TAG_MARK) + 1
+    """Return the header of a tagged value; None for a damaged one.
+
+    What only begins as a tagged value does has a header without tags, of no bytes.
+    """
+    if len(raw) == FLOAT_BYTES and raw.startswith(TAG_MARK):
+        return Header({}, 0)
+    at = len(TAG_MARK) + 1
+    count = raw[at - 1] if raw.startswith(TAG_MARK) and len(raw) >= at else 0
     if not 0 < count <= MAX_TAGS:
         return None
     stamps: dict[str, bytes] = {}

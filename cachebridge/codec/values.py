@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from cachebridge.checking.extras import module_of
 from cachebridge.codec.compression import decompress, is_spoilt
 from cachebridge.codec.decoding import decode_once
+from cachebridge.codec.envelope import FLOAT_BYTES
 from cachebridge.codec.seals import MARK, unverified
 from cachebridge.config import DJANGO_REDIS_FORMAT
 from cachebridge.core.entry import INT64
@@ -30,8 +31,6 @@ PICKLE_PROTOCOL: Final = 5
 _PICKLE_MARK: Final = 0x80
 _CACHELIB_MARK: Final = 0x21
 _OLDEST_PROTOCOL: Final = 2
-_FLOAT_BYTES: Final = 9
-"""A float of MessagePack, which begins as our envelopes do."""
 _JSON_MARKS: Final = frozenset(b'{["')
 _NUMBER_MARKS: Final = frozenset(b"-0123456789")
 _PLAIN_MARKS: Final = _NUMBER_MARKS | {_CACHELIB_MARK}
@@ -194,7 +193,7 @@ class MsgpackSerializer:
 
     @staticmethod
     def _load(raw: bytes) -> Any:
-        if raw and raw[0] == MARK and len(raw) != _FLOAT_BYTES:
+        if raw and raw[0] == MARK and len(raw) != FLOAT_BYTES:
             raw = unverified(raw)
         raw = decompress(raw)
         if raw and raw[0] in _NUMBER_MARKS:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 TAG_MARK: Final = b"\xcb\x01"
-"""How the bytes of a tagged value begin: no serializer begins so."""
+"""How the bytes of a tagged value begin.  Nine bytes that begin so are a float."""
 TAG_PREFIX: Final = "cachebridge-tag:"
 """How a stamp's key begins, after the prefix of its cache."""
 SPARE: Final = 1024

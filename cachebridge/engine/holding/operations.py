@@ -207,17 +207,29 @@ class HeldOperations(ResilientOperations):
 
     async def ttl(self, key: str) -> int:
         """Return what is left of the TTL; a key that is held does not exist."""
-        return GONE_MS if self._hides(key) else await self._real.ttl(key)
+        return GONE_MS if self._hides(key) else await super().ttl(key)
 
-    async def overwrite(self, key: str, value: Any, ttl_ms: int | None) -> bool:
-        """In a block: delete the key after the commit if it exists now."""
-        if self._hides(key):
+    async def overwrite(
+        self,
+        key: str,
+        value: Any,
+        ttl_ms: int | None,
+        *,
+        tags: Collection[str] = NO_TAGS,
+    ) -> bool:
+        """In a block: delete the key after the commit if it exists now.
+
+        Out of one as ``set``.
+        """
+        block = self._view.block
+        if block is None and not self._hides(key) and not self._hides_any(tags):
+            return await self._real.overwrite(key, value, ttl_ms, tags=tags)
+        if not await self.has_key(key):
             return False
-        if (block := self._view.block) is None:
-            return await self._real.overwrite(key, value, ttl_ms)
-        existed = await self._real.has_key(key)
-        self._hold(block, (key,) if existed else ())
-        return existed
+        if block is None:
+            return await self._real.delete(key)
+        self._hold(block, (key,))
+        return True
 
     async def delete_stamps(self, keys: Collection[str]) -> bool:
         """In a block: invalidate the tags after the commit, and return True."""

@@ -9,6 +9,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cachebridge.core.dropping.tags import stamps_among
 from cachebridge.core.notice import Notice
 from cachebridge.engine.outage.pending_deletes import (
     DOUBT_S,
@@ -105,6 +106,9 @@ class Outage:
         """
         self.pending_deletes.add(keys, pattern, began_at)
         self._rules.outage.distrust(keys)
+        if stamps := stamps_among(keys):
+            # Until the line before, a read may have found the old stamp in L2.
+            self._rules.on_stamps(stamps)
 
     def lose(
         self, keys: Collection[str], pattern: KeyPattern | None, began_at: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.core.keys import NO_TAGS
+from cachebridge.core.ttl import GONE_MS
 from cachebridge.engine.tagging.stamps import UNTAGGED
 from cachebridge.l2.store import TAGGED
 
@@ -31,12 +32,18 @@ class Existing:
     jittered: Callable[[int | None], int | None]
     delete: Callable[[str], Awaitable[bool]]
     stamp: Callable[[Collection[str] | Begun], Coroutine[Any, Any, Stamped]]
-    is_alive: Callable[[str], Coroutine[Any, Any, bool]]
+    is_alive: Callable[..., Coroutine[Any, Any, bool]]
     set: Callable[..., Awaitable[bool]]
 
     async def ttl(self, key: str) -> int:
-        """Return what is left of the TTL in milliseconds, as Redis's PTTL does."""
-        return await self.l2.ttl(key)
+        """Return what is left of the TTL in milliseconds, as Redis's PTTL does.
+
+        A value of an invalidated tag is none.
+        """
+        left_ms = await self.l2.ttl(key)
+        if left_ms == GONE_MS or await self.l2.exists(key) != TAGGED:
+            return left_ms
+        return left_ms if await self.is_alive(key, discards=False) else GONE_MS
 
     async def overwrite(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from cachebridge.codec.envelope import body_of, header_of
@@ -9,6 +10,7 @@ from cachebridge.core.dropping.tags import TAG_MARK
 from cachebridge.core.entry import INT64, MISSING
 from cachebridge.core.keys import shown_key
 from cachebridge.engine.parts.adding import appended, missing, total
+from cachebridge.l1.local_get import NO_LOCAL_READS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from cachebridge.core.write import Write
     from cachebridge.engine.removals import OperationsHost
     from cachebridge.engine.values import Values
+    from cachebridge.l1.local_get import LocalReads, NoLocalReads
     from cachebridge.l2.store import L2Store
 
 
@@ -28,6 +31,7 @@ class Steps:
     engine: OperationsHost
     values: Values
     l2: L2Store
+    local_reads: LocalReads | NoLocalReads
     open_fill: Callable[[Sequence[str]], Fill | Direct]
     open_write: Callable[[Sequence[str]], Write | Direct]
     message: Callable[[Write | Direct], bytes | None]
@@ -75,7 +79,7 @@ class Steps:
     async def _require_readable(self, key: str) -> None:
         """Raise TypeError for a value of a writer that this process cannot read."""
         raw, _ = await self.l2.get(key)
-        if raw is not None and self.values.decode(key, raw) is MISSING:
+        if raw is not None and self.values.decode(key, body_of(raw)) is MISSING:
             raise TypeError(f"the value of {shown_key(key)} cannot be read here")
 
     async def incr_in_l2(self, key: str, delta: int) -> int | str | None:
@@ -95,8 +99,12 @@ class Steps:
                 self.engine.outgoing.retract(write)
         return replaced
 
-    async def is_alive(self, key: str) -> bool:
-        """Return whether a tagged value is alive; one that is not is deleted."""
+    async def is_alive(self, key: str, *, discards: bool = True) -> bool:
+        """Return whether a tagged value is alive; one that is not is deleted.
+
+        L2 says so: by a stamp of L1, to whose change no message has come so far, a
+        value that another process has just set would not be alive.
+        """
         with self.open_fill((key,)) as fill, fill:
             raw, _ = await self.l2.get(key)
             fill.refuse(key)
@@ -104,7 +112,12 @@ class Steps:
                 return raw is not None
             if await self.living_part(fill, key, raw) is not None:
                 return True
-        await self.discard(key, raw)
+        past_l1 = copy(self)
+        past_l1.local_reads = NO_LOCAL_READS
+        if await past_l1.living_part(None, key, raw) is not None:
+            return True
+        if discards:
+            await self.discard(key, raw)
         return False
 
     async def discard(self, key: str, raw: bytes) -> bool:

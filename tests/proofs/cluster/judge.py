@@ -2,7 +2,8 @@
 
 A master that is killed, or cut off until its replica is promoted, loses writes that it
 has confirmed: Redis replicates later.  So of its keys nothing is judged in that time,
-and writes count as possible.  All other keys keep every rule through all phases.
+and writes count as possible.  So it is with values whose stamp it had.  All other keys
+keep every rule through all phases.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from tests.proofs.processes.run import (
     accuse,
     judge,
 )
+from tests.proofs.processes.values import names_of
 from tests.proofs.soak import judge as soak
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ LAG_S: Final = 1.0
 TIMEOUT_S: Final = 1.0
 BUSY: Final = "TimeoutError"
 """What calls fail with on a machine that is busy elsewhere, whatever the phase."""
+LISTING: Final = frozenset({"clear", "delete_pattern"})
+"""Calls that ask every master for its keys."""
 SHOWN: Final = 4
 WORDS: Final = 8
 """How many words of an error tell its kind."""
@@ -85,7 +89,7 @@ class OfCluster:
         self, setup: Setup, timeline: Timeline, seed: str, _server: RedisServer
     ) -> Lane:
         """Make what happens to the nodes."""
-        return ClusterLane(timeline, seed, self._cluster, setup.keys)
+        return ClusterLane(timeline, seed, self._cluster, names_of(setup.keys))
 
     def peek(self, keys: Collection[str]) -> dict[str, bytes | None]:
         """Read values past the library."""
@@ -137,19 +141,24 @@ def amend(phases: Iterable[Phase], histories: dict[str, KeyHistory]) -> None:
         if phase.name in MOVING:
             for history in histories.values():
                 history.writes = [_spared(write, phase) for write in history.writes]
-        for key in phase.keys & histories.keys():
+        for key, history in histories.items():
+            if phase.keys.isdisjoint(names_of((key,))):
+                continue
             if phase.loses_writes:
-                doubt([(phase.begin - LAG_S, phase.end)], {key: histories[key]})
+                doubt([(phase.begin - LAG_S, phase.end)], {key: history})
             if phase.died:
                 text = f"{phase.died:.4f} its only master is dead, its data lost"
                 lost = Write(ABSENT, phase.died, phase.died, True, -1, text)
-                histories[key].writes.append(lost)
+                history.writes.append(lost)
 
 
 def _spared(write: Write, phase: Phase) -> Write:
-    """Return a clear as one that may have missed keys that moved meanwhile."""
-    is_clear = getattr(write.op, "kind", "") == "clear"
-    if is_clear and write.begin < phase.end and write.end > phase.begin:
+    """Return a listing delete as one that may have missed keys that moved meanwhile."""
+    if (
+        getattr(write.op, "kind", "") in LISTING
+        and write.begin < phase.end
+        and write.end > phase.begin
+    ):
         return replace(write, is_sure=False)
     return write
 
@@ -166,7 +175,8 @@ def unserved(phases: Iterable[Phase], ops: Iterable[Op]) -> list[Violation]:
         and BUSY not in op.error
         and phase.begin + FIRST_S < op.begin
         and op.end < phase.end
-        and not {key for key, _ in op.items} & phase.keys
+        and op.kind not in LISTING
+        and phase.keys.isdisjoint(names_of(key for key, _ in op.items))
     ]
 
 

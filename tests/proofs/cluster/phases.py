@@ -25,6 +25,8 @@ NO_FAILOVER_MS: Final = 60_000
 """With this node timeout a master that is cut off, or starved, stays one."""
 CALM_S: Final = (1.0, 1.5)
 """Load between two phases: L1 is in use again, and holds what the next may spoil."""
+MOVED: Final = 10
+"""As many slots move in a phase, of those of the load."""
 ALL: Final = 100
 """More keys than a slot has."""
 DEAL_S: Final = 0.1
@@ -43,7 +45,7 @@ class Phase(Fault):
     """One phase, and what it does to keys."""
 
     keys: frozenset[str] = frozenset()
-    """Those of the master that was lost, if one was."""
+    """Those of the master that was lost, if one was; stamps of tags are keys."""
     promoted: float = 0.0
     """When all nodes knew the next master; 0 if there is none."""
     died: float = 0.0
@@ -65,6 +67,7 @@ class ClusterLane(Lane):
         cluster: RedisCluster,
         keys: Collection[str],
     ) -> None:
+        """``keys`` are all names that the load uses in the store, stamps too."""
         super().__init__(timeline, seed)
         self._cluster = cluster
         self._keys = keys
@@ -101,7 +104,7 @@ class ClusterLane(Lane):
     def _slots(self) -> list[int]:
         slots = sorted({key_slot(key.encode()) for key in self._keys})
         self.random.shuffle(slots)
-        return slots
+        return slots[:MOVED]
 
     def _others(self, node: ClusterNode) -> list[ClusterNode]:
         return [each for each in self._cluster.masters() if each is not node]
@@ -137,7 +140,7 @@ class ClusterLane(Lane):
     # -- the phases --------------------------------------------------------------------
 
     def _move_slots(self) -> bool:
-        """Move each slot of the load to another master; some stay open for a while."""
+        """Move slots of the load to other masters; some stay open for a while."""
         begin = time.monotonic()
         with self._after():
             for slot in self._slots():

@@ -9,6 +9,7 @@ from tests.proofs.cluster.phases import DOWN, PHASES, Phase
 from tests.proofs.processes.history import ABSENT, KeyHistory, Op, Read, Write
 from tests.proofs.processes.run import run
 from tests.proofs.processes.test_processes import caught, shown
+from tests.proofs.processes.values import TAGGED, stamp_of
 
 SEEDS = (1, 2, 3)
 LOSSES = ("kill_master", "cut_bus_until_failover", "fail_over", DOWN)
@@ -70,22 +71,42 @@ def test_what_a_lost_master_does_to_the_history():
     assert histories["b"] == history()
 
 
+def test_what_a_lost_stamp_does_to_the_history():
+    """Its values are judged as those of the master that had it."""
+    key = TAGGED[0]
+    writes = [Write(1, at, at + 1, True, 1, "set") for at in (5, 15)]
+    histories = {key: KeyHistory(writes), "a": KeyHistory(writes)}
+    lost = {"keys": frozenset((stamp_of(key),)), "promoted": 18.0, "died": 12.0}
+    amend([Phase("lost", "server", 10.0, 20.0, True, **lost)], histories)
+    assert [write.value for write in histories[key].writes] == [1, 1, ABSENT]
+    assert [write.is_sure for write in histories[key].writes] == [True, False, True]
+    assert histories["a"].writes == writes
+
+
 def test_a_clear_may_miss_keys_that_move():
     """It counts as possible then, and as always at other times."""
-    clears = [Op(1, 0, "clear", at, at, at + 1, [("a", ABSENT)]) for at in (5, 15)]
-    writes = [Write(ABSENT, op.begin, op.end, True, 1, op) for op in clears]
-    histories = {"a": KeyHistory(writes)}
-    amend([phase("move_slots")], histories)
-    assert [write.is_sure for write in histories["a"].writes] == [True, False]
+    for kind in ("clear", "delete_pattern"):
+        ops = [Op(1, 0, kind, at, at, at + 1, [("a", ABSENT)]) for at in (5, 15)]
+        writes = [Write(ABSENT, op.begin, op.end, True, 1, op) for op in ops]
+        histories = {"a": KeyHistory(writes)}
+        amend([phase("move_slots")], histories)
+        assert [write.is_sure for write in histories["a"].writes] == [True, False]
 
 
 def test_what_has_to_be_served():
-    """While one master is down, writes of the others' keys do not fail."""
+    """While one master is down, writes of the others' keys do not fail.
 
-    def failed(key, begin, why="refused"):
-        return Op(1, 0, "set", begin, begin, begin + 0.1, [(key, 1)], None, why, True)
+    A pattern asks every master, and a tagged value needs that of its stamp.
+    """
+
+    def failed(key, begin, why="refused", kind="set"):
+        return Op(1, 0, kind, begin, begin, begin + 0.1, [(key, 1)], None, why, True)
 
     calls = [failed("a", 12.0), failed("b", 12.0), failed("b", 5.0)]
     calls.append(failed("b", 12.0, "L2UnavailableError from TimeoutError: timed out"))
+    calls.append(failed("b", 12.0, kind="delete_pattern"))
     (found,) = unserved([phase(DOWN, died=10.0)], calls)
     assert found.proof == (calls[1],)
+    down = Phase(DOWN, "s", 10.0, 20.0, True, keys=frozenset((stamp_of(TAGGED[0]),)))
+    assert not unserved([down], [failed(TAGGED[0], 12.0)])
+    assert unserved([down], [failed(TAGGED[1], 12.0)])

@@ -223,8 +223,8 @@ class KeyChecker:
                     self._violation("went-back", read, text, origin, proof)
                 )
                 continue
-            if read.seen is ABSENT:
-                # Absence is told by the server: it is no older than the read.
+            if read.seen is ABSENT and read.is_strict:
+                # The server has told it: it is no older than the read.
                 learned = absences(max(floor, self._superseders.floor(read.begin)))
             elif isinstance(read.seen, int) and read.shows_server:
                 span = self._span(read.seen)

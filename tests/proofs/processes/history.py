@@ -172,18 +172,15 @@ class Read:
     is_strict: bool
     worker: int
     op: Op
-    is_tagged: bool = False
-    """Whether it is valid by the process's own stamp, which may be as old as L1 is."""
 
     @property
     def shows_server(self) -> bool:
         """Whether what was seen has surely been on the server.
 
         Callers that wait for one load share its value even where a write of the key
-        has voided the load, so that it never was stored.  A tagged value that was set
-        under a stamp which another process has deleted is seen by its own alone.
+        has voided the load, so that it never was stored.
         """
-        return self.op.kind != "load" and not self.is_tagged
+        return self.op.kind != "load"
 
 
 @dataclass(slots=True)
@@ -195,6 +192,8 @@ class KeyHistory:
 
 
 STRICT_READS: Final = frozenset({"bypass", "touch"})
+BY_OWN_STAMP: Final = frozenset({"get", "get_many", "load"})
+"""Reads that tell an invalid value by a stamp of L1, which may be as old as L1 is."""
 
 
 def by_key(ops: Iterable[Op]) -> dict[str, KeyHistory]:
@@ -206,7 +205,6 @@ def by_key(ops: Iterable[Op]) -> dict[str, KeyHistory]:
             if op.is_write:
                 _interpret_write(op, seen, history, is_tagged=key in TAGGED)
             else:
-                # Absence is never answered by L1, so it is the server's own word.
                 strict = seen is ABSENT or op.kind in STRICT_READS
                 _note_read(op, seen, history, strict=strict, is_tagged=key in TAGGED)
     return histories
@@ -215,27 +213,26 @@ def by_key(ops: Iterable[Op]) -> dict[str, KeyHistory]:
 def _note_read(
     op: Op, seen: Seen, history: KeyHistory, *, strict: bool, is_tagged: bool
 ) -> None:
-    is_tagged = is_tagged and seen is not ABSENT
-    strict = strict and (not is_tagged or op.kind == "bypass")
-    read = Read(seen, op.called, op.end, strict, op.worker, op, is_tagged)
-    history.reads.append(read)
+    """Note what was seen, and whether the server itself has said so.
 
-
-def _perhaps(op: Op, value: Seen) -> Write:
-    """What was loaded is not stored if the key was deleted while the loader ran."""
-    return Write(value, op.begin, op.end, is_sure=False, worker=op.worker, op=op)
+    Absence is never answered by L1.  But a tagged value is compared with its stamp: a
+    bypass, and a call that would remove an invalid value, ask the server for that one.
+    """
+    if is_tagged and op.kind != "bypass":
+        strict = strict and seen is ABSENT and op.kind not in BY_OWN_STAMP
+    history.reads.append(Read(seen, op.called, op.end, strict, op.worker, op))
 
 
 def _interpret_write(  # noqa: C901 one case per kind
     op: Op, value: Seen, history: KeyHistory, *, is_tagged: bool = False
 ) -> None:
-    def wrote(written: Seen) -> None:
-        if is_tagged and op.is_sure and written is not ABSENT:
-            # Set under a stamp that another process has deleted a moment before.
-            history.writes.append(_perhaps(op, written))
-            return
+    def wrote(written: Seen, *, is_sure: bool = op.is_sure) -> None:
         end = op.end if op.is_sure else NEVER_ANSWERED
-        history.writes.append(Write(written, op.begin, end, op.is_sure, op.worker, op))
+        history.writes.append(Write(written, op.begin, end, is_sure, op.worker, op))
+        if is_tagged and written is not ABSENT:
+            # Under a stamp that another process has deleted a moment before it is
+            # valid for those alone that have not heard of it.
+            history.writes.append(Write(ABSENT, op.begin, end, False, op.worker, op))
 
     def saw(seen: Seen, *, strict: bool = True) -> None:
         _note_read(op, seen, history, strict=strict, is_tagged=is_tagged)
@@ -254,13 +251,14 @@ def _interpret_write(  # noqa: C901 one case per kind
         case "incr", int(count):
             saw(count - 1)
             wrote(count)
-        case "delete", True:
+        case "delete" | "delete_pattern", True:
             if not is_tagged:  # an invalid value is deleted as well
                 saw(PRESENT)
             wrote(ABSENT)
         case "load", returned if returned != value:
             saw(returned, strict=False)
         case "load", _:
-            history.writes.append(_perhaps(op, value))
+            # Not stored if the key was deleted while the loader ran.
+            wrote(value, is_sure=False)
         case _:
             wrote(value)

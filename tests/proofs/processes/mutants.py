@@ -11,11 +11,13 @@ from typing import Any, Final
 from cachebridge.bus.session import Session
 from cachebridge.bus.settings import HOME
 from cachebridge.core.coherence import NEVER, Coherence
+from cachebridge.core.dropping.emptying import Emptying
 from cachebridge.core.outage import OutageEntries
 from cachebridge.engine.messages.outgoing import OutgoingMessages
 from cachebridge.engine.outage.replay import Replay
 from cachebridge.engine.servers.redis_cluster import RedisCluster
 from cachebridge.engine.servers.redis_server import RedisServer
+from cachebridge.engine.tagging.stamps import Stamps
 from cachebridge.l2.redis import client, load_scripts
 from cachebridge.l2.redis.commands import make_script
 from tests.proofs.processes.strikes import StruckError
@@ -91,6 +93,18 @@ def _moves_unnoticed() -> None:
     Session._meets = lambda *_any: True
 
 
+def _stamps_unwatched() -> None:
+    """Keep in L1 what hangs on a stamp that was deleted."""
+    assert hasattr(Emptying, "on_stamps")
+    Coherence.on_stamps = lambda *_any: None
+
+
+def _owed_stamps_hold() -> None:
+    """Compare with stamps in L2 although their deletes are pending."""
+    assert hasattr(Stamps, "_is_owed")
+    Stamps._is_owed = lambda *_any: False
+
+
 def _one_session() -> None:
     """Listen to one master of a cluster, which hears of the others' messages."""
     all_of = RedisCluster.sessions
@@ -114,6 +128,8 @@ def _strikes_leave_keys_open() -> None:
 
 MUTANTS: Final = {
     "one-session": _one_session,
+    "stamps-unwatched": _stamps_unwatched,
+    "owed-stamps-hold": _owed_stamps_hold,
     "strikes-leave-keys-open": _strikes_leave_keys_open,
     "moves-unnoticed": _moves_unnoticed,
     "replica-vouches": _replica_vouches,

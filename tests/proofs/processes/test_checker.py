@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 
 from tests.proofs.processes.checker import check
 from tests.proofs.processes.history import NEVER_ANSWERED, Log, Op, by_key, read_log
 from tests.proofs.processes.timeline import SERVER, SETTLED_S, Fault, Timeline
-from tests.proofs.processes.values import counter_base
+from tests.proofs.processes.values import TAGGED, counter_base
 
 KEY = "key"
 BOUND_S = 1.0
@@ -45,7 +46,7 @@ def rules(*ops, timeline=None, counter=False, start=0.0):
     timeline = timeline or Timeline()
     for op in ops:
         timeline.lives.setdefault(op.worker, (op.worker, float("inf")))
-    timeline.add_losses(histories, (KEY,), start)
+    timeline.add_losses(histories, tuple(histories), start)
     timeline.settle(histories)
     verdict = check(histories, bound_s=BOUND_S, counters=(KEY,) if counter else ())
     return sorted({violation.rule for violation in verdict.violations})
@@ -214,6 +215,85 @@ def test_histories_with_an_explanation(ops):
 def test_histories_without_an_explanation(ops, rule):
     """Each kind of violation is found and named."""
     assert rules(*ops) == [rule]
+
+
+# -- values with tags ------------------------------------------------------------------
+
+INVALIDATED = write(None, 3, 4, kind="invalidate", worker=5)
+
+
+@pytest.mark.parametrize(
+    ("ops", "untagged"),
+    [
+        pytest.param(
+            [write(1, 5, 6), read(None, 7, kind="bypass")],
+            ["strict"],
+            id="set under a stamp that another process has deleted",
+        ),
+        pytest.param(
+            [write(1, 5, 6), read(1, 6.1), read(None, 6.2), read(None, 9)],
+            ["strict", "went-back"],
+            id="valid for those alone that have not heard of the invalidation",
+        ),
+        pytest.param(
+            [lost(1, 5, 6), read(1, 6.1), read(None, 6.2, worker=3)],
+            ["strict"],
+            id="stored, though it got no answer, under such a stamp",
+        ),
+        pytest.param(
+            [write(1, 1, 2), read("present", 4.5, kind="touch")],
+            ["strict"],
+            id="touched by who has not heard of the invalidation",
+        ),
+        pytest.param(
+            [write(1, 1, 2), write(None, 5, 6, kind="delete", result=True)],
+            ["strict"],
+            id="an invalid value that was deleted",
+        ),
+    ],
+)
+def test_histories_of_tagged_values_with_an_explanation(ops, untagged):
+    """What another value could not do, a tagged one can."""
+    assert rules(INVALIDATED, *ops) == untagged
+    assert rules(*map(tagged, (INVALIDATED, *ops))) == []
+
+
+@pytest.mark.parametrize(
+    ("ops", "rule"),
+    [
+        pytest.param([read(1, 5.1)], "too-old", id="past the bound"),
+        pytest.param([read(1, 4.1, worker=5)], "went-back", id="its own invalidation"),
+        pytest.param([read(1, 4.1, kind="bypass")], "strict", id="past L1"),
+        pytest.param(
+            [write(2, 4, 4.5, kind="add", result=True), read(1, 4.6, worker=1)],
+            "went-back",
+            id="older than an own add",
+        ),
+        pytest.param(
+            [write(2, 4.1, 4.2, worker=3), read(1, 4.3, worker=3)],
+            "went-back",
+            id="not its own value",
+        ),
+        pytest.param(
+            [write(2, 5, 6), read(2, 7, worker=3), read(1, 7.1, worker=3)],
+            "too-old",
+            id="back to the invalid value",
+        ),
+        pytest.param(
+            [read(2, 4.1, kind="bypass")], "never-written", id="out of nowhere"
+        ),
+    ],
+)
+def test_histories_of_tagged_values_without_an_explanation(ops, rule):
+    """To invalidate a tag is to delete its value, and a set leaves no older one."""
+    ops = [write(1, 1, 2, worker=2), INVALIDATED, *ops]
+    assert rule in rules(*map(tagged, ops))
+
+
+def tagged(op):
+    """The same call of a key whose values have a tag."""
+    (item,) = op.items
+    return replace(op, items=[(TAGGED[0], item[1])])
 
 
 # -- counters --------------------------------------------------------------------------

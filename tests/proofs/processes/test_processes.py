@@ -64,6 +64,7 @@ def test_processes_stay_coherent_under_faults():
         ("no-flush-on-subscribe", BREAKS, {"disagreement", "too-old"}),
         ("no-message", ("delay",), {"disagreement", "too-old"}),
         ("no-fill-token", ("delay",), {"went-back", "too-old", "disagreement"}),
+        ("stamps-unwatched", ("delay",), {"too-old", "went-back", "disagreement"}),
         ("strikes-leave-keys-open", (faults.STRIKE,), {"not-idle"}),
     ],
 )

@@ -8,7 +8,10 @@ an identity shifted to the left, plus the increments since.
 from __future__ import annotations
 
 import pickle
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HOT: Final = ("hot0", "hot1")
 COLD: Final = tuple(f"cold{number}" for number in range(6))
@@ -94,6 +97,16 @@ def spoil(value: Any) -> None:
 def stamp_of(key: str) -> str:
     """Return the key of the stamp of a key's tag."""
     return f"cachebridge-tag:of:{key}"
+
+
+STAMPED: Final = {stamp_of(key): key for key in TAGGED}
+"""Whose values hang on each stamp."""
+
+
+def names_of(keys: Iterable[str]) -> set[str]:
+    """Return all names in the store on which the values of these keys depend."""
+    keys = set(keys)
+    return keys | {stamp for stamp, key in STAMPED.items() if key in keys}
 
 
 def decode_raw(key: str, raw: bytes | None, stamp: bytes | None = None) -> int | None:

@@ -85,11 +85,7 @@ class Load:
         self._log = Log(Path(settings.directory, f"{settings.writer}.{thread}.log"))
         numbers = itertools.count(thread + 1, settings.threads + 1)
         self._next_number = numbers.__next__
-        # Not judged yet: over a cluster a stamp, and a listing, need other masters; in
-        # an outage both are owed.
-        degrades = settings.options["ON_ERROR"] == "degrade"
-        self._has_tags = "cluster" not in settings.url and not degrades
-        lists_keys = self._has_tags and "memcached" not in settings.url
+        lists_keys = "memcached" not in settings.url
         self._kinds, self._weights = zip(
             *[
                 (self._get, 24),
@@ -103,7 +99,7 @@ class Load:
                 (self._delete, 5),
                 (self._delete_many, 2),
                 (self._delete_pattern, 2 if lists_keys else 0),
-                (self._invalidate, 5 if self._has_tags else 0),
+                (self._invalidate, 5),
                 (self._incr, 8),
                 (self._touch, 3),
                 (self._storm, 4),
@@ -249,9 +245,7 @@ class Load:
         ttl = self._ttl()
         try:
             value = self.target.during(
-                lambda: self._cache.get_or_load(
-                    key, loader, ttl, tags=self._tags_of(key)
-                )
+                lambda: self._cache.get_or_load(key, loader, ttl, tags=tags_of(key))
             )
         except (L2Error, StruckError) as exc:
             end = time.monotonic()
@@ -282,7 +276,7 @@ class Load:
             "set",
             [(key, ident)],
             lambda: self._cache.set(
-                key, make_value(key, ident), self._ttl(), tags=self._tags_of(key)
+                key, make_value(key, ident), self._ttl(), tags=tags_of(key)
             ),
         )
 
@@ -305,7 +299,7 @@ class Load:
             "add",
             [(key, ident)],
             lambda: self._cache.add(
-                key, make_value(key, ident), self._ttl(), tags=self._tags_of(key)
+                key, make_value(key, ident), self._ttl(), tags=tags_of(key)
             ),
         )
 
@@ -325,13 +319,10 @@ class Load:
         key = self._key_to_write()
         pattern = escape_glob(key)
         self._write(
-            "delete",
+            "delete_pattern",
             [(key, ABSENT)],
             lambda: self._cache.delete_pattern(pattern) > 0,
         )
-
-    def _tags_of(self, key: str) -> list[str] | None:
-        return tags_of(key) if self._has_tags else None
 
     def _invalidate(self) -> None:
         key = self._random.choice(TAGGED)
@@ -339,7 +330,7 @@ class Load:
             return
         tags = tags_of(key) or []
         self._write(
-            "delete_many",
+            "invalidate",
             [(key, ABSENT)],
             lambda: self._cache.invalidate_tags(*tags),
         )

@@ -45,7 +45,12 @@ if TYPE_CHECKING:
 OUTAGE_TTL_S: Final = 2.0
 LOAD_S: Final = 0.3
 """What a loader, and its wait for a turn, may add to the age of its value."""
-DELETED_LATER: Final = frozenset({"set", "set_many", "delete", "delete_many", "clear"})
+DELETED_LATER: Final = frozenset(
+    (
+        *("set", "set_many", "delete", "delete_many", "delete_pattern", "invalidate"),
+        "clear",
+    )
+)
 CALL_LIMIT_S: Final = 2 * (CONNECT_TIMEOUT_S + 2 * SOCKET_TIMEOUT_S) + 0.7
 
 
@@ -136,7 +141,9 @@ def _served_afterwards(key: str, history: KeyHistory) -> list[Violation]:
     made_up = {
         write.value: write
         for write in history.writes
-        if isinstance(write.op, Op) and write.op.error == LOADED_AWAY
+        if isinstance(write.op, Op)
+        and write.op.error == LOADED_AWAY
+        and write.value is not ABSENT
     }
     return [
         Violation(

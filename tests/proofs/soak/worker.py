@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge import ABSENT as NO_SUCH_THING
 from cachebridge import Cache, CounterUnavailableError, L2Error, MissingKeyError
+from cachebridge.core.keys import matcher_of
 from cachebridge.engine.loading import load as engine_load
 from cachebridge.engine.outage.pending_deletes import PendingDeletes
 from cachebridge.engine.outage.state import Outage
 from tests.proofs.processes.history import ABSENT, Items, Log
-from tests.proofs.processes.values import KEYS, make_value
+from tests.proofs.processes.values import KEYS, STAMPED, make_value, tags_of
 from tests.proofs.processes.worker import Load, Worker, main
 from tests.rig import engine_of
 
@@ -135,14 +136,18 @@ class LoggedDeletes:
         await self._logged(keys, self._deletes.delete(keys))
 
     async def clear(self, pattern: KeyPattern) -> None:
-        await self._logged(ZONE, self._deletes.clear(pattern))
+        matches = matcher_of(pattern.glob)
+        keys = [key for key in SOAK_KEYS if matches(key)]
+        await self._logged(keys, self._deletes.clear(pattern))
 
     async def flush_db(self) -> None:
         await self._deletes.flush_db()
 
     async def _logged(self, keys: Iterable[str], call: Awaitable[object]) -> None:
         log = self._log
-        log.intend("replay", time.monotonic(), [(key, ABSENT) for key in keys])
+        # To delete a stamp is to delete the values that hang on it.
+        items = [(STAMPED.get(key, key), ABSENT) for key in keys]
+        log.intend("replay", time.monotonic(), items)
         try:
             await call
         except BaseException as exc:
@@ -214,7 +219,7 @@ class SoakLoad(Load):
             return make_value(key, ident)
 
         with self._watch.calls() as watch:
-            value = self._cache.get_or_load(key, loader, self._ttl())
+            value = self._cache.get_or_load(key, loader, self._ttl(), tags=tags_of(key))
         end = time.monotonic()
         seen = self._seen(key, value)
         if loaded and watch.was_refused:

@@ -158,3 +158,31 @@ def test_a_load_from_before_the_commit_is_not_served_after_it(databases, cache):
     new = Tagged(cache).get_or_load("row", partial(read, "shop", 1), tags=["row"])
     assert new == "new"
     assert eventually(lambda: cache.get("row") == "new")
+
+
+@pytest.mark.parametrize("in_block", [True, False])
+def test_a_set_of_what_exists(databases, cache, others, in_block):
+    """With ``xx`` it answers as ``get`` does, and others see no value of it."""
+    cache.set("a", 1, 60, tags=["one"])
+    cache.set("b", 2, 60, tags=["two"])
+    with atomic("shop"):
+        if in_block:
+            with cache.transaction("shop"):
+                cache.invalidate_tags("one")
+                assert not cache.set("a", 3, 60, xx=True, tags=["one"])
+                assert cache.ttl("a") == 0
+                assert 50 < cache.ttl("b") <= 60
+                assert cache.set("b", 3, 60, xx=True, tags=["two"])
+                assert cache.get("b") is None
+                assert others("b") == 2
+        else:
+            cache.on_commit("shop").invalidate_tags("one")
+            assert not cache.set("a", 3, 60, xx=True, tags=["one"])
+            assert cache.ttl("a") == 0
+            assert cache.set("b", 3, 60, xx=True, tags=["two"])
+            assert cache.get("b") == 3
+            assert cache.set("b", 4, 60, xx=True, tags=["one"])
+            assert others("b") is None
+        assert others("a") == 1
+    assert others("a") is None
+    assert others("b") is None

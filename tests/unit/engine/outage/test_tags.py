@@ -11,6 +11,7 @@ from tests.rig import (
     breaker_of,
     engine_of,
     eventually,
+    l1_of,
     l2_of,
     listening,
     lone_cache,
@@ -80,6 +81,25 @@ def test_an_invalidation_is_made_up_for(server):
     eventually(lambda: peer.get("x") is None and peer.get("y") == "old")
     assert cache.set("x", "new", 60, tags=["x"])
     assert peer.get("x") == "new"
+
+
+def test_a_read_before_the_invalidation_is_noted(server):
+    """It finds the old stamp in L2, which is back; L1 drops its value nevertheless."""
+    cache = listening(lone_cache(server.url, key_prefix="t:", **FAST))
+    cache.set("k", "old", 60, tags=["x"])
+    pending = pending_deletes_of(cache)
+    add = pending.add
+
+    def late(*args):
+        server.restore()
+        eventually(lambda: cache.get("k") == "old" and l1_of(cache).look("t:k"))
+        add(*args)
+
+    pending.add = late
+    server.refuse()
+    server.cut()
+    assert cache.invalidate_tags("x") is False
+    assert cache.get("k") is None
 
 
 def test_a_stamp_that_another_process_has_made_meanwhile_goes_as_well(server):

@@ -153,7 +153,7 @@ def test_a_damaged_header_is_a_miss(cache):
     cache.set("k", [1], 60, tags=["x"])
     raw = l2_of(cache).get("tags:k")[0]
     l2_of(cache).store(
-        [("tags:k", raw[:-20] if len(raw) < 30 else raw[:9])], None, None
+        [("tags:k", raw[:-20] if len(raw) < 30 else raw[:10])], None, None
     )
     drop_l1(cache)
     assert cache.get("k") is None
