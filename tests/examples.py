@@ -3,7 +3,9 @@
 All blocks of a page run in one namespace, one after the other, as a reader would type
 them.  Two comments that readers do not see help: ``<!-- run: ... -->`` is code that the
 page takes for granted, and ``<!-- not run: why -->`` stands before a block that is no
-program.  Addresses of servers are replaced by those given.
+program.  ``<!-- file: ... -->`` and ``<!-- append: ... -->`` belong to a tutorial,
+which ``tests/tutorial.py`` goes through.  Addresses of servers are replaced by those
+given.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(
     r"^<!-- run:\s*(?P<hidden>.*?)-->$"
-    r"|(?P<mark>^ *<!-- not run: \S[^>]*-->\s*)?^ *```python\n(?P<shown>.*?)^ *```$",
+    r"|(?P<mark>^ *<!-- (?:not run|file|append): \S[^>]*-->\s*)?"
+    r"^ *```python\n(?P<shown>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -1,0 +1,1 @@
+"""The tutorials, as a reader goes through them."""
