@@ -28,7 +28,7 @@ _PROCESSES = 3
 _ROUNDS = 7
 _TAG = "catalogue"
 _DAY_S = 86_400
-_WAIT_S = 10.0
+_WAIT_S = 60.0
 _HOLDING = {"L1_MAX_ENTRIES": 2 * _VALUES, "L1_MAX_BYTES": 1 << 30, "L1_TTL": 3600}
 _KEYS = [f"product:{number:06d}" for number in range(_VALUES)]
 INVALIDATE = f"invalidate_tags, {_VALUES:,} values"
@@ -90,16 +90,16 @@ def _holder(url: str) -> Iterator[Connection]:
 
 def _hold(url: str, parent: Connection) -> None:
     """Hold all values, and tell since when L1 answers with none of them."""
-    from cachebridge.core.coherence import Coherence
+    from cachebridge.core.dropping.emptying import Rest
 
     ended: list[float] = []
-    drop = Coherence._drop_each
+    take = Rest._take
 
-    def drop_each(*arguments: Any) -> None:
-        ended.append(time.monotonic())  # L1 rests from now on
-        drop(*arguments)
+    def take_rest(self: Rest) -> None:
+        take(self)
+        ended.append(time.monotonic())  # no read is a hit from now on
 
-    Coherence._drop_each = drop_each
+    Rest._take = take_rest
     cache = cachebridge.Cache(url, **_HOLDING)
     contenders.await_trust(cache)
     while True:
@@ -107,11 +107,12 @@ def _hold(url: str, parent: Connection) -> None:
             parent.recv()
         except EOFError:
             return
-        for start in range(0, _VALUES, _BATCH):
-            cache.get_many(_KEYS[start : start + _BATCH])
-        held = cache.stats().l1_entries
-        if held < _VALUES:
-            raise RuntimeError(f"L1 holds {held} entries of {_VALUES}")
+        deadline = time.monotonic() + _WAIT_S
+        while (held := cache.stats().l1_entries) < _VALUES:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"L1 holds {held} entries of {_VALUES}")
+            for start in range(0, _VALUES, _BATCH):
+                cache.get_many(_KEYS[start : start + _BATCH])
         ended.clear()
         parent.send("held")
         deadline = time.monotonic() + _WAIT_S

@@ -74,14 +74,17 @@ class Emptying:
     def on_stamps(self, stamps: Collection[str]) -> None:
         """Stamps have changed: drop what hangs on them; it may not be filled either."""
         with self.lock:
-            tagged = self.tags.take(stamps)
-            if len(tagged) <= SLICE:
+            if self.tags.count(stamps) <= SLICE:
+                tagged = self.tags.take(stamps)
                 self.trail.note_all(tagged, TOGETHER)
                 for key in tagged:
                     self.drop(key)
                 return
+        # First of all: to collect so many keys takes longer than a message does.
         with (rest := self.at_rest()), rest:
-            self._drop_each(list(tagged))
+            with self.lock:
+                tagged = self.tags.take(stamps)
+            self._drop_each(tagged)
 
     def _drop_each(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), SLICE):

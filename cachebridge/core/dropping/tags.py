@@ -87,14 +87,21 @@ class TagIndex:
         """Return the stamps whose keys begin with ``prefix``."""
         return [stamp for stamp in self._members if stamp.startswith(prefix)]
 
-    def take(self, stamps: Iterable[str]) -> set[str]:
-        """Return the entries that hang on one of these stamps, and forget them."""
+    def count(self, stamps: Iterable[str]) -> int:
+        """Return how many entries ``take`` would return."""
+        return sum(len(self._members.get(stamp, ())) for stamp in stamps)
+
+    def take(self, stamps: Iterable[str]) -> list[str]:
+        """Return the entries that hang on these stamps, and forget them.
+
+        One that hangs on several is among them several times.
+        """
         self.changes += 1
-        taken: set[str] = set()
+        taken: list[str] = []
         for stamp in stamps:
             if (members := self._members.pop(stamp, None)) is not None:
                 self._size -= len(members)
-                taken |= members
+                taken += members
         return taken
 
     def _tidy(self, look: Callable[[str], object]) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
 KEPT: Final = 256
 """Drops that are remembered: a later one takes the place of the oldest."""
@@ -77,9 +77,9 @@ class Trail:
             (hash(key), cause, origin, write_id, self._clock(), key[:MOST_NAME])
         )
 
-    def note_all(self, keys: Iterable[str], cause: str) -> None:
+    def note_all(self, keys: Sequence[str], cause: str) -> None:
         """Note the same of several keys."""
-        for key in keys:
+        for key in keys[-KEPT:]:
             self.note(key, cause)
 
     def flushed(self, cause: str) -> None:

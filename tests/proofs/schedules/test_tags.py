@@ -263,8 +263,8 @@ def _never_changes(_self: TagIndex, _tagging: object) -> bool:
     return True
 
 
-def _take_nothing(_self: TagIndex, _stamps: object) -> set[str]:
-    return set()
+def _take_nothing(_self: TagIndex, _stamps: object) -> list[str]:
+    return []
 
 
 LATE = (LoadTags, "add", _note_only), (LoadTags, "end", _read_at_the_end)

@@ -118,6 +118,24 @@ def test_many_leave_in_slices(clock):
     assert len(rules.tags) == 0
 
 
+def test_no_hit_while_many_are_collected(clock, monkeypatch):
+    """L1 rests before it collects what hangs on the stamp: that takes long."""
+    rules, *_ = make_rules(clock, max_entries=2 * ALL_AT_ONCE)
+    for number in range(ALL_AT_ONCE):
+        rules.tags.note(f"k{number}", Tagging((STAMP,), 0), lambda _: "there", 10**6)
+    rules.tags.begin()
+    resting = []
+    take = TagIndex.take
+
+    def watched(index, stamps):
+        resting.append(bool(rules.resting))
+        return take(index, stamps)
+
+    monkeypatch.setattr(TagIndex, "take", watched)
+    rules.on_keys(STRANGER, 1, (STAMP,))
+    assert resting == [True]
+
+
 def test_an_entry_pays_for_its_tags(rules, store):
     """What the index takes counts as memory of L1."""
     fill(rules, "k", STAMP, OTHER)
