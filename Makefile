@@ -77,8 +77,7 @@ docs: $(READY) ## build the site in build/site, without a warning; check links a
 	@echo "The site is $(SITE)/index.html"
 
 dist: $(READY) ## build and check the source archive and the wheel in dist/
-	rm -rf dist
-	$(BIN)/python -m build
+	tools/build_dist.sh $(BIN)
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/python -m tools.check_dist
 

@@ -61,7 +61,8 @@ __all__ = [
     "tag",
 ]
 
-__version__ = "0.1.0.dev0"
+__version__: str
+"""That of the distribution, looked up when it is asked for."""
 
 _LAZY: Final = {
     "BatchedCounter": "cachebridge.engine.counter",
@@ -75,11 +76,18 @@ _LAZY: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'cachebridge' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 seldom needed
+    found: Any
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 seldom needed
 
-    found = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        found = version("cachebridge")
+    elif name in _LAZY:
+        from importlib import import_module  # noqa: PLC0415 seldom needed
+
+        found = getattr(import_module(_LAZY[name]), name)
+    else:
+        raise AttributeError(f"module 'cachebridge' has no attribute {name!r}")
+    globals()[name] = found
     return found
 
 
