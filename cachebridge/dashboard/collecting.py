@@ -5,34 +5,51 @@ Answers come from the bus, so no type in them is relied on.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.bus.asks import BadFrameError, new_ask
 from cachebridge.core.keys import shown_key
+from cachebridge.dashboard.answers import (
+    maybe,
+    name_of,
+    number,
+    numbers,
+    part,
+    parts,
+    text,
+)
 from cachebridge.engine.fleet.answers import answer_of
 from cachebridge.engine.fleet.asking import Answers, ask_fleet
 from cachebridge.engine.fleet.stored import in_store
+from cachebridge.engine.watching.history import KEPT
 from cachebridge.errors import L2Error, UnsupportedOperationError
 from cachebridge.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cachebridge.engine.admin import AdminMethods
     from cachebridge.engine.engine import Engine
 
 Known = dict[str, Any]
 
-VERBS: Final = ("stats", "health")
+VERBS: Final = ("stats", "health", "history")
+HOT: Final = "hot"
+"""Asked too where the viewer may see keys."""
+MOST_HOT: Final = 10
+"""Keys of one server that are shown."""
+SLOT_S: Final = 10
+"""Seconds of a point of the fleet's curve."""
 PATIENCE_S: Final = 1.0
 """How long a process that is slow or hangs may delay the page."""
 FRESH_S: Final = 1.0
 """For how long what was collected serves other viewers, too."""
+_READS: Final = ("l1_hits", "l2_hits", "misses")
 MOST_KEY: Final = 2000
 """Characters of a key that can be asked for: a question has 4 KiB."""
 
@@ -43,16 +60,19 @@ class Collector:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: Known | None = None
-        self._of: dict[str, Engine] = {}
+        self._of: tuple[dict[str, Engine], bool] | None = None
         self._until = 0.0
 
-    def collect(self, caches: Mapping[str, AdminMethods]) -> Known:
+    def collect(
+        self, caches: Mapping[str, AdminMethods], *, with_keys: bool = False
+    ) -> Known:
         """Return what ``collect`` does, at most ``FRESH_S`` seconds old."""
-        of = {name: engine_of(each) for name, each in caches.items()}
+        of = {name: engine_of(each) for name, each in caches.items()}, with_keys
         with self._lock:
             is_same = self._of == of and time.monotonic() < self._until
             if self._known is None or not is_same:
-                self._known, self._of = collect(caches), of
+                self._known = collect(caches, with_keys=with_keys)
+                self._of = of
                 self._until = time.monotonic() + FRESH_S
             return self._known
 
@@ -66,29 +86,37 @@ def engine_of(cache: AdminMethods) -> Engine:
     return cache._binding.engine  # noqa: SLF001 private to cachebridge
 
 
-def collect(caches: Mapping[str, AdminMethods]) -> Known:
+def collect(caches: Mapping[str, AdminMethods], *, with_keys: bool = False) -> Known:
     """Ask every process on the servers of these caches, all at once.
 
     Returns ``at`` (seconds since 1970), ``caches`` (their names), and ``servers``, each
-    with ``label``, ``caches``, ``processes``, ``reached``, and ``trouble``: why its
-    processes could not be asked, then the only one is this very process.
+    with ``label``, ``caches``, ``processes``, ``reached``, ``curve``, and ``trouble``:
+    why its processes could not be asked, then the only one is this very process.
+    ``with_keys`` adds ``hot``, the keys that L1 answers most often.
     """
     engines = {engine_of(each): None for each in caches.values()}
-    asked = [(engine, verb) for engine in engines for verb in VERBS]
+    verbs = (*VERBS, HOT) if with_keys else VERBS
+    asked = [(engine, verb) for engine in engines for verb in verbs]
     with ThreadPoolExecutor(max(1, len(asked))) as pool:
         found = list(pool.map(lambda each: _ask(*each), asked))
     servers = []
-    for number, engine in enumerate(engines):
+    for index, engine in enumerate(engines):
         names = [each for each in caches if engine_of(caches[each]) is engine]
-        answers = found[number * len(VERBS) :][: len(VERBS)]
-        prefixes = {each: caches[each]._binding.own_prefix or "" for each in names}  # noqa: SLF001 the same
+        answers = found[index * len(verbs) :][: len(verbs)]
+        prefixes = {each: _prefix_of(caches[each]) for each in names}
         servers.append(_server(engine, prefixes, answers))
     return {"at": time.time(), "caches": list(caches), "servers": servers}
+
+
+def _prefix_of(cache: AdminMethods) -> str:
+    return cache._binding.own_prefix or ""  # noqa: SLF001 private to cachebridge
 
 
 def _ask(engine: Engine, verb: str, **arguments: Any) -> Answers | str:
     """Return the answers, or why there are none."""
     try:
+        if verb == HOT:
+            arguments["most"] = MOST_HOT
         return ask_fleet(engine, verb, PATIENCE_S, **arguments)
     except UnsupportedOperationError as exc:
         return str(exc)
@@ -126,8 +154,64 @@ def _server(
         "outage": engine.breaker.is_open,
         "reached": reached,
         "missing": 0 if is_own else max(0, (reached or 0) - len(answers)),
+        "curve": _curve(answers.values()),
+        "hot": _hot(answers.values(), prefixes),
         "processes": [_process(each, prefixes) for each in answers.values()],
     }
+
+
+def _curve(answers: Iterable[Known]) -> list[float | None]:
+    """Return the fleet's L1 hit ratio in the last minutes; None where nothing was read.
+
+    One number for each slot of ten seconds, by the clock.
+    """
+    hits: Counter[int] = Counter()
+    reads: Counter[int] = Counter()
+    for each in answers:
+        known = part(each, "history")
+        columns = [numbers(known, name) for name in ("at", *_READS)]
+        for at, *counts in zip(*columns, strict=False):
+            slot = int(at // SLOT_S)
+            hits[slot] += int(counts[0])
+            reads[slot] += int(sum(counts))
+    if not reads:
+        return []
+    last = max(reads)
+    slots = range(max(min(reads), last - KEPT + 1), last + 1)
+    return [hits[each] / reads[each] if reads[each] else None for each in slots]
+
+
+def _hot(answers: Iterable[Known], prefixes: dict[str, str]) -> list[Known]:
+    """Add up which keys the processes find hot: ``cache``, ``key``, ``per_s``, ..."""
+    rates: dict[str, float] = {}
+    where: Counter[str] = Counter()
+    total = 0.0
+    for each in answers:
+        known = part(each, HOT)
+        total += number(known, "hits_per_s")
+        for one in parts(known, "keys"):
+            full_key = text(one, "key", MOST_KEY)
+            rates[full_key] = rates.get(full_key, 0.0) + number(one, "hits_per_s")
+            where[full_key] += 1
+    hottest = sorted(rates, key=rates.__getitem__, reverse=True)[:MOST_HOT]
+    return [
+        {
+            **_named(full_key, prefixes),
+            "per_s": rates[full_key],
+            "share": rates[full_key] / total if total else None,
+            "processes": where[full_key],
+        }
+        for full_key in hottest
+    ]
+
+
+def _named(full_key: str, prefixes: dict[str, str]) -> Known:
+    """Return the key as its program has it, if it is one of the caches here."""
+    of = [each for each in prefixes if full_key.startswith(prefixes[each])]
+    if not of:
+        return {"cache": "", "key": shown(full_key)}
+    cache = max(of, key=lambda each: len(prefixes[each]))
+    return {"cache": cache, "key": shown(full_key.removeprefix(prefixes[cache]))}
 
 
 def _process(answer: Known, prefixes: dict[str, str]) -> Known:
@@ -154,9 +238,10 @@ def _process(answer: Known, prefixes: dict[str, str]) -> Known:
         "entries": number(stats, "l1_entries"),
         "bytes": number(stats, "l1_bytes"),
         "evictions": number(stats, "evictions"),
-        "delay_p50_s": _maybe(stats, "delay_p50_s"),
-        "delay_p99_s": _maybe(stats, "delay_p99_s"),
+        "delay_p50_s": maybe(stats, "delay_p50_s"),
+        "delay_p99_s": maybe(stats, "delay_p99_s"),
         "delay_count": number(part(stats, "invalidation_delay"), "count"),
+        "curve": _curve([answer]),
         "owed": number(health, "deletes_owed") + number(health, "messages_owed"),
     }
 
@@ -217,40 +302,8 @@ def _look_at(answers: list[Known]) -> list[Known]:
                 "sentence": sentence,
                 "in_l1": why.get("in_l1") is True,
                 "is_absent": why.get("is_absent") is True,
-                "bytes": _maybe(why, "bytes"),
-                "left_s": _maybe(why, "left_s"),
+                "bytes": maybe(why, "bytes"),
+                "left_s": maybe(why, "left_s"),
             }
         )
     return found
-
-
-# -- answers of others -----------------------------------------------------------------
-
-
-def name_of(who: Known) -> str:
-    """Return the host and pid of who has answered."""
-    return f"{text(who, 'host')}/{text(who, 'pid')}"
-
-
-def part(known: Known, name: str) -> Known:
-    """Return a part of an answer; empty if it is none."""
-    found = known.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def text(known: Known, name: str) -> str:
-    """Return a text of an answer, in one line and bounded."""
-    value = known.get(name)
-    return "" if value is None else shown(str(value), 300)
-
-
-def number(known: Known, name: str) -> float:
-    """Return a number of an answer; 0 if it is none."""
-    return _maybe(known, name) or 0
-
-
-def _maybe(known: Known, name: str) -> float | None:
-    value = known.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return value if math.isfinite(value) else None

@@ -102,20 +102,39 @@ def _server(number: int, server: Known) -> Html:
     return tag(
         "section",
         tag("h3", label, " ", tag("span", caches, class_="cb-role")),
-        _tiles(processes),
+        _tiles(processes, server["curve"]),
         table(f"cb-figures-{number}", "Figures", columns, map(_figures, processes)),
+        _hot(number, server["hot"]) if server["hot"] else None,
         aria_label=f"Server {server['label']}",
     )
 
 
-def _tiles(processes: Sequence[Known]) -> Html:
+def _hot(number: int, keys: Sequence[Known]) -> Html:
+    """Return the keys that L1 answers most often now."""
+    columns = "hot key", "cache", "hits/s", "of all", "processes"
+    rows = [
+        (
+            tag("code", each["key"]),
+            each["cache"] or NOTHING,
+            count(each["per_s"]),
+            percent(each["share"]),
+            count(each["processes"]),
+        )
+        for each in keys
+    ]
+    return table(f"cb-hot-{number}", "Hot keys", columns, rows)
+
+
+def _tiles(processes: Sequence[Known], curve: Sequence[float | None]) -> Html:
     hits = sum(each["l1_hits"] for each in processes)
     below = sum(each["l2_hits"] + each["misses"] for each in processes)
     trusted = sum(each["trust"] == "trusted" for each in processes)
     delays = [each["delay_p99_s"] for each in processes if each["delay_count"]]
     tiles = {
         "L1 trusted": f"{trusted} of {len(processes)}",
-        "L1 hit ratio": percent(hits / (hits + below) if hits + below else None),
+        "L1 hit ratio": join(
+            percent(hits / (hits + below) if hits + below else None), curve_of(curve)
+        ),
         "reads": count(hits + below),
         "delay p99": _delay(max(delays, key=_or_endless)) if delays else NOTHING,
         "memory": size(sum(each["bytes"] for each in processes)),
@@ -138,7 +157,7 @@ def _figures(process: Known) -> list[object]:
     counted = bool(process["delay_count"])
     return [
         _who(process),
-        percent(process["ratio"]),
+        join(curve_of(process["curve"]), percent(process["ratio"])),
         *[count(process[each]) for each in ("l1_hits", "l2_hits", "misses", "entries")],
         size(process["bytes"]),
         count(process["evictions"]),
@@ -147,6 +166,43 @@ def _figures(process: Known) -> list[object]:
         count(process["owed"]),
         age(process["up_s"]),
     ]
+
+
+# -- curves ----------------------------------------------------------------------------
+
+WIDE: Final = 60
+HIGH: Final = 20
+"""Units of a curve: a point of ten seconds is one wide, no hits are at the bottom."""
+
+
+def curve_of(shares: Sequence[float | None]) -> Html | None:
+    """Return the curve of a ratio as a picture that is told, too; None if empty."""
+    known = [each for each in shares if each is not None]
+    if not known:
+        return None
+    lines: list[list[str]] = [[]]
+    first = WIDE - len(shares)
+    for x, share in enumerate(shares, first):
+        if share is None:
+            lines.append([])
+            continue
+        y = HIGH - 1 - min(1.0, max(0.0, share)) * (HIGH - 2)
+        lines[-1].append(f"{x},{y:.1f} {x + 1},{y:.1f}")
+    drawn = [tag("polyline", points=" ".join(each)) for each in lines if each]
+    told = (
+        f"L1 hit ratio of the last {len(shares) * 10} seconds: lowest "
+        f"{min(known):.0%}, highest {max(known):.0%}, last {known[-1]:.0%}"
+    )
+    return tag(
+        "svg",
+        tag("line", x1=0, y1=HIGH - 1, x2=WIDE, y2=HIGH - 1),
+        *drawn,
+        viewBox=f"0 0 {WIDE} {HIGH}",
+        preserveAspectRatio="none",
+        class_="cb-curve",
+        role="img",
+        aria_label=told,
+    )
 
 
 # -- tables and figures ----------------------------------------------------------------

@@ -98,8 +98,7 @@ class Serving:
         return page_of(place, self._known(place, caches), trouble=told)
 
     def _known(self, place: Place, caches: Caches) -> dict[str, Any]:
-        known = self._collector.collect(caches)
-        return known if place.may_inspect else {**known, "hot": []}
+        return self._collector.collect(caches, with_keys=place.may_inspect)
 
 
 def _throw(cache: Any, verb: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from html import escape
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -160,6 +162,34 @@ def test_a_key(operator, cache, redis_url):
     assert text.count("in L1 and trusted") == 2
     assert ">L2 <" in text
     assert "secret" not in text
+
+
+def test_hot_keys(as_user, cache):
+    """Names of keys are for those who may ask for keys."""
+    cache.set(HOSTILE, 1)
+    cache.set_many({"cold": 1})
+    assert cache.get(HOSTILE) == 1
+    done = threading.Event()
+
+    def hit():
+        while not done.is_set():
+            cache.get(HOSTILE)
+
+    hitting = threading.Thread(target=hit)
+    hitting.start()
+    try:
+        client = as_user("view_cache", "inspect_key")
+        state = client.get(f"{PAGE}state/").json()
+    finally:
+        done.set()
+        hitting.join()
+    (hot, *_) = state["state"]["servers"][0]["hot"]
+    assert (hot["cache"], hot["key"]) == ("default", HOSTILE)
+    assert escape(HOSTILE) in state["parts"]["cb-servers"]
+    user = User.objects.get()
+    user.user_permissions.set(Permission.objects.filter(codename="view_cache"))
+    state = client.get(f"{PAGE}state/").json()
+    assert state["state"]["servers"][0]["hot"] == []
 
 
 @pytest.mark.parametrize("key", [HOSTILE, "k" * 5000, "\x1b[2J", "'\"&", "\n"])
