@@ -17,10 +17,10 @@ PYTEST := $(BIN)/python -m pytest
 SECONDS ?= 300
 SEED ?=
 
-.PHONY: help install check fix test coverage proof soak demo serve bench traces docs dist clean
+.PHONY: help install check fix test coverage proof soak demo serve bench traces screenshots docs dist clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(READY) ## create the environment in .venv
 
@@ -48,7 +48,7 @@ coverage: override ARGS += --cov --cov-report=term:skip-covered
 coverage: test ## the same, and which lines it did not reach
 
 proof: $(READY) ## what takes longer: schedules, faults, suites; ARGS="-k name"
-	@tools/ensure_servers.sh $(VENV) redis-server memcached
+	@tools/ensure_servers.sh $(VENV) redis-server memcached chromium
 	$(PYTEST) $(PARALLEL) -m proof $(ARGS)
 
 soak: $(READY) ## random load and faults over 4 processes; SECONDS=300 SEED=7 STORE=redis
@@ -69,6 +69,10 @@ bench: $(READY) ## measure against the peers in one run
 
 traces: $(READY) ## compare the policies of L1 on traces; writes docs/eviction.png
 	$(BIN)/python -m benchmarks.traces --png docs/eviction.png $(ARGS)
+
+screenshots: $(READY) ## make the pictures in docs/ anew, with Chromium; takes two minutes
+	@tools/ensure_servers.sh $(VENV) redis-server chromium
+	$(BIN)/python -m tests.proofs.browser.screenshots docs $(ARGS)
 
 docs: $(READY) ## build the site in build/site, without a warning; check links and reference
 	$(BIN)/python -m tools.check_links

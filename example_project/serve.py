@@ -25,6 +25,7 @@ def main() -> int:
             together.price_service(redis.url) as service,
         ):
             print(f"The shop has {stack.prepare_database()}.")
+            operator = stack.manage("operator", SHOP_STAFF_TOKEN=stack.STAFF_TOKEN)
             has_sale = backend == stack.CACHEBRIDGE
             if has_sale:
                 stack.manage("sale", "open", SHOP_REDIS_URL=redis.url)
@@ -34,7 +35,10 @@ def main() -> int:
                 f"{shop.url}        the shop, {shop.workers} workers\n"
                 + f"{shop.url}sale/   a flash sale\n" * has_sale
                 + f"{shop.url}stats/  what {backend} did in a worker\n"
-                f"{service.url}products/1/  a price, from the Flask service beside it\n"
+                + f"{shop.url}{stack.CACHES_PAGE}  how the caches are, for "
+                f"{operator} with the password {stack.STAFF_TOKEN}\n"
+                * has_sale
+                + f"{service.url}products/1/  a price, from the Flask service\n"
                 f"{redis.url}     the Redis of both\n\n"
                 "Change a price (the same token works in the form on each product):\n"
                 f"  curl -d price=12.34 -H 'Authorization: Bearer {stack.STAFF_TOKEN}' "

@@ -56,9 +56,14 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 SHOP_STAFF_TOKEN = env("SHOP_STAFF_TOKEN", "")
 
 INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
-    # Checks for `manage.py check --deploy`, and the views of health in urls.py.
+    # Checks for `manage.py check --deploy`, the views of health in urls.py, and the
+    # admin's page "Caches".
     "cachebridge.contrib.django",
     "example_project.shop",
     "example_project.sale",
@@ -71,6 +76,8 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -82,7 +89,11 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
         "OPTIONS": {
-            "context_processors": ["django.template.context_processors.request"],
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
         },
     }
 ]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CACHEBRIDGE",
+    "CACHES_PAGE",
     "REDIS_CACHE",
     "STAFF_TOKEN",
     "VAR_DIR",
@@ -40,6 +41,7 @@ __all__ = [
 
 CACHEBRIDGE: Final = "cachebridge.django_backend.CacheBridge"
 REDIS_CACHE: Final = "django.core.cache.backends.redis.RedisCache"
+CACHES_PAGE: Final = "admin/cachebridge/cache/"
 STAFF_TOKEN: Final = secrets.token_urlsafe(9)
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
@@ -164,6 +166,7 @@ def shop(
         gunicorn("example_project.wsgi", workers=workers, threads=threads),
         {
             "DJANGO_SETTINGS_MODULE": "example_project.settings",
+            "CACHEBRIDGE_ROLE": "shop",
             "SHOP_CACHE_BACKEND": backend,
             "SHOP_REDIS_URL": redis_url,
             "SHOP_MEMCACHED_URL": memcached_url,

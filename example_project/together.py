@@ -65,7 +65,11 @@ def price_service(redis_url: str, *, workers: int = 2, threads: int = 8) -> Serv
             workers=workers,
             threads=threads,
         ),
-        {"SHOP_REDIS_URL": redis_url, "SHOP_STAFF_TOKEN": stack.STAFF_TOKEN},
+        {
+            "CACHEBRIDGE_ROLE": "prices",
+            "SHOP_REDIS_URL": redis_url,
+            "SHOP_STAFF_TOKEN": stack.STAFF_TOKEN,
+        },
         workers,
     )
 

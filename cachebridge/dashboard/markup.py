@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-_EMPTY: Final = frozenset({"br", "input", "link", "meta", "circle", "polyline", "line"})
+_EMPTY: Final = frozenset({"input", "link", "meta"})
 
 
 class Html(str):

@@ -34,3 +34,9 @@ def test_in_templates():
     django = engines["django"].from_string("{{ made }}{{ text }}")
     shown = django.render({"made": made, "text": made + "<"})
     assert shown == "<i>&amp;</i>" + "&lt;i&gt;&amp;amp;&lt;/i&gt;&lt;"
+
+
+def test_elements_end():
+    """Those of pictures too: one that does not end swallows the next."""
+    assert tag("line", x1=0) == '<line x1="0"></line>'
+    assert tag("meta", charset="utf-8") == '<meta charset="utf-8">'

@@ -1,0 +1,1 @@
+"""The admin page in a real browser: ``make proof ARGS="-k browser"``."""
