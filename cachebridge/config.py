@@ -116,6 +116,7 @@ class EngineOptions:
     l1_sweep: float = _option(5.0, _seconds_or_zero)
     l1_ttl_ratio: float = _option(0.5, _ratio)
     l1_warm: bool = _option(False, boolean)
+    probe_every: int = _option(0, integer(0))
     bus: str = _option("pubsub", choice("pubsub", "none"))
     bus_location: str | None = _option(None, text_or_none, is_shown=False)
     replicas: str = _option("none", choice("none", "near"))

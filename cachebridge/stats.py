@@ -57,6 +57,8 @@ class Counters:
     unverified: int = 0
     unsigned: int = 0
     warmed: int = 0
+    probes: int = 0
+    probes_stale: int = 0
     fills_refused: dict[str, int] = field(
         default_factory=lambda: {"conflict": 0, "off": 0, "tags": 0, "token": 0}
     )
@@ -207,6 +209,10 @@ class Stats:
     """Values without a seal that ``SIGNING_ACCEPT_UNSIGNED`` let pass."""
     warmed: int
     """Entries that a warm-up has read from L2 into L1."""
+    probes: int
+    """Entries of L1 that were compared with L2 in the background (``PROBE_EVERY``)."""
+    probes_stale: int
+    """Those of them that were older than the staleness bound: there should be none."""
     fills_refused: dict[str, int]
     """Values read from L2 but not stored in L1, by the rule that refused them.
 

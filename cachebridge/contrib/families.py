@@ -120,6 +120,13 @@ PER_SERVER: Final = (
         "kind",
         {"entry": "warmed"},
     ),
+    Family(
+        "cachebridge_probes",
+        "Entries of L1 that PROBE_EVERY has compared with L2, and those of them that "
+        "were stale.",
+        "kind",
+        {"made": "probes", "stale": "probes_stale"},
+    ),
 )
 
 

@@ -37,6 +37,7 @@ from cachebridge.engine.servers.stores import Stores
 from cachebridge.engine.values import ValuesOfCaches
 from cachebridge.engine.warming.automatic import WarmUp
 from cachebridge.engine.watching.history import History
+from cachebridge.engine.watching.probes import Probes
 from cachebridge.errors import L2Error, UnsupportedOperationError
 from cachebridge.l1.eviction import POLICIES
 from cachebridge.l1.local_get import LocalReads
@@ -107,7 +108,7 @@ class Engine:
             outage_ttl_s=options.outage_ttl,
         )
         self.local_reads = LocalReads(self.l1, self.rules, self.counters)
-        self._values = ValuesOfCaches(options, self.counters, clock)
+        self.all_values = ValuesOfCaches(options, self.counters, clock)
         # L2, and what happens while it is away
         self.outage = Outage(
             self.rules,
@@ -185,7 +186,7 @@ class Engine:
         self.batches = Batches(self, lambda io: own[io][0])
         self.write_behind = WriteBehind(self)
         self.warm_up = WarmUp(self, is_on=options.l1_warm)
-        self.history = History(self)
+        self.history, self.probes = History(self), Probes(self)
 
     # -- how the parts are made --------------------------------------------------------
 
@@ -224,13 +225,13 @@ class Engine:
         self, serializer: str | Serializer, wrapping: Wrapping | None = None
     ) -> Values:
         """Return the values of one serializer and wrapping, for all that use them."""
-        return self._values.of(serializer, wrapping)
+        return self.all_values.of(serializer, wrapping)
 
     def shorten_l1_ttl(self, l1_ttl: float) -> None:
         """Let no entry that is made from now on live longer in L1; seconds."""
         if l1_ttl < self.options.l1_ttl:
             self.options = replace(self.options, l1_ttl=l1_ttl)
-            self._values.limit_ttl(self.options)
+            self.all_values.limit_ttl(self.options)
 
     def l2_for(self, io: IO, *, may_lag: bool = True) -> L2Store:
         """Return the store for threads or for tasks; a read ``may_lag`` or must not."""
@@ -312,6 +313,7 @@ class Engine:
         self.listening.retire_if_unused()
         self.warm_up.beat()
         self.history.beat()
+        self.probes.beat()
 
     def catch_up_in_background(self) -> None:
         """End an outage as far as possible, soon, in a thread."""
@@ -390,4 +392,5 @@ class Engine:
         self.rules.reset()
         self.counters.reset()
         self.history.reset()
+        self.probes.reset()
         self.stores.forget()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cachebridge.engine.messages.hosting import NO_THREADS, freezes_threads
 from cachebridge.engine.messages.listening import why_no_bus
+from cachebridge.engine.watching.probes import staleness_bound_s
 from cachebridge.errors import NO_CLUSTER, NO_REPLICA, L2Error
 from cachebridge.resp import Hello
 from cachebridge.stats import REPLICA, DelayHistogram, Health, Stats
@@ -62,9 +63,7 @@ def health_of(engine: Engine) -> Health:
             error = "no L1"
         elif freezes_threads():
             error = NO_THREADS
-    # Where a change and its message are two steps, nothing but L1_TTL is sure.
-    is_bounded_by_trust = stores.has_bus and stores.outbox is None
-    bound_s = options.bus_trust if is_bounded_by_trust else options.l1_ttl
+    bound_s = staleness_bound_s(stores, options)
     outage = engine.outage
     lasted_s = 0.0 if outage.began_at is None else engine.clock() - outage.began_at
     return Health(

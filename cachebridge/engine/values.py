@@ -344,11 +344,11 @@ class ValuesOfCaches:
         self._options = options
         self._counters = counters
         self._clock = clock
-        self._made: dict[tuple[str | Serializer, Wrapping | None], Values] = {}
+        self.made: dict[tuple[str | Serializer, Wrapping | None], Values] = {}
 
     def of(self, serializer: str | Serializer, wrapping: Wrapping | None) -> Values:
         """Return the values of this kind."""
-        values = self._made.get((serializer, wrapping))
+        values = self.made.get((serializer, wrapping))
         if values is None:
             values = Values(
                 SERIALIZERS[serializer] if isinstance(serializer, str) else serializer,
@@ -358,13 +358,13 @@ class ValuesOfCaches:
                 counters=self._counters,
                 clock=self._clock,
             )
-            values = self._made.setdefault((serializer, wrapping), values)
+            values = self.made.setdefault((serializer, wrapping), values)
         return values
 
     def limit_ttl(self, options: EngineOptions) -> None:
         """Let entries that are made from now on live as these options say."""
         self._options = options
-        for values in tuple(self._made.values()):
+        for values in tuple(self.made.values()):
             values.ttl_rule = _ttl_rule(options)
 
 

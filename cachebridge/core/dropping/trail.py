@@ -30,6 +30,8 @@ WAITED: Final = "waited"
 """No drop: a caller waited for the load of another process."""
 FLUSHED: Final = "flushed"
 """L1 was emptied; the cause stands where the name of the key would."""
+PROBED: Final = "probed"
+"""A probe has found it older than the staleness bound."""
 REFUSED: Final = {
     name: f"refused: {name}" for name in ("conflict", "off", "tags", "token")
 }

@@ -8,6 +8,7 @@ from cachebridge.core.dropping.trail import (
     EVICTED,
     MESSAGE,
     OWN_WRITE,
+    PROBED,
     REFUSED,
     TOGETHER,
 )
@@ -33,6 +34,7 @@ CODES: Final = (
     "own_write",
     "evicted",
     "together",
+    "stale",
     "refused",
     "flushed",
     "resting",
@@ -43,6 +45,7 @@ _CAUSES: Final = {
     OWN_WRITE: ("own_write", "changed by this process, and not read since"),
     EVICTED: ("evicted", "evicted to make room for others"),
     TOGETHER: ("together", "dropped with others of its prefix or tag"),
+    PROBED: ("stale", "dropped by a probe: it was older than L2 for too long"),
     REFUSED["conflict"]: ("refused", "two reads found different values, neither stays"),
     REFUSED["off"]: ("refused", "read while L1 was not trusted"),
     REFUSED["tags"]: ("refused", "read while one of its tags was invalidated"),

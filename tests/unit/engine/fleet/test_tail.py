@@ -34,10 +34,8 @@ def test_drops_and_flushes(cache, redis_url):
     assert drop["origin"] == rules_of(peer).origin.hex()
     assert drop["write"] > 0
     rules_of(cache).flush("clear")
-    assert (events(cache)[-1]["what"], events(cache)[-1]["cause"]) == (
-        "flushed",
-        "clear",
-    )
+    causes = [each["cause"] for each in events(cache) if each["what"] == "flushed"]
+    assert causes == ["clear"]
 
 
 def test_a_wait_for_another_process(cache, redis_url):
@@ -67,8 +65,9 @@ def test_log_lines(cache):
     """Their events come with what is known of them, except those of debug lines."""
     event("outage.begins", location="redis://here")
     event("flask.not_kept", error="x")
-    last = events(cache, 60.0)[-1]
-    assert (last["what"], last["location"]) == ("outage.begins", "redis://here")
+    told = [(each["what"], each.get("location")) for each in events(cache, 60.0)]
+    assert ("outage.begins", "redis://here") in told
+    assert "flask.not_kept" not in dict(told)
 
 
 def test_only_so_many_seconds(cache):
@@ -78,9 +77,8 @@ def test_only_so_many_seconds(cache):
     now = engine.clock() + 100.0
     engine.rules.trail._clock = engine.clock = lambda: now
     engine.rules.trail.note("p:new", "evicted")
-    assert [each.get("key") for each in events(cache, 50.0) if "key" in each] == [
-        "p:new"
-    ]
+    keys = [each["key"] for each in events(cache, 50.0) if each["what"] == "evicted"]
+    assert keys == ["p:new"]
 
 
 def test_bounded(cache):
