@@ -77,6 +77,9 @@ SHOWN_HERE = {
     "example": "example_project/README.md",
 }
 """Pages that show a file from outside of this folder."""
+MADE_BY_A_CACHE = {
+    f"cachebridge.{name}" for name in ("BatchedCounter", "Counter", "Group", "Memoized")
+}
 DECISIONS = """
 ```{toctree}
 :hidden:
@@ -110,6 +113,22 @@ def on_source(_app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += DECISIONS
 
 
+def on_docstring(
+    _app: Sphinx, _what: str, _name: str, _it: Any, _options: Any, lines: list[str]
+) -> None:
+    """Make links of the pages that a docstring names."""
+    lines[:] = [
+        re.sub(r"``docs/([\w/-]+)\.md``", r":doc:`/\1`", line) for line in lines
+    ]
+
+
+def on_signature(
+    _app: Sphinx, what: str, name: str, _it: Any, _options: Any, *_shown: str | None
+) -> tuple[str, None] | None:
+    """Show no parameters of classes whose objects a cache makes."""
+    return ("", None) if what == "class" and name in MADE_BY_A_CACHE else None
+
+
 class Diagram(SphinxDirective):
     """A block of Mermaid, which the browser draws (``_static/diagrams.js``)."""
 
@@ -124,5 +143,7 @@ class Diagram(SphinxDirective):
 def setup(app: Sphinx) -> dict[str, Any]:
     """Be called by Sphinx."""
     app.add_directive("mermaid", Diagram)
+    app.connect("autodoc-process-docstring", on_docstring)
+    app.connect("autodoc-process-signature", on_signature)
     app.connect("source-read", on_source)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,7 +3,8 @@
 Comments that readers do not see say what a block is:
 
 - ``<!-- file: shop/views.py -->`` stands before the content of a file, and
-  ``<!-- append: shop/settings.py -->`` before lines to add to one;
+  ``<!-- append: shop/settings.py -->`` before lines to add to one; the paragraph
+  before it tells the reader the same;
 - a block ``console`` holds commands after ``$``, and what they print after them, where
   ``...`` stands for anything; no output says that any will do;
 - ``<!-- in the background -->`` stands before a server, which runs to the end;
@@ -101,6 +102,8 @@ class Reader:
             if step.what == "redis":
                 getattr(self._redis, step.name)()
             elif step.what in {"file", "append"}:
+                told = f"`{step.name}`\n\n<!-- {step.what}: {step.name} -->"
+                assert told in page.read_text(), f"{where}: the reader sees no name"
                 self._write(step)
             elif step.kind == "console" and step.what != "not run":
                 for command, expected in _commands(self._own(step.text)):
