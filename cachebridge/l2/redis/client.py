@@ -133,9 +133,14 @@ class RedisClient(Client):
                 if self.breaker.failures:
                     self.breaker.succeed()
                 return result
-        if isinstance(failure, NoScriptError) and isinstance(request, commands.Request):
+        if (
+            isinstance(failure, NoScriptError)
+            and isinstance(request, commands.Request)
+            and request.script is not None
+        ):
             # Part of the same call: the breaker has admitted it, and would refuse now.
-            request = commands.load_script(request)
+            # Without its script: a server that refuses the text as well is asked once.
+            request = commands.load_script(request)._replace(script=None)
             return await self.run(request, read, past_breaker=True)
         return await super()._recover(failure, request, read)
 

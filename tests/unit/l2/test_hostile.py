@@ -38,6 +38,7 @@ WRONG_KINDS = {
     "nothing": b"$-1\r\n",
     "nested": b"*1\r\n*1\r\n*0\r\n",
     "error inside": b"*2\r\n-ERR a\r\n:1\r\n",
+    "no script": b"-NOSCRIPT No matching script.\r\n",
     "wrong type": b"-WRONGTYPE Operation against a key\x1b[2J\n\r\n",
 }
 
