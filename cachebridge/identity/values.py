@@ -96,7 +96,8 @@ def name_of(value: Any, compatible: bool = False) -> str:
     """Return the name of an object, such as a method's owner, in names and keys.
 
     That is its ``__caching_id__()`` if it has one, else a ``repr`` that tells it from
-    others, else its text.  ``compatible``: any ``repr`` without an address.
+    others, else its text; that of a model has its ``pk``.  ``compatible``: any ``repr``
+    without an address.
     """
     writer = _writer_for(type(value))
     if writer is _by_caching_id:
@@ -104,7 +105,8 @@ def name_of(value: Any, compatible: bool = False) -> str:
     if compatible:
         name = repr(value)
         return text_of(value) if ADDRESS_MARK in name else name
-    if writer is _by_repr and _is_telling(name := repr(value)):
+    is_model = hasattr(value, "pk")
+    if writer is _by_repr and not is_model and _is_telling(name := repr(value)):
         return name
     text = text_of(value)
     if len(text) <= _LONGEST_NAME:
@@ -250,12 +252,16 @@ def _refused(value: Any) -> str:
 
 
 def _by_fields(value: Any) -> str:
+    kind = type(value)
+    names = parts.field_names(kind) or ()
     texts = [
         f"{name}={_text(getattr(value, name))}"
-        for name in parts.field_names(type(value)) or ()
+        for name in names
         if hasattr(value, name)
     ]
-    return f"<{type_name(type(value))} {', '.join(texts)}>"
+    if parts.adds_attributes(kind) and (more := parts.attributes_of(value, names)):
+        texts.append(_text(more))
+    return f"<{type_name(kind)} {', '.join(texts)}>"
 
 
 def _by(parts_of: Callable[[Any], Any]) -> Callable[[Any], str]:
@@ -269,7 +275,7 @@ def _by_pickle(value: Any) -> str:
         reduced = parts.as_pickled(value)
     except Exception as exc:
         raise _unidentified(type(value)) from exc
-    return _by_parts(value, reduced)
+    return _as_reduced(value, reduced)
 
 
 def _by_own_pickle(value: Any) -> str:
@@ -278,13 +284,21 @@ def _by_own_pickle(value: Any) -> str:
         reduced = parts.as_pickled(value)
     except Exception:  # noqa: BLE001 that is how they refuse
         return _by_repr(value)
+    return _as_reduced(value, reduced)
+
+
+def _as_reduced(value: Any, reduced: Any) -> str:
+    """Write what pickle would keep; a name alone must be that of this very object."""
+    is_named = getattr(value, "__module__", None) and hasattr(value, "__qualname__")
+    if isinstance(reduced, str) and is_named:
+        return _by_token(value)
     return _by_parts(value, reduced)
 
 
 def _by_repr(value: Any) -> str:
     """Write the ``repr``, unless it says that there is more than it shows."""
     kind = type(value)
-    if hasattr(kind, "pk") and value.pk is None:  # of a model, and not saved yet
+    if getattr(value, "pk", "") is None:  # of a model, and not saved yet
         return f"<{type_name(kind)} {token_of(value)}>"
     text = repr(value)
     if _is_telling(text) and str(id(value)) not in text:
@@ -323,7 +337,7 @@ _RULES: Final[tuple[tuple[Callable[[Any], str], Callable[[type], bool]], ...]] =
         lambda kind: issubclass(kind, Enum),
     ),
     (_by_fields, lambda kind: parts.field_names(kind) is not None),
-    (_by(parts.of_mapping), lambda kind: issubclass(kind, dict)),
+    (_by(parts.of_dict), lambda kind: issubclass(kind, dict)),
     (_by(parts.of_set), lambda kind: issubclass(kind, (AbstractSet, set, frozenset))),
     (_by(parts.of_array), lambda kind: parts.is_from(kind, "numpy", "ndarray")),
     (_by(parts.of_table), lambda kind: parts.is_from(kind, "pandas", "DataFrame")),
@@ -336,14 +350,8 @@ _RULES: Final[tuple[tuple[Callable[[Any], str], Callable[[type], bool]], ...]] =
             or hasattr(kind, "__array__")
         ),
     ),
-    (
-        _by(lambda value: dict(value.items())),
-        lambda kind: issubclass(kind, Mapping),
-    ),
-    (
-        _by(list),
-        lambda kind: issubclass(kind, Sequence),
-    ),
+    (_by(parts.of_mapping), lambda kind: issubclass(kind, Mapping)),
+    (_by(parts.of_sequence), lambda kind: issubclass(kind, Sequence)),
     (
         _by_own_pickle,
         lambda kind: (

@@ -141,7 +141,7 @@ class CachedFunction(DecoratedFunction):
 
         Any other method leaves the cache out.
         """
-        method = request.method if has_request_context() else "GET"
+        method = targets.method_of_request()
         if method == "GET" or not self._is_view():
             return "GET"
         return "GET" if method != "HEAD" and self._has_own_keys else method

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _ESCAPED: Final = str.maketrans({"%": "%25", "?": "%3F", "|": "%7C"})
 """So that no path can look like another path with a mount point or a query."""
+_GET_WITH_BODY: Final = "GET with a body"
+_NO_BODY: Final = (None, "", "0")
 _PORTS: Final = {"http": ":80", "https": ":443"}
 
 
@@ -46,6 +48,23 @@ def of_request() -> Target:
     """Return the target of the current request."""
     current = _current_request()
     return Target(current.scheme, current.host, current.root_path, current.path)
+
+
+def method_of_request() -> str:
+    """Return the method of the current request, GET without one.
+
+    A GET with a body has a name of its own: the view may read it, and no key has it.
+    """
+    if not has_request_context():
+        return "GET"
+    method: str = request.method
+    return _GET_WITH_BODY if method == "GET" and _has_body() else method
+
+
+def _has_body() -> bool:
+    environ = request.environ
+    length = environ.get("CONTENT_LENGTH")
+    return length not in _NO_BODY or "HTTP_TRANSFER_ENCODING" in environ
 
 
 def of_path(app: Flask, path: str) -> tuple[Target, str]:

@@ -111,6 +111,23 @@ def test_head_keeps_nothing_under_any_key(client, page, options):
     assert client.get("/page").text == "GET 2"
 
 
+def test_a_get_with_a_body_neither_asks_nor_fills(client, page):
+    """The view may read it, and no key has it; an empty one is none."""
+    page(lambda number: f"{request.get_data(as_text=True)} {number}")
+    page(
+        lambda number: f"{request.get_data(as_text=True)} {number}",
+        "/search",
+        make_cache_key=lambda: "search" + request.get_data(as_text=True),
+    )
+    assert client.get("/page", json=1).text == "1 1"
+    assert client.get("/page", json=2).text == "2 2"
+    assert client.get("/page").text == " 3"
+    assert client.get("/page", data=b"").text == " 3"
+    assert client.get("/page", json=1).text == "1 4"
+    assert client.get("/search", json=1).text == "1 5"
+    assert client.get("/search", json=1).text == "1 5"
+
+
 def test_post_neither_asks_nor_fills(client, page, calls):
     """A method with effects always runs, unless the application makes the key."""
     page(lambda number: f"{request.method} {number}", methods=["GET", "POST"])

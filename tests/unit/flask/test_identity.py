@@ -86,6 +86,40 @@ class Query:
     cost: int = dataclasses.field(default=0, repr=False, compare=False)
 
 
+class Priced(Query):
+    """Adds an attribute, and declares no field."""
+
+    def __init__(self, page, price):
+        super().__init__(page)
+        self.price = price
+
+    @functools.cached_property
+    def doubled(self):
+        return 2 * self.price
+
+
+class Labelled(collections.namedtuple("Labelled", "x")):
+    """A named tuple that has attributes."""
+
+
+class Kept(collections.UserDict):
+    """A mapping that has an attribute, and keeps its hash."""
+
+    def __init__(self, items, source):
+        super().__init__(items)
+        self.source = source
+
+    def __hash__(self):
+        self._hash = hash(tuple(self.items()))
+        return self._hash
+
+
+class Page(collections.UserList):
+    def __init__(self, items, total):
+        super().__init__(items)
+        self.total = total
+
+
 class Colour(enum.Enum):
     RED = 1
     BLUE = 2
@@ -108,6 +142,30 @@ def with_tag(tag):
     words = Words("ab")
     words.tag = tag
     return words
+
+
+def with_label(label):
+    labelled = Labelled(1)
+    labelled.label = label
+    return labelled
+
+
+def remembering(result):
+    @functools.cache
+    def function():
+        return result
+
+    return function
+
+
+def with_its_property(priced):
+    assert priced.doubled
+    return priced
+
+
+def with_its_hash(mapping):
+    assert hash(mapping)
+    return mapping
 
 
 DIFFERENT = {
@@ -166,6 +224,16 @@ DIFFERENT = {
         functools.partial(len),
     ),
     "lambdas": (lambda: 1, lambda: 2),
+    "functions with a cache": (remembering(1), remembering(2), remembering),
+    "attributes besides fields": (Priced(1, 2), Priced(1, 3), Query(1)),
+    "attributes of named tuples": (with_label("a"), with_label("b"), Labelled(1)),
+    "attributes of mappings": (Kept({1: 2}, "a"), Kept({1: 2}, "b"), {1: 2}),
+    "attributes of sequences": (Page([1], 5), Page([1], 6), [1]),
+    "maps in a chain": (
+        collections.ChainMap({1: 2}, {1: 3}),
+        collections.ChainMap({1: 2}, {1: 4}),
+        collections.ChainMap({1: 2}),
+    ),
     "parameters": (
         MultiDict([("a", "1"), ("a", "2")]),
         MultiDict([("a", "2"), ("a", "1")]),
@@ -196,6 +264,8 @@ EQUAL = {
     "counts": (collections.Counter("abb"), collections.Counter("bba")),
     "fields": (Query(1, {1, 2}, cost=1), Query(1, {2, 1}, cost=2)),
     "equality": (Money(1), Money(1)),
+    "properties that are kept": (Priced(1, 2), with_its_property(Priced(1, 2))),
+    "hashes that are kept": (Kept({1: "a"}, 1), with_its_hash(Kept({1: "a"}, 1))),
     "titles": (Titled(1), Titled(1)),
     "ids": (Named("a", session=handle), Named("a", session=other)),
     "methods": (handle.method, handle.method),

@@ -298,6 +298,27 @@ class Slotted:
 
 
 @pytest.mark.only_on_redis(NAMES)
+def test_models_that_show_one_title_have_entries_of_their_own(cache, calls):
+    """A method's object is told by its ``pk`` as well; each can be deleted alone."""
+
+    class Article:
+        def __init__(self, pk):
+            self.pk = pk
+
+        def __repr__(self):
+            return "<Article: news>"
+
+        @cache.memoize(60)
+        def price(self):
+            return self.pk, calls()
+
+    first, second = Article(1), Article(2)
+    assert (first.price(), second.price()) == ((1, 1), (2, 2))
+    assert Article(1).price() == (1, 1)
+    cache.delete_memoized(first.price)
+    assert (first.price(), second.price()) == ((1, 3), (2, 2))
+
+
 def test_no_object_gets_the_entry_of_a_dead_one(cache, calls):
     """Addresses are used again, tokens are not."""
 
