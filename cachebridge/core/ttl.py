@@ -83,7 +83,13 @@ def _require_number(ttl_s: Any) -> None:
             "a TTL (timeout) must be a number of seconds or None, not "
             f"{type(ttl_s).__name__} {repr(ttl_s)[:SHOWN]}{hint}"
         )
-    if isnan(ttl_s):
+    try:
+        is_nan = isnan(ttl_s)
+    except OverflowError:  # a fraction that is larger than any float
+        return
+    except ValueError:  # a signaling NaN
+        is_nan = True
+    if is_nan:
         raise ValueError("a TTL (timeout) must be a number of seconds or None, not NaN")
 
 

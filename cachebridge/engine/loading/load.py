@@ -102,11 +102,15 @@ class Load(Finding):
                 return await self._find_or_load()
             except BaseException as exc:
                 if not is_interruption(exc):
-                    if self._watch.is_undisturbed(unless_begun=True):
-                        shared.as_of = shared.tick()
+                    self._share_failure()
                 elif self._lease is not None:
                     await self._starter.abandon(self, self._lease)
                 raise
+
+    def _share_failure(self) -> None:
+        """Share it with all that have asked by now, unless the key has changed."""
+        if self._watch.is_undisturbed(unless_begun=True):
+            self._shared.as_of = self._shared.tick()
 
     async def _find_or_load(self) -> Outcome:
         try:
@@ -130,6 +134,7 @@ class Load(Finding):
         if result.error is not None:
             if is_interruption(result.error):  # ``lead`` gives the lease back
                 raise LoaderError(result.error)
+            self._share_failure()  # the echo of the release is a change of the key
             asked = self._tick_of_request()
             raw = await self.release(lease, self.terms.keep_ms)
             if raw is None:

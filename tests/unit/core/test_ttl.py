@@ -82,7 +82,7 @@ def test_what_is_no_number_raises(wrong):
     assert ("total_seconds" in str(raised.value)) == isinstance(wrong, timedelta)
 
 
-@pytest.mark.parametrize("nan", [math.nan, Decimal("NaN")])
+@pytest.mark.parametrize("nan", [math.nan, Decimal("NaN"), Decimal("sNaN")])
 def test_nan_raises(nan):
     """It is neither over nor not."""
     with pytest.raises(ValueError, match="not NaN"):

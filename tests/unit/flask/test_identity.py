@@ -98,7 +98,7 @@ class Priced(Query):
         return 2 * self.price
 
 
-class Labelled(collections.namedtuple("Labelled", "x")):
+class Labelled(collections.namedtuple("Labelled", "x")):  # noqa: PYI024, SLOT002 as many have it
     """A named tuple that has attributes."""
 
 

@@ -17,6 +17,7 @@ from tests.rig import (
     is_idle,
     lone_cache,
 )
+from tests.unit.django.support import trusted
 
 FOLLOWERS = 15
 
@@ -76,6 +77,15 @@ def test_one_loader_fails_for_all(cache):
         assert names[-1] == "__call__"
     assert is_idle(cache)
     assert cache.get_or_load("k", lambda: "value") == "value"
+
+
+def test_one_loader_fails_for_all_while_the_bus_is_heard(cache):
+    """The echo of the lease's release parts no caller from the failure."""
+    trusted(cache)
+    loader = Ending(DownError("down"))
+    errors = ask_together(cache, loader)
+    assert {str(each) for each in errors} == {"down"}
+    assert loader.calls == 1
 
 
 def test_a_stale_value_serves_all(cache):
