@@ -22,6 +22,10 @@ class DjangoTransaction:
         self.database = connections[using or DEFAULT_DB_ALIAS]
         self._robust = robust
 
+    def here(self) -> DjangoTransaction:
+        """See ``holding.Transaction``: a decorator is made in another thread."""
+        return DjangoTransaction(self.database.alias, robust=self._robust)
+
     @property
     def is_open(self) -> bool:
         """Whether there is an atomic block, or manual transaction management."""

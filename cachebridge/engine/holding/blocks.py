@@ -25,6 +25,9 @@ class Transaction(Protocol):
     def is_open(self) -> bool:
         """Whether changes wait for a commit now."""
 
+    def here(self) -> Transaction:
+        """Return that of the same database in the thread that asks."""
+
     def at_commit(self, invalidate: Callable[[], None]) -> None:
         """Have it called after the commit.
 
@@ -45,7 +48,7 @@ class Block(ContextDecorator):
         self._held = held
 
     def _recreate_cm(self) -> Block:
-        return Block(self._held, self.transaction)
+        return Block(self._held, self.transaction.here())
 
     def __enter__(self) -> Self:
         blocks, owner = _scope() or Scope((), Owner())

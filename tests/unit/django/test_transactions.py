@@ -336,6 +336,26 @@ def test_as_a_decorator(databases, cache, others):
     assert [change(1), change(2)] == [1, 2]
 
 
+def test_a_decorated_function_in_another_thread(databases, cache):
+    """It is called in the transaction of its caller, not where it was decorated."""
+    cache.set("key", 1)
+
+    @cache.transaction("shop")
+    def change():
+        caches["default"].delete("key")
+        assert elsewhere(lambda: caches["default"].get("key")) == 1
+        raise Undo
+
+    def roll_back():
+        with pytest.raises(Undo), atomic("shop"):
+            change()
+        connections["shop"].close()
+        return True
+
+    assert elsewhere(roll_back)
+    assert cache.get("key") == 1
+
+
 def test_hooks_that_run_earlier_find_nothing_either(databases, cache):
     """Between commit and delete the thread reads past the cache."""
     cache.set("key", "old")
