@@ -63,6 +63,7 @@ class Removals:
     l2: L2Store
     open_write: Callable[[Sequence[str]], Write | Direct]
     message: Callable[[Write | Direct], bytes | None]
+    is_stamp: Callable[[str], bool]
 
     async def delete(self, key: str) -> bool:
         """Delete the key; return whether L2 had it."""
@@ -127,15 +128,20 @@ class Removals:
     async def delete_pattern(self, pattern: KeyPattern, count: int = SCAN_COUNT) -> int:
         """Find the keys of the pattern and delete them; return how many L2 had.
 
-        See ``clear``.  L1s drop all that begins as the pattern does.
+        See ``clear``.  L1s drop all that begins as the pattern does.  Tags are no keys
+        of callers: they stay as they are.
         """
         self.engine.rules.on_prefix(pattern.prefix)
-        return await self._find_and_delete(pattern, count=count)
+        return await self._find_and_delete(pattern, count=count, spares=self.is_stamp)
 
     async def _find_and_delete(
-        self, pattern: KeyPattern, began: float | None = None, count: int = SCAN_COUNT
+        self,
+        pattern: KeyPattern,
+        began: float | None = None,
+        count: int = SCAN_COUNT,
+        spares: Callable[[str], bool] | None = None,
     ) -> int:
-        deleted = await self.delete_matching(pattern.glob, began, count)
+        deleted = await self.delete_matching(pattern.glob, began, count, spares)
         for each in self.engine.rules.everywhere():
             each.on_prefix(pattern.prefix)
         message = self.engine.outgoing.prefix_message(pattern.prefix)
@@ -143,9 +149,15 @@ class Removals:
         return deleted
 
     async def delete_matching(
-        self, glob: str, began: float | None = None, count: int = SCAN_COUNT
+        self,
+        glob: str,
+        began: float | None = None,
+        count: int = SCAN_COUNT,
+        spares: Callable[[str], bool] | None = None,
     ) -> int:
         """Delete every key that matches, and every load record of such a key.
+
+        Those that ``spares`` is true of stay.
 
         A cursor means nothing to another server: if this one is left, all begins anew.
         """
@@ -155,6 +167,8 @@ class Removals:
             if departures != engine.departures:
                 departures, cursor = engine.departures, SCAN_DONE
             cursor, keys = await self.l2.scan(glob, cursor, count)
+            if spares is not None:
+                keys = [key for key in keys if not spares(key)]
             named = [key for key in keys if fits_message(key)]
             if named:
                 deleted += await self.delete_found(named, began)
@@ -175,8 +189,12 @@ class Removals:
     async def scan(
         self, pattern: KeyPattern, cursor: int, count: int
     ) -> tuple[int, list[str]]:
-        """Return the next cursor (0 at the end) and some keys that have a value."""
-        return await self.l2.scan(pattern.glob, cursor, count, records=False)
+        """Return the next cursor (0 at the end) and some keys that have a value.
+
+        No stamps of tags: callers did not set them.
+        """
+        cursor, keys = await self.l2.scan(pattern.glob, cursor, count, records=False)
+        return cursor, [key for key in keys if not self.is_stamp(key)]
 
     async def flush_older(self, began: float) -> None:
         """Delete every key of the database but what was written since ``began``."""

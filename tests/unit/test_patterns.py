@@ -163,6 +163,20 @@ def test_own_keys_are_not_listed(plain, place):
 
 
 @pytest.mark.only_on_redis(PATTERNS)
+def test_tags_are_no_keys(plain):
+    """They are neither listed nor counted, and what does not match keeps its own."""
+    plain.set_many({"product:1": 1, "other": 2}, 60, tags=["product:1"])
+    assert plain.keys("*product*") == list(plain.iter_keys("*product*"))
+    assert plain.keys("*product*") == ["product:1"]
+    assert plain.delete_pattern("*product*") == 1
+    plain.set("product:1", 3, 60)
+    engine_of(plain).rules.flush("clear")
+    assert plain.get_many(["product:1", "other"]) == {"product:1": 3, "other": 2}
+    plain.invalidate_tags("product:1")
+    assert plain.get_many(["product:1", "other"]) == {"product:1": 3}
+
+
+@pytest.mark.only_on_redis(PATTERNS)
 def test_keys_of_all_kinds(plain, place):
     """Keys past L1, counters, and keys too long for a message are deleted as well."""
     mixed = lone_cache(place.location, key_prefix="m:", l1_exclude=["direct"])

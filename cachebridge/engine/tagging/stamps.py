@@ -117,6 +117,11 @@ class Stamps:
         keys = self.stamp_keys
         return () if keys is None else tuple([keys.key_of(tag) for tag in tags])
 
+    def is_stamp(self, key: str) -> bool:
+        """Return whether a full key is that of a stamp of this cache."""
+        keys = self.stamp_keys
+        return keys is not None and key.startswith(keys.key_of(""))
+
     async def stamp(self, tags: Collection[str] | Begun) -> Stamped:
         """Read the stamps of the tags for a value to come, and make those that lack.
 
