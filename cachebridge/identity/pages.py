@@ -12,15 +12,14 @@ _PAGE: Final = "page:"
 _VIEW: Final = "view:"
 
 
-def tags_of_page(path: str, query: str, view: Any, name: str | None) -> tuple[str, ...]:
+def tags_of_page(path: str, query: str, *views: Any) -> tuple[str, ...]:
     """Return the tags of a page.
 
-    ``path`` is decoded, ``query`` is as in the URL, ``name`` is that of the view's
-    pattern or endpoint, if it has one.
+    ``path`` is decoded, ``query`` is as in the URL, ``views`` are what its view can be
+    called: functions, and names of patterns or endpoints, which may be None.
     """
-    tags = [tag_of_path(path), _tag_of_query(path, query), tag_of_view(view)]
-    if name:
-        tags.append(tag_of_view(name))
+    tags = [tag_of_path(path), _tag_of_query(path, query)]
+    tags += [tag_of_view(view) for view in views if view is not None]
     return tuple(dict.fromkeys(tags))
 
 

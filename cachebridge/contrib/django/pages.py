@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["cache_page"]
 
 _MADE_WITH = "_cachebridge_tags"
-"""The attribute of a request that has the tags of its page."""
+"""The attribute of a request that has the tags of its page, by decorator.
+
+Views that call each other may share a request.
+"""
 _storing: ContextVar[LoadTags | None] = ContextVar("cachebridge_storing", default=None)
 
 
@@ -54,18 +57,22 @@ def cache_page(
     """
     if not callable(tags):
         tags_of(tags)
-    keep = decorator_from_middleware_with_args(_PageMiddleware)(
-        page_timeout=timeout, cache_alias=cache, key_prefix=key_prefix
-    )
+    keep = decorator_from_middleware_with_args(_PageMiddleware)
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
-        decorated: Callable[..., Any] = keep(_tagging(view, cache, tags))
+        mark = object()
+        kept = keep(
+            page_timeout=timeout, cache_alias=cache, key_prefix=key_prefix, mark=mark
+        )
+        decorated: Callable[..., Any] = kept(_tagging(view, cache, tags, mark))
         return decorated
 
     return decorate
 
 
-def _tagging(view: Callable[..., Any], alias: str | None, tags: Any) -> Any:
+def _tagging(
+    view: Callable[..., Any], alias: str | None, tags: Any, mark: object
+) -> Any:
     """Return the view as it is called for a page that is not kept."""
 
     def begin(
@@ -73,7 +80,7 @@ def _tagging(view: Callable[..., Any], alias: str | None, tags: Any) -> Any:
     ) -> tuple[LoadTags, Any]:
         given = tags(request, *args, **kwargs) if callable(tags) else tags
         begun = _bridge(alias).new_tags(io)
-        setattr(request, _MADE_WITH, begun)
+        request.__dict__.setdefault(_MADE_WITH, {})[mark] = begun
         return begun, (*_tags_of_page(request, view), *tags_of(given))
 
     def make(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -99,9 +106,11 @@ def _tagging(view: Callable[..., Any], alias: str | None, tags: Any) -> Any:
 
 def _tags_of_page(request: HttpRequest, view: Any) -> tuple[str, ...]:
     match = request.resolver_match
-    name = None if match is None else match.view_name
     query = request.META.get("QUERY_STRING", "")
-    return tags_of_page(request.path, query, view, name)
+    if match is None:
+        return tags_of_page(request.path, query, view)
+    # A class whose ``dispatch`` is decorated is known to the resolver alone.
+    return tags_of_page(request.path, query, view, match.func, match.view_name)
 
 
 def _bridge(alias: str | None) -> CacheBridge:
@@ -119,10 +128,15 @@ def _bridge(alias: str | None) -> CacheBridge:
 
 
 class _PageMiddleware(CacheMiddleware):
-    """Django's, which stores a page with the tags that its request has."""
+    """Django's, which stores a page with the tags that its view began with."""
+
+    def __init__(self, get_response: Any, *, mark: object, **how: Any) -> None:
+        super().__init__(get_response, **how)
+        self._mark = mark
 
     def process_response(self, request: HttpRequest, response: Any) -> Any:
-        token = _storing.set(getattr(request, _MADE_WITH, None))
+        """See there."""
+        token = _storing.set(request.__dict__.get(_MADE_WITH, {}).get(self._mark))
         try:
             return super().process_response(request, response)
         finally:

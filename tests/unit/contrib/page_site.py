@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import include, path
 from django.utils import timezone, translation
+from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.vary import vary_on_cookie, vary_on_headers
 
@@ -50,6 +51,12 @@ class Terms(View):
         return page(request, "terms")
 
 
+@method_decorator(cache_page(60), name="dispatch")
+class Imprint(View):
+    def get(self, request):
+        return page(request, "imprint")
+
+
 class Numbered(TemplateResponse):
     """Stands for one with a template."""
 
@@ -81,6 +88,7 @@ shop = [
     path("catalogue/", catalogue, name="catalogue"),
     path("catalogue/<slug:slug>/", catalogue, name="category"),
     path("terms/", cache_page(60)(Terms.as_view()), name="terms"),
+    path("imprint/", Imprint.as_view(), name="imprint"),
 ]
 urlpatterns = [
     path("shop/", include((shop, "shop"))),

@@ -114,6 +114,7 @@ def test_by_view(cache):
         "/shop/catalogue/",
         "/shop/catalogue/lamps/",
         "/shop/terms/",
+        "/shop/imprint/",
     ]
     pages = {path: get(path) for path in paths}
 
@@ -135,9 +136,11 @@ def test_by_view(cache):
     purge_view(page_site.catalogue)
     assert gone() == paths[2:4]
     purge_view(page_site.Terms)
-    assert gone() == paths[4:]
+    assert gone() == paths[4:5]
+    purge_view(page_site.Imprint)
+    assert gone() == paths[5:]
     purge("/shop/terms/", "/shop/catalogue/lamps/")
-    assert gone() == paths[3:]
+    assert gone() == paths[3:5]
 
 
 def test_awaited(cache):
@@ -192,6 +195,28 @@ def test_template_responses(cache):
     assert get("/template/") == page
     purge("/template/")
     assert get("/template/") != page
+
+
+def test_a_view_that_calls_another(cache):
+    """Each page has the tags of its own view, although they share a request."""
+
+    @cache_page(60, key_prefix="inner", tags=["inner"])
+    def inner(request):
+        return page_site.page(request)
+
+    @cache_page(60, key_prefix="outer", tags=["outer"])
+    def outer(request):
+        inner(request)
+        return page_site.page(request)
+
+    factory = RequestFactory()
+    page = outer(factory.get("/w")).content
+    assert outer(factory.get("/w")).content == page
+    cache.invalidate_tags("outer")
+    assert outer(factory.get("/w")).content != page
+    kept = inner(factory.get("/w")).content
+    cache.invalidate_tags("inner")
+    assert inner(factory.get("/w")).content != kept
 
 
 def test_what_django_does_not_cache(cache):
