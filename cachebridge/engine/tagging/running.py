@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cachebridge.codec.envelope import make_header
 from cachebridge.core.dropping.tags import Tagging
-from cachebridge.core.keys import MAX_TAGS, names_of
+from cachebridge.core.keys import MAX_TAGS, names_of, shown_key
 from cachebridge.engine.tagging.stamps import INVALID, UNTAGGED, Begun, Stamped
 from cachebridge.errors import L2Error
 from cachebridge.waiting.guard import Guard
@@ -17,12 +17,14 @@ from cachebridge.waiting.run import run
 from cachebridge.waiting.signals import current_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextvars import Token
 
     from cachebridge.engine.tagging.stamps import Stamps
     from cachebridge.waiting.io import IO
 
+TORN: Final = b"torn"
+"""In place of a stamp: the tag was invalidated while the loader ran."""
 _running: ContextVar[tuple[LoadTags, ...]] = ContextVar(
     "cachebridge_running", default=()
 )
@@ -57,7 +59,7 @@ class LoadTags(Guard, Begun):
         self.io = io
         self._asks_l2 = asks_l2
         self._stamps: dict[str, bytes] = {}
-        """By tag; b"" for what has not been read."""
+        """By tag; b"" for what has not been read, TORN for two that differ."""
         self._token: Token[tuple[LoadTags, ...]] | None = None
         self.seen = sides[THREADS].engine.rules.tags.changes
         self.failure: L2Error | None = None
@@ -75,21 +77,35 @@ class LoadTags(Guard, Begun):
 
         After an L2Error the value has the tags nevertheless.
         """
-        new = [name for name in names if name not in self._stamps]
-        if not new:
+        # Another task or thread of the loader may be reading some of them now: who has
+        # named a tag reads its data when its own call has returned.
+        unread = [name for name in names if not self._stamps.get(name)]
+        if not unread:
             return
-        if len(self._stamps) + len(new) > MAX_TAGS:
-            raise ValueError(f"a value can have {MAX_TAGS} tags at most")
+        self._require_room(unread)
         side = self._sides[io]
         if not self._stamps:
             self.seen = side.engine.rules.tags.begin()
-        self._stamps |= dict.fromkeys(new, b"")
-        if self._asks_l2:
+        for name in unread:
+            self._stamps.setdefault(name, b"")
+        if self._asks_l2 and self.failure is None:
             try:
-                self._stamps |= await side.make_stamps(new)
+                stamps = await side.make_stamps(unread)
             except L2Error as exc:
                 self.failure = exc
                 raise
+            for name, stamp in stamps.items():
+                is_torn = self._stamps[name] not in {b"", stamp}
+                self._stamps[name] = TORN if is_torn else stamp
+
+    def _require_room(self, names: Sequence[str]) -> None:
+        """Raise ValueError if the value would have too many tags."""
+        count = len(self._stamps.keys() | names)
+        if count > MAX_TAGS:
+            raise ValueError(
+                f"a value can have {MAX_TAGS} tags at most: with "
+                f"{shown_key(names[-1])} it would have {count}"
+            )
 
     async def begin(self, names: Collection[str], io: IO) -> None:
         """See ``add``; an outage is noted, and raised unless the cache degrades.

@@ -10,7 +10,8 @@ import pytest
 
 import cachebridge
 from cachebridge import ABSENT
-from tests.rig import PATIENCE_S, engine_of, eventually, followers_in, l2_of
+from cachebridge.engine.tagging.stamps import Stamps
+from tests.rig import PATIENCE_S, engine_of, eventually, followers_in, l2_of, until
 from tests.sides import SIDES, on_side
 
 pytestmark = pytest.mark.every_store
@@ -231,4 +232,30 @@ def test_coroutines_await(plain):
     assert plain.get("k") == 1
     assert l2_of(plain).get("tags:k")[0].startswith(b"\xcb\x01\x02")
     plain.invalidate_tags("y")
+    assert plain.get("k") is None
+
+
+def test_a_tag_that_two_tasks_name_at_once(plain, monkeypatch):
+    """Each reads its data after the stamp; what one read too early is not stored."""
+    read = Stamps.make_stamps
+    held = asyncio.Event()
+    waits = [held]
+
+    async def make_stamps(self, tags):
+        if waits:
+            await waits.pop().wait()
+        return await read(self, tags)
+
+    async def load():
+        late = asyncio.create_task(cachebridge.atag("x"))
+        await until(lambda: not waits)
+        await cachebridge.atag("x")
+        value = "old"
+        await plain.ainvalidate_tags("x")
+        held.set()
+        await late
+        return value
+
+    monkeypatch.setattr(Stamps, "make_stamps", make_stamps)
+    assert asyncio.run(plain.aget_or_load("k", load, 60)) == "old"
     assert plain.get("k") is None
