@@ -14,6 +14,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from cachebridge.core.ttl import FOREVER_MS, GONE_MS
 from cachebridge.django_backend.keys import KeyedCache
+from cachebridge.engine.parts.adding import total
 from cachebridge.errors import MissingKeyError
 from cachebridge.waiting.io import TASKS, THREADS
 from cachebridge.waiting.run import run
@@ -275,6 +276,7 @@ async def _incr_or_make(
     operations: ResilientOperations, full_key: str, delta: Any
 ) -> Any:
     """Add to a number; one that is missing becomes ``delta``."""
+    total(full_key, 0, delta)  # else any value would be stored
     for _ in range(TRIES):
         try:
             return await operations.incr(full_key, delta)

@@ -184,6 +184,10 @@ def test_incr_of_nothing(both):
     both.set("text", "a")
     with pytest.raises(TypeError):
         both.incr("text", ignore_key_check=True)
+    for delta in ("1", None):
+        with pytest.raises(TypeError, match=r"the delta for '.*new' is no"):
+            both.incr("new", delta, ignore_key_check=True)
+    assert not both.has_key("new")
 
 
 @pytest.mark.only_on_redis(MESSAGES)

@@ -188,6 +188,18 @@ def test_fragments_that_are_wrong(cache):
     """The error names what is wrong."""
     with pytest.raises(TemplateSyntaxError, match="a timeout and a name"):
         render("{% cache 60 %}{% endcache %}")
+    with pytest.raises(TemplateSyntaxError, match="tags= needs a value"):
+        render("{% cache 60 x tags= %}{% endcache %}")
+    with pytest.raises(TemplateSyntaxError, match="timeout of x must be a number"):
+        render("{% cache soon x %}{% endcache %}", soon="soon")
+    for wrong, error, text in (
+        (7, TypeError, "cache x: tags=given: tags must be a list"),
+        ([7], TypeError, "cache x: tags=given: a tag must be a str, not int"),
+        ("", ValueError, "cache x: tags=given: a tag must not be empty"),
+        (["a"] * 33, ValueError, "cache x: tags=given: a value can have 32"),
+    ):
+        with pytest.raises(error, match=text):
+            render("{% cache 60 x tags=given %}{% endcache %}", given=wrong)
     with pytest.raises(TemplateSyntaxError, match="no CACHES\\['gone'\\]"):
         render("{% cache 60 x using='gone' %}{% endcache %}")
     with pytest.raises(TemplateSyntaxError, match="'locmem'"):

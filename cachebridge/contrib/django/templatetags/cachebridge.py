@@ -8,6 +8,7 @@ from django.core.cache import caches
 from django.core.cache.utils import make_template_fragment_key
 from django.template import Context, Library, Node, NodeList, TemplateSyntaxError
 
+from cachebridge.core.keys import named, tags_of
 from cachebridge.django_backend import CacheBridge
 
 if TYPE_CHECKING:
@@ -38,11 +39,10 @@ class TaggedCacheNode(Node):
         """Return the kept fragment, or render and keep it."""
         cache = self._cache(context)
         vary_on = [each.resolve(context) for each in self._vary_on]
-        timeout = self._timeout.resolve(context)
         return cache.get_or_load(
             make_template_fragment_key(self._name, vary_on),
             lambda: self.nodelist.render(context),
-            timeout=None if timeout is None else int(timeout),
+            timeout=self._seconds(context),
             stale_ttl=0,  # it is never rendered in the background: it needs the context
             early_refresh=0,
             tags=self._tags(context),
@@ -63,12 +63,26 @@ class TaggedCacheNode(Node):
             )
         return cache
 
-    def _tags(self, context: Context) -> list[str]:
+    def _seconds(self, context: Context) -> int | None:
+        timeout = self._timeout.resolve(context)
+        try:
+            return None if timeout is None else int(timeout)
+        except (TypeError, ValueError, OverflowError):
+            raise TemplateSyntaxError(
+                f"cache: the timeout of {self._name} must be a number of seconds, "
+                f"{self._timeout} is {timeout!r}"
+            ) from None
+
+    def _tags(self, context: Context) -> tuple[str, ...]:
         found: list[str] = []
         for each in self._options["tags"]:
-            tags = each.resolve(context)
-            found += [tags] if isinstance(tags, str) else tags
-        return found
+            given = each.resolve(context)
+            try:
+                found += [given] if isinstance(given, str) else tags_of(given)
+                tags_of(found)
+            except (TypeError, ValueError) as exc:
+                raise named(exc, f"cache {self._name}: tags={each}")  # noqa: B904 the same exception
+        return tags_of(found)
 
 
 @register.tag("cache")
@@ -82,8 +96,9 @@ def do_cache(parser: Parser, token: Token) -> TaggedCacheNode:
             ..
         {% endcache %}
 
-    ``tags`` is one tag or a list of them, and may be repeated.  ``using`` names an
-    alias of CACHES.  One thread of all processes renders what is not kept.
+    ``tags`` is one tag or a list of them, None for none, and may be repeated.
+    ``using`` names an alias of CACHES.  One thread of all processes renders what is not
+    kept.
     """
     nodelist = parser.parse(("endcache",))
     parser.delete_first_token()
@@ -93,6 +108,8 @@ def do_cache(parser: Parser, token: Token) -> TaggedCacheNode:
         name, is_option, text = words[-1].partition("=")
         if not is_option or name not in options:
             break
+        if not text:
+            raise TemplateSyntaxError(f"cache: {name}= needs a value")
         options[name].insert(0, parser.compile_filter(text))
         words.pop()
     if len(words) < _LEAST_WORDS:
