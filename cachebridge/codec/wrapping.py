@@ -47,8 +47,12 @@ class Wrapping(NamedTuple):
 
     def content(self, key: str, raw: bytes) -> bytes:
         """Return the content of bytes that this process has wrapped or opened."""
-        content = raw if self.seal is None else self.seal.content(key, raw)
+        content = self.packed(key, raw)
         return content if self.packer is None else decompress(content)
+
+    def packed(self, key: str, raw: bytes) -> bytes:
+        """Return the same, as it was compressed."""
+        return raw if self.seal is None else self.seal.content(key, raw)
 
 
 def wrapping_of(options: CacheOptions, scope: str) -> Wrapping | None:

@@ -197,12 +197,14 @@ class Values:
         """Return whether no process can read these bytes, which this one cannot."""
         if is_token(raw):
             return False
-        try:
-            content = raw if self._wrapping is None else self._wrapping.open(key, raw)
-        except SealError as exc:
-            return exc.is_forged
-        except UndecodableError:
-            content = self.content(key, raw)
+        content = raw
+        if self._wrapping is not None:
+            try:
+                content = self._wrapping.open(key, raw)
+            except SealError as exc:
+                return exc.is_forged
+            except UndecodableError:  # it cannot be decompressed
+                content = self._wrapping.packed(key, raw)
         return self._serializer.is_damaged(content)
 
     def _decode_or_miss(self, content: bytes) -> Any | Missing:

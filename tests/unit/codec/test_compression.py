@@ -24,6 +24,7 @@ from cachebridge.codec.compression import (
     is_spoilt,
 )
 from cachebridge.codec.decoding import UndecodableError
+from cachebridge.codec.seals import seal_of
 from cachebridge.codec.values import SERIALIZERS
 from tests.rig import engine_of, listening, lone_cache
 
@@ -210,3 +211,25 @@ def test_a_cache_that_compresses(redis_url, name, serializer):
     assert peer.stats().l1_hits == 4
     assert peer.stats().l1_bytes > 3 * len(SERIALIZERS[serializer].encode(value))
     assert engine_of(cache).counters.undecodable == 0
+
+
+@pytest.mark.parametrize("keys", [{}, {"signing_keys": ["k" * 32]}])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cache_that_compresses_reads_what_is_spoilt(redis_url, name, keys):
+    """A miss as in any other cache, whichever call reads it."""
+    cache = lone_cache(redis_url, compressor="gzip", **keys)
+    secrets = tuple(key.encode() for key in keys.get("signing_keys", ()))
+    seal = seal_of(secrets, (), "pickle", accepts_unsigned=False)
+    spoilt = COMPRESSORS[name].compress(HTML)[:-1]
+    raw = spoilt if seal is None else seal.close("k", spoilt)
+    with redis.Redis.from_url(redis_url) as client:
+        for read in (
+            lambda: cache.get("k", "none"),
+            lambda: cache.get_many(["k"]).get("k", "none"),
+            lambda: cache.get_or_load("k", lambda: "none"),
+        ):
+            client.set("k", raw)
+            assert read() == "none"
+        client.set("k", raw)
+        with pytest.raises(ValueError, match="'k' not found"):
+            cache.incr("k")
