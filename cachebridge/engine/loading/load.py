@@ -158,9 +158,9 @@ class Load(Finding):
             return outcome_of(result)
         try:
             reply = await self.store_loaded(result, lease, stamped)
-            if reply.raw is not None or (reply.stored and lease.generation):
-                self._shared.as_of = began
             theirs = None if reply.raw is None else await self.own_bytes(reply.raw)
+            if theirs is not None or (reply.stored and lease.generation):
+                self._shared.as_of = began
         except L2Error as exc:
             if not degrades:
                 raise

@@ -123,6 +123,33 @@ def test_a_caller_that_has_invalidated_gets_no_older_value(plain):
     assert plain.get("k") == 2
 
 
+def test_a_caller_that_has_set_gets_no_older_value(plain):
+    """Though what it has set is invalid by now, and so nobody gets that instead."""
+    entered, go = threading.Event(), threading.Event()
+    load = numbers()
+
+    def slow():
+        number = load()
+        entered.set()
+        assert go.wait(PATIENCE_S)
+        return number
+
+    def ask():
+        return plain.get_or_load("k", slow, 60, tags=["x"])
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask)
+        assert entered.wait(PATIENCE_S)
+        assert plain.set("k", "own", 60, tags=["y"])
+        plain.invalidate_tags("y")
+        late = pool.submit(ask)
+        eventually(lambda: followers_in(plain) == 1)
+        go.set()
+        assert first.result(PATIENCE_S) == 1
+        assert late.result(PATIENCE_S) == 2
+    assert plain.get("k") == 2
+
+
 def test_an_invalid_copy_is_not_served(cache):
     """Neither while it is loaded anew, nor after the loader has failed."""
     terms = {"stale_ttl": 60, "stale_if_error": 60}
