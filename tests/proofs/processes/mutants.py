@@ -14,10 +14,11 @@ from cachebridge.core.coherence import NEVER, Coherence
 from cachebridge.core.dropping.emptying import Emptying
 from cachebridge.core.outage import OutageEntries
 from cachebridge.engine.messages.outgoing import OutgoingMessages
+from cachebridge.engine.operations import Operations
+from cachebridge.engine.outage import fallbacks
 from cachebridge.engine.outage.replay import Replay
 from cachebridge.engine.servers.redis_cluster import RedisCluster
 from cachebridge.engine.servers.redis_server import RedisServer
-from cachebridge.engine.tagging.stamps import Stamps
 from cachebridge.l2.redis import client, load_scripts
 from cachebridge.l2.redis.commands import make_script
 from tests.proofs.processes.strikes import StruckError
@@ -99,10 +100,11 @@ def _stamps_unwatched() -> None:
     Coherence.on_stamps = lambda *_any: None
 
 
-def _owed_stamps_hold() -> None:
-    """Compare with stamps in L2 although their deletes are pending."""
-    assert hasattr(Stamps, "_is_owed")
-    Stamps._is_owed = lambda *_any: False
+def _invalidations_not_owed() -> None:
+    """Forget an invalidation that failed, once it has dropped what L1 holds."""
+    fallbacks.ResilientOperations.delete_stamps = fallbacks.with_fallback(
+        Operations.delete_stamps, lambda *_any: False, fallbacks.DELETE
+    )
 
 
 def _one_session() -> None:
@@ -129,7 +131,7 @@ def _strikes_leave_keys_open() -> None:
 MUTANTS: Final = {
     "one-session": _one_session,
     "stamps-unwatched": _stamps_unwatched,
-    "owed-stamps-hold": _owed_stamps_hold,
+    "invalidations-not-owed": _invalidations_not_owed,
     "strikes-leave-keys-open": _strikes_leave_keys_open,
     "moves-unnoticed": _moves_unnoticed,
     "replica-vouches": _replica_vouches,

@@ -44,6 +44,11 @@ def test_nothing_wrong_with_answers_for_outages():
             ("silence", "client_pause", "cut_and_refuse"),
             {"went-back", "disagreement"},
         ),
+        (
+            "invalidations-not-owed",
+            ("silence", "client_pause", "cut_and_refuse"),
+            {"went-back", "too-old", "strict"},
+        ),
         ("no-generation-check", ("script_flush",), {"went-back", "strict", "too-old"}),
     ],
 )

@@ -62,7 +62,8 @@ class Site:
         self.with_tags = how == "tags"
         self.is_over = threading.Event()
         self.reads: list[tuple[int, int, float, float]] = []
-        self.changes: list[tuple[int, int, float]] = []
+        self.changes: list[tuple[int, int, float, float]] = []
+        """Rows, versions, and between when the commit has come, with its deletes."""
         self.told: list[tuple[int, int, float, float]] = []
         """Reads within transactions that have changed the row."""
 
@@ -106,7 +107,7 @@ class Site:
     def writer(self, seed: int) -> None:
         rng = random.Random(seed)
         for _ in range(TRANSACTIONS):
-            committed: dict[int, int] = {}
+            committed: dict[int, tuple[int, float]] = {}
             try:
                 with self.transaction.atomic(), self.cache.transaction():
                     for _ in range(rng.randint(1, 3)):
@@ -116,12 +117,14 @@ class Site:
             except Undo:
                 committed = {}
             now = time.monotonic()
-            self.changes += [(row, new, now) for row, new in committed.items()]
+            self.changes += [(row, *new, now) for row, new in committed.items()]
             self.pause(rng)
         self.is_over.set()
         self.connection.close()
 
-    def change(self, rng: random.Random, committed: dict[int, int]) -> None:
+    def change(
+        self, rng: random.Random, committed: dict[int, tuple[int, float]]
+    ) -> None:
         """Change a row, in a savepoint or not, which may be rolled back."""
         row = rng.randrange(ROWS)
         if rng.random() < 0.3:
@@ -134,7 +137,7 @@ class Site:
         self.write(row, new)
         self.read(row)  # before it is invalidated: must not be stored
         self.invalidate(row)
-        committed[row] = new
+        committed[row] = new, time.monotonic()
         began = time.monotonic()
         self.told.append((row, self.read(row) - new, began, time.monotonic()))
 
