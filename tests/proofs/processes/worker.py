@@ -348,6 +348,12 @@ def _reason(exc: BaseException) -> str:
     return f"{type(exc).__name__} from {type(cause).__name__}: {cause}"[:160]
 
 
+def _where(thread: threading.Thread) -> str:
+    """Return the name of a thread, and the calls that it is in."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return "".join([f"{thread.name}\n", *traceback.format_stack(frame)])
+
+
 class Worker:
     """The threads, and the answers to the driver."""
 
@@ -408,7 +414,7 @@ class Worker:
         self._on_demand.close()
         for thread in self._threads:
             thread.join(20)
-        stuck = [thread.name for thread in self._threads if thread.is_alive()]
+        stuck = [_where(thread) for thread in self._threads if thread.is_alive()]
         return {"failures": self._failures, "stuck": stuck}
 
     def _report(self) -> dict[str, Any]:
