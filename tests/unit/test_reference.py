@@ -27,3 +27,14 @@ def test_every_page_stands_in_the_contents():
     contents = Path("docs/index.md").read_text().splitlines()
     missing = {page for page in pages if page not in contents}
     assert not missing
+
+
+def test_a_long_page_begins_with_its_gist():
+    """A reader in a hurry does not find it in more than 1,500 words."""
+    long = [page for page in Path("docs").glob("*.md") if is_long(page.read_text())]
+    assert len(long) > 5
+    assert [page.name for page in long if "**TL;DR** " not in page.read_text()] == []
+
+
+def is_long(text):
+    return len(text.split()) > 1500
