@@ -63,7 +63,9 @@ class Cache(Closing, Subscripts, AdminMethods, PatternMethods, MemoizeMethods):
         engine_options, self._options = parse_options(by_upper_name(options))
         shown = hide_password(str(location))
         engine = engine_for(location, engine_options, user=f"Cache({shown!r})")
-        self._binding = Binding(engine, self._options)
+        self._binding = Binding(
+            engine, self._options, name=self._options.key_prefix.strip(":_")
+        )
         self._local_get = self._binding.local_get
         self._prefix = self._options.key_prefix
         self._binding.makes_keys_by(self._prefix)

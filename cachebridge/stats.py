@@ -33,6 +33,8 @@ DELAY_BOUNDS_S: Final = (
 )
 """Upper bounds of the histogram's buckets, in seconds; the last bucket has none."""
 
+MOST_NAMES: Final = 64
+"""Caches of one engine that are told apart: prefixes may be made for each tenant."""
 REPLICA: Final = "replica"
 
 
@@ -90,8 +92,10 @@ class Counters:
     """What each cache with a name counts itself, as Django's aliases have one."""
 
     def of(self, name: str) -> Counters:
-        """Return the counters of a cache; without a name these."""
-        return self.shares.setdefault(name, Counters()) if name else self
+        """Return the counters of a cache; of one without a name, or of many, these."""
+        if not name or (name not in self.shares and len(self.shares) >= MOST_NAMES):
+            return self
+        return self.shares.setdefault(name, Counters())
 
     def total(self) -> Counters:
         """Return the sum with all shares."""

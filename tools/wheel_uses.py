@@ -89,6 +89,14 @@ def otel():
     opentelemetry.uninstrument()
 
 
+def sentry():
+    from cachebridge.contrib import sentry
+
+    sentry.instrument()
+    plain()
+    sentry.uninstrument()
+
+
 def embedded():
     from cachebridge import Cache
     from cachebridge.testing import redis_server
@@ -116,6 +124,7 @@ USES = {
     "crypto": lambda: with_options(encryption_keys=["k" * 32]),
     "prometheus": prometheus,
     "otel": otel,
+    "sentry": sentry,
     "embedded": embedded,
     "all": everything,
 }

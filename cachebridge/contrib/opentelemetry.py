@@ -10,17 +10,16 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from cachebridge.contrib.exchanges import operation_of, server_of
 from cachebridge.contrib.families import GAUGES, PER_CACHE, PER_SERVER, numbers_of
 from cachebridge.engine import registry
-from cachebridge.l2.redis import scripts
 from cachebridge.observing import HOOK
 
 if TYPE_CHECKING:
@@ -37,46 +36,8 @@ __all__ = ["instrument", "uninstrument"]
 NAME: Final = "cachebridge"
 DURATION_BOUNDS_S: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 """Those that the convention of ``db.client.operation.duration`` names."""
-_SCRIPTS: Final = {
-    script.sha: name.lower()
-    for name, script in vars(scripts).items()
-    if hasattr(script, "sha")
-}
 _starting = threading.Lock()
 _metered: set[MeterProvider | None] = set()
-
-
-@cache
-def _server_of(label: str) -> dict[str, AttributeValue]:
-    """Return what the convention says of a server."""
-    url = urlsplit(label.partition(",")[0])
-    is_memcached = url.scheme.startswith("memcached")
-    found: dict[str, AttributeValue] = {
-        "db.system.name": "memcached" if is_memcached else "redis"
-    }
-    if url.hostname or url.path:
-        found["server.address"] = url.hostname or url.path
-    try:
-        port = url.port
-    except ValueError:
-        port = None
-    if port:
-        found["server.port"] = port
-    if not is_memcached and url.hostname:
-        found["db.namespace"] = url.path.strip("/") or "0"
-    return found
-
-
-def _operation_of(request: Any) -> str:
-    """Return the command, with the name of its script: "GET", "EVALSHA store"."""
-    packed: bytes = request.packed
-    if not packed.startswith(b"*"):
-        return packed[:2].decode("ascii", "replace")
-    words = packed.split(b"\r\n", 3)
-    command = words[2].decode("ascii", "replace").upper()
-    script = getattr(request, "script", None)
-    name = "" if script is None else _SCRIPTS.get(script.sha, "")
-    return f"{command} {name}" if name else command
 
 
 class _Tracing:
@@ -103,8 +64,8 @@ class _Tracing:
     @contextmanager
     def exchange(self, label: str, request: Any) -> Iterator[None]:
         """See ``Observer``."""
-        operation = _operation_of(request)
-        shared = {**_server_of(label), "db.operation.name": operation.split()[0]}
+        operation = operation_of(request)
+        shared = {**server_of(label), "db.operation.name": operation.split()[0]}
         span = self._tracer.start_span(
             operation, kind=SpanKind.CLIENT, attributes=shared
         )

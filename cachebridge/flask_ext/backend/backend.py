@@ -116,6 +116,9 @@ class CacheBridgeBackend(AdminMethods, Backend):
             serializer=None if is_ours else engine_serializer(self.serializer),
             in_background=_in_app,
             tag_prefix=self.key_prefix if type(self.key_prefix) is str else "",
+            name=str(self.key_prefix or "").strip(":_")
+            if type(self.key_prefix) is str
+            else "",
         )
         self.local_get = find_nothing
         if type(self.key_prefix) is str:

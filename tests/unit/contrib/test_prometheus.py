@@ -17,9 +17,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cachebridge import Cache, ConfigError
 from cachebridge.contrib import prometheus
+from cachebridge.stats import MOST_NAMES, Counters
 from cachebridge.testing.ports import free_port
 from tests.children import ROOT, Child
-from tests.rig import PATIENCE_S, PATIENT, PATIENT_SETTINGS, engine_of, eventually
+from tests.rig import (
+    PATIENCE_S,
+    PATIENT,
+    PATIENT_SETTINGS,
+    engine_of,
+    eventually,
+    lone_cache,
+)
 
 WORKERS = 4
 
@@ -313,3 +321,30 @@ def test_four_workers_have_the_sums_of_all(port):
     for worker in all_of_them:
         worker.close()
     assert str(os.getpid()) not in workers
+
+
+def test_caches_are_named_by_their_prefix(redis_url):
+    """Flask's and plain ones, as Django's are by their alias; without one by none."""
+    from flask import Flask
+
+    from cachebridge.flask_ext import Cache as FlaskCache
+
+    app = Flask(__name__)
+    settings = {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": redis_url}
+    flask = FlaskCache(app, config={**settings, "CACHE_KEY_PREFIX": "pages_"})
+    shares = engine_of(lone_cache(redis_url, KEY_PREFIX="shop:")).counters.shares
+    assert set(shares) == {"shop"}
+    assert engine_of(lone_cache(redis_url)).counters.shares == {}
+    with app.app_context():
+        flask.set("k", 1)
+        assert "pages" in flask.cache._binding.engine.counters.shares
+
+
+def test_not_too_many_names():
+    """Prefixes may be made for each tenant: the rest counts without a name."""
+    counters = Counters()
+    for number in range(2 * MOST_NAMES):
+        counters.of(f"tenant{number}").misses += 1
+    assert len(counters.shares) == MOST_NAMES
+    assert counters.misses == MOST_NAMES
+    assert counters.total().misses == 2 * MOST_NAMES
