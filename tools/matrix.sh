@@ -5,8 +5,8 @@
 # Each combination has its environment under .cache/matrix, made with uv where it is on
 # PATH, else with the interpreters there (python3.12 ...) and those of pyenv; it is
 # installed into again only when the requirements change. A Python that is not installed
-# is left out, and said so; with --ci and CI=true it is an error. PYTHONS="3.12" narrows
-# the choice.
+# is left out, and said so; with --ci and CI=true it is an error. PYTHONS="3.12", DJANGOS="6.1"
+# and REDIS_PYS="8" narrow the choice.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -21,11 +21,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # Prints PYTHON DJANGO REDIS, a line for each combination.
 combinations() {
     for python in ${PYTHONS:-3.11 3.12 3.13 3.14}; do
-        for django in 5.2 6.0 6.1; do
+        for django in ${DJANGOS:-5.2 6.0 6.1}; do
             if [ "$python" = 3.11 ] && [ "$django" != 5.2 ]; then
                 continue # Django 6 needs Python 3.12
             fi
-            for redis in 5 8; do
+            for redis in ${REDIS_PYS:-5 8}; do
                 echo "$python $django $redis"
             done
         done
