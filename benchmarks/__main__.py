@@ -1,7 +1,10 @@
 """The command line: `python -m benchmarks [ROW ...]`.
 
 Prints each row as soon as it is measured. The status is 0 when all rows ran, whatever
-they showed; with --strict it is 1 if a target was missed.
+they showed; with --strict it is 1 if a target was missed, or could not be judged.
+
+No verdict is given on a row before or after which other programs use more than half of
+the machine's cores: the ratios are printed, with their range, and are worth nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import machine, report
 from benchmarks.report import Row
 from benchmarks.rows import (
     cluster,
@@ -75,11 +78,16 @@ def main() -> int:
     rows: list[Row] = []
     with redis_server() as server:
         measured_on = report.environment(server.url)
+        if not arguments.markdown:
+            print(", ".join(f"{name} {value}" for name, value in measured_on.items()))
         for name in arguments.rows or ROWS:
-            for row in ROWS[name](server.url):
-                rows.append(row)
-                if not arguments.markdown:
-                    print(report.text(row), flush=True)
+            was_busy = machine.is_busy()
+            measured = list(ROWS[name](server.url))
+            if was_busy or machine.is_busy():
+                measured = [row.unjudged() for row in measured]
+            rows += measured
+            if not arguments.markdown:
+                print("\n".join(map(report.text, measured)), flush=True)
         # The listeners are about to lose their server, which is nothing to report.
         logging.getLogger("cachebridge").setLevel(logging.CRITICAL)
 
@@ -88,9 +96,17 @@ def main() -> int:
     if arguments.json:
         report.write_json(rows, measured_on, arguments.json)
     missed = [row.name for row in rows if row.missed]
+    refused = [row.name for row in rows if row.is_refused]
     if not arguments.markdown:
         print(f"\n{time.monotonic() - started:.0f} s; missed: {missed or 'none'}")
-    return 1 if arguments.strict and missed else 0
+    if refused:
+        share = f"{machine.MOST_BUSY:.0%} of the cores"
+        print(
+            f"No verdict on {', '.join(refused)}: other programs used more than "
+            f"{share}. Run it again when the machine has nothing else to do.",
+            file=sys.stderr,
+        )
+    return 1 if arguments.strict and (missed or refused) else 0
 
 
 def _parse() -> argparse.Namespace:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 import redis
 
+from benchmarks import machine
 from benchmarks.contenders import BUILTIN, DJANGO_REDIS, LOCMEM, OURS
 from benchmarks.harness import Ratio, paired
 
@@ -35,6 +35,7 @@ __all__ = [
 Unit = Literal["s", "per s", "B"]
 
 _OUTCOMES = {True: "ok", False: "MISSED", None: "n/a"}
+BUSY = "no verdict: the machine was busy with other work"
 _COLUMNS = (LOCMEM, BUILTIN, DJANGO_REDIS, OURS)
 _PACKAGES = (
     "Django",
@@ -63,8 +64,16 @@ class Verdict:
     ok: bool | None
     ratio: Ratio | None = None
 
+    is_refused: bool = False
+    """Whether nothing was judged, since the machine had other work to do."""
+
+    @property
+    def outcome(self) -> str:
+        """Whether the target was reached, in a word."""
+        return BUSY if self.is_refused else _OUTCOMES[self.ok]
+
     def __str__(self) -> str:
-        return f"target {self.promise}, reached {self.reached}: {_OUTCOMES[self.ok]}"
+        return f"target {self.promise}, reached {self.reached}: {self.outcome}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +111,20 @@ class Row:
     verdicts: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def unjudged(self) -> Row:
+        """Return the row without verdicts: the machine had other work to do."""
+        verdicts = [replace(each, ok=None, is_refused=True) for each in self.verdicts]
+        return replace(self, verdicts=verdicts)
+
     @property
     def missed(self) -> bool:
         """Whether any target of the row was missed."""
         return any(verdict.ok is False for verdict in self.verdicts)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether targets of the row could not be judged."""
+        return any(verdict.is_refused for verdict in self.verdicts)
 
 
 def judge_hits(before: Stats, after: Stats) -> Verdict:
@@ -149,8 +168,7 @@ def markdown(rows: Iterable[Row], measured_on: dict[str, str]) -> str:
             ),
             "<br>".join(verdict.promise for verdict in row.verdicts),
             "<br>".join(
-                f"{verdict.reached} **{_OUTCOMES[verdict.ok]}**"
-                for verdict in row.verdicts
+                f"{verdict.reached} **{verdict.outcome}**" for verdict in row.verdicts
             ),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -173,6 +191,7 @@ def write_json(rows: Iterable[Row], measured_on: dict[str, str], path: Path) -> 
                         "promise": verdict.promise,
                         "reached": verdict.reached,
                         "ok": verdict.ok,
+                        "refused": verdict.is_refused,
                         "median": verdict.ratio and verdict.ratio.median,
                         "low": verdict.ratio and verdict.ratio.low,
                         "high": verdict.ratio and verdict.ratio.high,
@@ -192,7 +211,7 @@ def environment(redis_url: str) -> dict[str, str]:
     with redis.Redis.from_url(redis_url) as client:
         server_version = client.info("server")["redis_version"]
     found = {
-        "cores": str(os.cpu_count()),
+        **machine.described(),
         platform.python_implementation(): platform.python_version(),
         "redis-server": server_version,
     }

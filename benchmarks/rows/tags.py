@@ -2,7 +2,8 @@
 
 Y1 is the call, beside a delete of one key, by a process that holds none of the values.
 Y2 is the time from the call on until L1 of each process answers with none of them: it
-rests while they are dropped.
+rests while they are dropped.  Y3 to Y5 are one tagged value beside an untagged one; a
+key that stays out of L1 asks for its stamps each time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import cachebridge
 from benchmarks import contenders
+from benchmarks.harness import interleave, timed_batch
 from benchmarks.report import Limit, Row
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ _VALUES = 100_000
 _BATCH = 1000
 _PROCESSES = 3
 _ROUNDS = 7
+_ROUNDS_OF_ONE = 21
 _TAG = "catalogue"
 _DAY_S = 86_400
 _WAIT_S = 60.0
@@ -58,6 +61,7 @@ def measure(redis_url: str) -> list[Row]:
             began = time.monotonic()
             calls[INVALIDATE].append(_timed(lambda: cache.invalidate_tags(_TAG)))
             delays += [holder.recv() - began for holder in holders]
+    values = _beside_untagged(redis_url)
     limit = Limit(INVALIDATE, DELETE, 2.0, "at most", "<= 2x a delete")
     slowest = sorted(delays)[int(0.99 * len(delays))]
     gone = {GONE: delays, "their p99": [slowest], BOUND: [0.05]}
@@ -65,7 +69,40 @@ def measure(redis_url: str) -> list[Row]:
     return [
         Row("Y1", "invalidate_tags", "s", calls, [limit.judge(calls)]),
         Row("Y2", "invalid values not served, p50", "s", gone, [bound.judge(gone)]),
+        *values,
     ]
+
+
+def _beside_untagged(redis_url: str) -> list[Row]:
+    """Time a tagged and an untagged value in one cache, past L1 and as hits of L1."""
+    rows = []
+    for name, title, statement, options in (
+        ("Y3", "set", "cache.set(key, 'x' * 100, 600{})", {}),
+        ("Y4", "get, hit in L2", "cache.get(key)", {"L1_EXCLUDE": ["plain", "tagged"]}),
+        ("Y5", "get, hit in L1", "cache.get(key)", {}),
+    ):
+        with cachebridge.Cache(
+            contenders.database(redis_url, 10), key_prefix=f"{name}:", **options
+        ) as cache:
+            contenders.await_trust(cache)
+            cache.set("plain", "x" * 100, 600)
+            cache.set("tagged", "x" * 100, 600, tags=[_TAG])
+            batches = {
+                "untagged": timed_batch(
+                    statement.format(""), {"cache": cache, "key": "plain"}
+                ),
+                "tagged": timed_batch(
+                    statement.format(", tags=['catalogue']"),
+                    {"cache": cache, "key": "tagged"},
+                ),
+            }
+            figures = interleave(batches, _ROUNDS_OF_ONE)
+        bound = 1.05 if name == "Y5" else 1.3
+        if name == "Y4":  # the stamps are asked for, too
+            bound = 2.2
+        limit = Limit("tagged", "untagged", bound, "at most", f"<= {bound} of untagged")
+        rows.append(Row(name, title, "s", figures, [limit.judge(figures)]))
+    return rows
 
 
 def _timed(call: Any) -> float:
