@@ -22,7 +22,7 @@ from django.views.decorators.cache import cache_page, never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
-from example_project.shop import cached, statistics
+from example_project.shop import cached, plots, statistics
 from example_project.shop.cart import MOST, Cart
 from example_project.shop.models import Category, Product, Review
 from example_project.shop.served_by import MADE_AT
@@ -165,7 +165,10 @@ def stats(request: HttpRequest) -> HttpResponse:
         return JsonResponse(report)
     context = {
         "report": report,
+        "tiles": plots.tiles(),
         "shares": statistics.shares(),
+        "delays": plots.delays(),
+        "workers": plots.workers(),
         "tables": [
             ("Statistics", statistics.rows(report["stats"])),
             ("Health", statistics.rows(report["health"])),

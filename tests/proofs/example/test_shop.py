@@ -100,10 +100,35 @@ def test_page_says_who_served_it(workers: list[Connection], path: str) -> None:
 
 @pytest.mark.parametrize("path", ["products/601/", "category/none/"])
 def test_what_is_not_there(shop: Service, path: str) -> None:
-    """Unknown things are not found."""
+    """Unknown things are not found, on a page of the shop."""
     with pytest.raises(HTTPError, match="404") as caught:
         Visitor(shop).get(path)
+    page = caught.value.read().decode()
     caught.value.close()
+    assert f"<code>/{path}</code>" in page
+    assert "<dt>worker</dt>" in page
+    assert 'href="/products/"' in page
+
+
+def test_statistics_are_drawn(workers: list[Connection]) -> None:
+    """What the worker knows of itself, and the memory of all workers that were met."""
+    for _ in range(2):
+        pages = [worker.get("/stats/").body.decode() for worker in workers]
+    for worker, page in zip(workers, pages, strict=True):
+        pid = worker.get("/stats/?format=json").json()["pid"]
+        assert page.count('class="mine"') == 1
+        assert f'class="mine"><dt>worker {pid}</dt>' in page
+        assert "memory of the process" in page
+        if worker.stats()["stats"]:
+            assert "answered by L1" in page
+            assert "Which level answered" in page
+    pids = {worker.stats()["pid"] for worker in workers}
+    assert soon(
+        lambda: all(
+            f"worker {pid}</dt>" in workers[0].get("/stats/").body.decode()
+            for pid in pids
+        )
+    )
 
 
 def test_health(shop: Service) -> None:
