@@ -9,6 +9,7 @@ directory. Status 0: every promise held; 1: one did not, and the last lines say 
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -30,6 +31,7 @@ from cachebridge.testing import (
 from example_project import awaited, buyers, client, scenes, sell, stack, together
 from example_project.outage import KEEPS_DATA, lose_master, outage
 from example_project.stack import ServiceError
+from example_project.telling import Telling, sum_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +51,9 @@ DEADLINE_MS: Final = 1500
 """SOCKET_CONNECT_TIMEOUT + SOCKET_TIMEOUT: the longest wait for Redis."""
 BUSY: Final = 3
 """What a machine busy with other work adds, in slowest requests with Redis there."""
+LAST: Final = 10
+FIGURES: Final = stack.VAR_DIR / "demo.txt"
+"""All that the scenes print; the screen gets two lines of each."""
 FAILURES: Final = (
     *(ServerNotFoundError, ServerStartError, ServiceError),
     *client.FAILURES,
@@ -57,10 +62,13 @@ FAILURES: Final = (
 
 def main() -> int:
     """Run all scenes and report the promises that did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m example_project.demo")
+    parser.add_argument("--all", action="store_true", help="print every figure")
+    in_full = parser.parse_args().all
     stack.stop_on_signals()
     started = time.monotonic()
     try:
-        broken = run()
+        broken = run(in_full=in_full)
     except KeyboardInterrupt:
         print("\nInterrupted. Everything is stopped again.")
         return 130
@@ -70,25 +78,43 @@ def main() -> int:
     took_s = time.monotonic() - started
     for promise in broken:
         print(f"BROKEN: {promise}")
+    if not in_full:
+        print(f"\nAll figures: {FIGURES}")
     if not broken:
         print(f"Every promise held. Everything is stopped again, after {took_s:.0f} s.")
     return 1 if broken else 0
 
 
-def run() -> list[str]:
+def run(*, in_full: bool) -> list[str]:
     """Build the stage, play the scenes, strike the stage."""
+    tell = Telling(FIGURES, of=LAST, in_full=in_full).scene
     with ExitStack() as stage:
         redis = stage.enter_context(redis_server())
         print(headline(redis.url))
         print(f"The shop has {stack.prepare_database()}.\n")
         shops = open_shops(stage, redis.url, "", workers=WORKERS, threads=THREADS)
-        loaded = scenes.throughput(shops, redis.url, stack.STAFF_TOKEN)
-        broken = show_throughput(loaded)
-        changed = scenes.price_changes(shops[OURS], stack.STAFF_TOKEN)
-        broken += show_price_changes(changed)
+        broken = tell(
+            1,
+            "the same pages from both shops, and (2) by which level",
+            lambda: show_throughput(
+                scenes.throughput(shops, redis.url, stack.STAFF_TOKEN)
+            ),
+        )
+        broken += tell(
+            3,
+            "price changes in one worker, seen in the other",
+            lambda: show_price_changes(
+                scenes.price_changes(shops[OURS], stack.STAFF_TOKEN)
+            ),
+        )
         crowded = open_shops(stage, redis.url, "-crowd", workers=1, threads=CROWD)
-        colds = {name: scenes.cold_key(shop) for name, shop in crowded.items()}
-        broken += show_cold_key(colds)
+        broken += tell(
+            4,
+            f"{CROWD} threads ask for one cold key",
+            lambda: show_cold_key(
+                {name: scenes.cold_key(shop) for name, shop in crowded.items()}
+            ),
+        )
         services = {
             buyers.DJANGO: shops[OURS],
             buyers.FLASK: stage.enter_context(together.price_service(redis.url)),
@@ -96,18 +122,41 @@ def run() -> list[str]:
         }
         for service in services.values():
             service.await_ready("/stats/")
-        broken += together.play(shops[OURS], services[buyers.FLASK], number=5)
-        broken += awaited.play(shops[OURS], services[buyers.TASKS], number=6)
-        broken += over_memcached(stage, redis.url)
-        broken += sell.play(services, redis.url, stock=STOCK, title="8. ")
+        broken += tell(
+            5,
+            "price changes between Django and Flask",
+            lambda: together.play(shops[OURS], services[buyers.FLASK], number=5),
+        )
+        broken += tell(
+            6,
+            "between plain and asynchronous views",
+            lambda: awaited.play(shops[OURS], services[buyers.TASKS], number=6),
+        )
+        broken += tell(
+            7, "values in Memcached", lambda: over_memcached(stage, redis.url)
+        )
+        broken += tell(
+            8,
+            f"a flash sale of {STOCK:,} pieces",
+            lambda: sell.play(services, redis.url, stock=STOCK, title="8. "),
+        )
     with ExitStack() as stage:
         redis = stage.enter_context(redis_server(args=KEEPS_DATA))
         shop = open_shop(stage, redis.url, "-outage")
-        broken += show_outage(outage(redis, shop, stack.STAFF_TOKEN))
+        broken += tell(
+            9,
+            "Redis is killed under load, and comes back",
+            lambda: show_outage(outage(redis, shop, stack.STAFF_TOKEN)),
+        )
     with ExitStack() as stage:
         cluster = stage.enter_context(redis_cluster(masters=3, replicas=1))
         shop = open_shop(stage, cluster.url, "-cluster")
-        return broken + show_lost_master(lose_master(cluster, shop, stack.STAFF_TOKEN))
+        broken += tell(
+            LAST,
+            "a master of a Redis Cluster is killed under load",
+            lambda: show_lost_master(lose_master(cluster, shop, stack.STAFF_TOKEN)),
+        )
+    return broken
 
 
 def open_shop(stage: ExitStack, url: str, suffix: str) -> Service:
@@ -178,6 +227,11 @@ def show_throughput(results: Mapping[str, Throughput]) -> list[str]:
         f"{theirs.commands_per_request:.2f}",
     )
     print()
+    cpu = ours.cpu_ms_per_request / theirs.cpu_ms_per_request
+    sum_up(
+        f"{ratio:.2f}x the requests/s of {THEIRS} at {cpu:.2f}x the CPU; L1 answered "
+        f"{ours.l1_ratio:.1%}"
+    )
     if not ours.lookups:
         return ["the cache keeps no statistics: the L1 hit ratio is unknown"]
 
@@ -201,6 +255,7 @@ def over_memcached(stage: ExitStack, redis_url: str) -> list[str]:
         memcached = stage.enter_context(memcached_server())
     except ServerNotFoundError:
         print(f"{title}left out, no memcached is installed.\n")
+        sum_up("left out, no memcached is installed")
         return []
     shop = stack.shop(
         f"{OURS}-memcached",
@@ -225,6 +280,10 @@ def show_price_changes(seen: PriceChanges, title: str = "3. ") -> list[str]:
             "from the writer's answer",
             f"{statistics.median(seen.seen_ms):.1f} ms",
             f"{max(seen.seen_ms):.1f} ms",
+        )
+        sum_up(
+            f"{len(seen.seen_ms)} changes: {statistics.median(seen.seen_ms):.1f} ms, "
+            f"at most {max(seen.seen_ms):.1f} ms; one request: {seen.poll_ms:.1f} ms"
         )
     row("one request to the reader takes", f"{seen.poll_ms:.1f} ms")
     row("old prices, before the message", f"{seen.old_answers}")
@@ -251,6 +310,10 @@ def show_cold_key(results: Mapping[str, ColdKey]) -> list[str]:
     row("times it was built", *(str(cold.builds) for cold in seen))
     row("all answered after", *(f"{cold.milliseconds:.0f} ms" for cold in seen))
     print()
+    sum_up(
+        f"built {ours.builds} time{'s' * (ours.builds != 1)}, all answered after "
+        f"{ours.milliseconds:.0f} ms; {THEIRS}: {results[THEIRS].builds} times"
+    )
     return [] if ours.builds == 1 else [f"one cold key was built {ours.builds} times"]
 
 
@@ -288,6 +351,11 @@ def show_phases(seen: Outage) -> None:
     row("slowest request", *(f"{phase.slowest_ms:.0f} ms" for phase in phases))
     row("look-ups answered by L1", *(f"{phase.l1_hits:,}" for phase in phases))
     row("requests that failed", "", f"{len(seen.failed)}")
+    trusted = "never" if seen.recovery_s is None else f"{seen.recovery_s:.1f} s"
+    sum_up(
+        f"{len(seen.failed)} requests failed, slowest {seen.during.slowest_ms:.0f} ms; "
+        f"L1 trusted again after {trusted}; seen old: {len(seen.stale)}"
+    )
 
 
 def seen_broken(seen: Outage) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from cachebridge.testing import ServerNotFoundError, ServerStartError, redis_server
 from example_project import awaited, buyers, stack, together
 from example_project.client import FAILURES
+from example_project.telling import sum_up
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -50,6 +51,11 @@ def show(seen: Result, title: str = "") -> list[str]:
     _row("undersold", f"{seen.undersold}")
     if seen.denied_ms is not None:
         _row("a change of the deny list, everywhere after", f"{seen.denied_ms:.0f} ms")
+    last = seen.phases[-1]
+    sum_up(
+        f"oversold {seen.oversold}, undersold {seen.undersold}; when sold out "
+        f"{last.rate:,.0f} requests/s, {last.local:.0%} of them without Redis"
+    )
     print(f"   sold by: {_listed(seen.sold_by)}")
     print(f"   answers: {_listed(seen.outcomes)}\n")
     return seen.broken()

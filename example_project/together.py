@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from example_project import stack
 from example_project.client import connect
+from example_project.telling import sum_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,6 +95,11 @@ def report(number: int, title: str, directions: Sequence[Direction]) -> list[str
                 f"{max(seen.seen_ms):.1f} ms",
                 f"{seen.poll_ms:.1f} ms",
                 str(seen.old_answers),
+            )
+            sum_up(
+                f"{seen.writer} to {seen.reader}: "
+                f"{statistics.median(seen.seen_ms):.1f} ms, at most "
+                f"{max(seen.seen_ms):.1f} ms"
             )
         if late:
             broken.append(
