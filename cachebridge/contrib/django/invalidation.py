@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.db.models import signals
 
 from cachebridge.contrib.django.aliases import required_bridge
+from cachebridge.core.keys import named, names_of
 from cachebridge.django_backend import CacheBridge
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from django.dispatch import Signal
 
 _PREVIOUS: Final = "_cachebridge_previous"
+"""The attribute of an object that is being saved: it stays after a save that failed.
+
+So it has nothing that the object could not be pickled or copied with.
+"""
 _M2M_ACTIONS: Final = frozenset({"post_add", "post_remove", "pre_clear"})
 """After ``clear`` the rows that it took away cannot be found any more."""
 
@@ -58,18 +63,20 @@ def invalidate_on_save(
     Call ``cache.on_commit.invalidate_tags(...)`` beside these.
 
     Returns a function that ends it.  Raises TypeError for what is no model, or for
-    names that are no list and no function; ConfigError for a wrong alias.
+    names that are no list and no function; ValueError for what is no tag, by the save
+    if a function returns it; ConfigError for a wrong alias.
     """
     apps.check_models_ready()
-    is_class = isinstance(model, type)
-    if not is_class or not issubclass(model, models.Model):
+    given: Any = model
+    is_class = isinstance(given, type) and given is not models.Model
+    if not is_class or not issubclass(given, models.Model):
         raise TypeError(f"invalidate_on_save: {model!r} is no model class")
     where = f"invalidate_on_save({model.__name__})"
     if tags is None and keys is None:
         raise TypeError(f"{where}: give it tags, keys or both")
     for role, names in {"tags": tags, "keys": keys}.items():
         if names is not None and not callable(names):
-            _checked(f"{where}: {role}", names)
+            _checked(where, role, names)
     if not isinstance(previous, bool):
         raise TypeError(f"{where}: previous must be True or False, not {previous!r}")
     required_bridge(where, cache)
@@ -136,14 +143,18 @@ class _Invalidation:
             return
         row = sender._base_manager.using(using).filter(pk=instance.pk).first()
         if row is not None:
-            instance.__dict__.setdefault(_PREVIOUS, {})[self] = self._names_of(row)
+            names = self._names_of(row)
+            instance.__dict__.setdefault(_PREVIOUS, {})[id(self)] = names
 
     def _after_save(
         self, instance: Any, using: str, *, raw: bool, **_more: Any
     ) -> None:
         if raw:
             return
-        before = instance.__dict__.get(_PREVIOUS, {}).pop(self, None)
+        found = instance.__dict__.get(_PREVIOUS, {})
+        before = found.pop(id(self), None)
+        if not found:
+            instance.__dict__.pop(_PREVIOUS, None)
         self._invalidate(using, self._names_of(instance), before)
 
     def _after_delete(self, instance: Any, using: str, **_more: Any) -> None:
@@ -187,8 +198,8 @@ class _Invalidation:
     def _ask(self, role: str, names: Any, instance: Any) -> tuple[str, ...]:
         if callable(names):
             names = names(instance)
-        where = f"invalidate_on_save({self._model.__name__}): {role}"
-        return () if names is None else _checked(where, names)
+        where = f"invalidate_on_save({self._model.__name__})"
+        return () if names is None else _checked(where, role, names)
 
     def _invalidate(self, using: str, *every: _Names | None) -> None:
         tags, keys = (
@@ -205,15 +216,23 @@ class _Invalidation:
             transaction.on_commit(partial(cache.delete_many, keys), using=using)
 
 
-def _checked(where: str, names: Any) -> tuple[str, ...]:
-    """Return names as a tuple; TypeError for what is no list of str."""
+def _checked(where: str, role: str, names: Any) -> tuple[str, ...]:
+    """Return ``tags`` or ``keys`` as a tuple.
+
+    Raises TypeError for what is no list of str, ValueError for what is no tag.
+    """
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
-        raise TypeError(f"{where} must be a list of str, not {names!r}")
+        raise TypeError(f"{where}: {role} must be a list of str, not {names!r}")
     listed = tuple(names)
     for name in listed:
         if not isinstance(name, str):
-            raise TypeError(f"{where} must be a list of str, it has {name!r}")
-    return listed
+            raise TypeError(f"{where}: {role} must be a list of str, it has {name!r}")
+    if role != "tags":
+        return listed
+    try:
+        return names_of(listed)
+    except ValueError as exc:
+        raise named(exc, where)  # noqa: B904 the same exception
 
 
 def _with_subclasses(model: type[models.Model]) -> list[type[models.Model]]:

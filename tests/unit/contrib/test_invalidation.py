@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import contextmanager
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.core.cache import caches
-from django.db import connections
-from django.db.models import QuerySet, signals
+from django.db import IntegrityError, connections
+from django.db.models import Model, QuerySet, signals
 from django.db.transaction import atomic
 from django.test.utils import isolate_apps
 
@@ -28,7 +30,7 @@ def cache(set_caches, place, tmp_path, django_db_blocker):
     set_caches(default=entry(place), other=entry(place, KEY_PREFIX="other"))
     with django_db_blocker.unblock(), sqlite_files(tmp_path, DB):
         with connections[DB].schema_editor() as editor:
-            for model in (ContentType, Permission, Group, User):
+            for model in (ContentType, Permission, Group, User, LogEntry):
                 editor.create_model(model)
         yield trusted(caches["default"])
 
@@ -130,6 +132,20 @@ def test_what_an_object_moves_away_from(cache, on_save, gone):
     assert told == ["user:eve"]
 
 
+def test_an_object_whose_save_failed_is_as_before(cache, on_save):
+    """It can be pickled and copied, also by this cache."""
+    on_save(User, tags=lambda user: [user.username], previous=True)
+    User.objects.using(DB).create(username="eve")
+    ann = User.objects.using(DB).create(username="ann")
+    assert "_cachebridge_previous" not in vars(ann)
+    ann.username = "eve"
+    with pytest.raises(IntegrityError), atomic(DB):
+        ann.save()
+    assert copy.deepcopy(ann).username == "eve"
+    cache.set("ann", ann)
+    assert cache.get("ann") == ann
+
+
 RELATIONS = {
     "add": lambda user, group: user.groups.add(group),
     "add, from the other side": lambda user, group: group.user_set.add(user),
@@ -229,6 +245,7 @@ def test_under_the_caches_of_tests(cache, on_save, set_caches):
     [
         ({}, TypeError, "give it tags, keys or both"),
         ({"tags": "users"}, TypeError, "tags must be a list of str, not 'users'"),
+        ({"tags": [""]}, ValueError, r"invalidate_on_save\(User\): a tag must not be"),
         ({"keys": [1]}, TypeError, "keys must be a list of str, it has 1"),
         ({"keys": 1}, TypeError, "keys must be a list of str, not 1"),
         ({"keys": ["a"], "previous": 1}, TypeError, "previous must be True or False"),
@@ -245,7 +262,7 @@ def test_what_cannot_be_used(set_caches, how, error, text):
 
 def test_what_is_no_model(cache):
     """A name of a model is none, nor is a queryset."""
-    for wrong in ("auth.User", QuerySet, User.objects):
+    for wrong in ("auth.User", QuerySet, User.objects, Model):
         with pytest.raises(TypeError, match="is no model class"):
             invalidate_on_save(wrong, keys=["a"])
 
