@@ -78,7 +78,7 @@ class PurgeMethods(AdminMethods):
                 raise ValueError(f"purge_view: there is no endpoint {view!r}.{hint}")
             if not values:
                 return [tag_of_view(view)]
-            found = targets.of_view(app, [view], values)
+            found = targets.of_view(app, [view], values, needs_host=False)
         else:
             cached = cached_of(view)
             cached.require_purgeable()

@@ -173,8 +173,8 @@ class CachedFunction(DecoratedFunction):
             )
 
     def targets_of(self, values: Kwargs) -> list[targets.Target]:
-        """Return where the view is with these arguments."""
-        return self._targets(None, None, values)[0]
+        """Return where the view is with these arguments, on any host."""
+        return self._targets(None, None, values, needs_host=False)[0]
 
     # -- what may be kept ------------------------------------------------------------
 
@@ -329,7 +329,12 @@ class CachedFunction(DecoratedFunction):
     # -- where the view is -------------------------------------------------------------
 
     def _targets(
-        self, path: str | None, query_args: Any, kwargs: Kwargs
+        self,
+        path: str | None,
+        query_args: Any,
+        kwargs: Kwargs,
+        *,
+        needs_host: bool = True,
     ) -> tuple[list[targets.Target], Any]:
         """Return where a page is, and its query.
 
@@ -357,7 +362,7 @@ class CachedFunction(DecoratedFunction):
         else:
             values = {name: kwargs[name] for name in kwargs if name != "self"}
             names = endpoints or [self.function.__name__]
-            found = targets.of_view(app, names, values)
+            found = targets.of_view(app, names, values, needs_host=needs_host)
         if query_args is None and not self._is_request(found[0]):
             query_args = query
         return found, query_args

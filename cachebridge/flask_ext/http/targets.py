@@ -85,16 +85,25 @@ def of_path(app: Flask, path: str) -> tuple[Target, str]:
 
 
 def of_view(
-    app: Flask, endpoints: Sequence[str], values: dict[str, Any]
+    app: Flask,
+    endpoints: Sequence[str],
+    values: dict[str, Any],
+    *,
+    needs_host: bool = True,
 ) -> list[Target]:
     """Return all targets of endpoints that take these arguments of the view.
 
-    Raises BuildError if none does, and RuntimeError as ``of_path``.
+    Raises BuildError if none does, and RuntimeError as ``of_path``, unless the caller
+    asks for no host.
     """
-    base = _base(app)
     adapter = app.create_url_adapter(
         _current_request() if has_request_context() else None
     )
+    if adapter is None and not needs_host:
+        adapter = app.url_map.bind("")
+        base = Target("", "", _mount_point(app), "/")
+    else:
+        base = _base(app)
     assert adapter is not None  # noqa: S101 otherwise there is no base
     has_hosts = app.url_map.host_matching or app.subdomain_matching
     found = []

@@ -93,6 +93,18 @@ def test_by_view(app, cache, site):
     assert changed(site, pages) == paths[3:]
 
 
+def test_by_view_outside_of_requests(app, cache, site):
+    """A command or a task knows no host, and needs none."""
+    paths = ["/products/7/", "/p/7/", "/products/8/?a=1"]
+    pages = {path: site(path) for path in paths}
+    cache.purge_view(app.product, number=7)
+    assert changed(site, pages) == paths[:2]
+    cache.purge_view("product", number=8)
+    assert changed(site, pages) == paths[2:]
+    with pytest.raises(BuildError):
+        cache.purge_view("product", numbre=7)
+
+
 def test_awaited(app, cache, site):
     """The twins do the same."""
     pages = {path: site(path) for path in ("/products/7/", "/terms/")}
