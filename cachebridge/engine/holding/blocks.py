@@ -37,10 +37,14 @@ class Transaction(Protocol):
 
 
 class Block(ContextDecorator):
-    """``with cache.transaction():`` as the engine knows it.  To be entered once."""
+    """``with cache.transaction():`` as the engine knows it.
+
+    One ``with`` at a time enters it: RuntimeError for a second one.
+    """
 
     def __init__(self, held: Held, transaction: Transaction) -> None:
         self.transaction = transaction
+        """Of the thread that has made the block, then of the one that enters it."""
         self.views: dict[Any, Any] = {}
         """What ``KeyOperations.seen_by`` has made for it."""
         self.is_entered = False
@@ -48,9 +52,15 @@ class Block(ContextDecorator):
         self._held = held
 
     def _recreate_cm(self) -> Block:
-        return Block(self._held, self.transaction.here())
+        return Block(self._held, self.transaction)
 
     def __enter__(self) -> Self:
+        if self.is_entered:
+            raise RuntimeError(
+                "this block is entered already: call transaction() for each with"
+            )
+        self.transaction = self.transaction.here()
+        self.views = {}
         blocks, owner = _scope() or Scope((), Owner())
         self._held.count_blocks(+1)
         self.is_entered = True

@@ -63,6 +63,9 @@ class World:
     def database(self):
         return self
 
+    def here(self):
+        return self
+
     def at_commit(self, invalidate):
         self.hooks.append(invalidate)
 

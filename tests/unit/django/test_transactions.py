@@ -336,6 +336,27 @@ def test_as_a_decorator(databases, cache, others):
     assert [change(1), change(2)] == [1, 2]
 
 
+def test_a_block_that_is_kept(databases, cache, others):
+    """It can be entered again, by another thread as well, but not twice at a time."""
+    block = cache.transaction("shop")
+
+    def change():
+        here = caches["default"]
+        here.set("key", 1)
+        with atomic("shop"):
+            with block:
+                here.delete("key")
+                assert here.get("key") is None
+            assert others("key") == 1
+        gone = here.get("key") is None
+        connections["shop"].close()
+        return gone
+
+    assert [elsewhere(change), elsewhere(change)] == [True, True]
+    with block, pytest.raises(RuntimeError, match="is entered already"), block:
+        pass
+
+
 def test_a_decorated_function_in_another_thread(databases, cache):
     """It is called in the transaction of its caller, not where it was decorated."""
     cache.set("key", 1)
