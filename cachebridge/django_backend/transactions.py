@@ -99,11 +99,20 @@ class OnCommit:
             self._cache.invalidate_tags(*tags)
 
     def delete_pattern(self, pattern: str, version: int | None = None) -> None:
-        """Delete the keys that match after the commit; until then reads find them."""
+        """Delete the keys that match after the commit; until then reads find them.
+
+        Raises at once what ``delete_pattern`` raises for its arguments.
+        """
+        self._cache._key_set(version).own(pattern)  # noqa: SLF001 of its class
         self._later(partial(self._cache.delete_pattern, pattern, version))
 
     def clear(self, prefix: str | None = None, version: int | None = None) -> None:
-        """Clear the cache after the commit; until then reads find its keys."""
+        """Clear the cache after the commit; until then reads find its keys.
+
+        Raises at once what ``clear`` raises for its arguments.
+        """
+        if prefix is not None:
+            self._cache._key_set(version).beginning(prefix)  # noqa: SLF001 the same
         self._later(partial(self._cache.clear, prefix, version))
 
     def _later(self, invalidate: Callable[[], object]) -> None:

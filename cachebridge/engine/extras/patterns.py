@@ -75,29 +75,40 @@ class KeySet:
             raise UnsupportedOperationError(NO_LIST)
         return self.affixes.pattern(glob)
 
-    def require_own(self, pattern: KeyPattern) -> None:
-        """Raise UnsupportedOperationError for a pattern of all programs' keys."""
+    def own(self, glob: object) -> KeyPattern:
+        """Return the same for keys that are to be deleted.
+
+        Raises UnsupportedOperationError also for a pattern of all programs' keys.
+        """
+        pattern = self.pattern(glob)
+        self._require_own(pattern)
+        return pattern
+
+    def beginning(self, prefix: object) -> KeyPattern:
+        """Return the pattern of full keys whose caller's part begins so; as ``own``."""
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix must be a str such as 'product:', not {prefix!r}")
+        pattern = self.affixes.pattern(escape_glob(prefix) + "*")
+        self._require_own(pattern)
+        if not self.binding.engine.stores.can_find(pattern):
+            raise UnsupportedOperationError(MADE_BY_FUNCTION)
+        return pattern
+
+    def _require_own(self, pattern: KeyPattern) -> None:
         flushes = self.binding.options.clear_flushes_db
         if matches_everything(pattern.glob) and not flushes:
             raise UnsupportedOperationError(EVERYTHING.format(pattern.glob))
 
     async def delete(self, io: IO, glob: object, itersize: object) -> int:
         """Delete the keys that match; return how many there were."""
-        count, pattern = _checked(itersize), self.pattern(glob)
-        self.require_own(pattern)
+        count, pattern = _checked(itersize), self.own(glob)
         return await self.binding.coherent.on(io).delete_pattern(pattern, count)
 
     async def clear(self, io: IO, prefix: object) -> bool:
         """Delete the keys that begin with ``prefix``, None for all of the cache."""
         if prefix is None:
             return await self.binding.clear(io, self._whole, self._why_not)
-        if not isinstance(prefix, str):
-            raise TypeError(f"prefix must be a str such as 'product:', not {prefix!r}")
-        pattern = self.affixes.pattern(escape_glob(prefix) + "*")
-        self.require_own(pattern)
-        if not self.binding.engine.stores.can_find(pattern):
-            raise UnsupportedOperationError(MADE_BY_FUNCTION)
-        return await self.binding.coherent.on(io).clear(pattern)
+        return await self.binding.coherent.on(io).clear(self.beginning(prefix))
 
     def _whole(self) -> KeyPattern | None:
         prefix = self.affixes.before

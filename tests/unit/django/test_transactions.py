@@ -194,6 +194,21 @@ def test_patterns_and_clears_after_the_commit(databases, cache, others):
     assert others("b:1") is None
 
 
+def test_what_cannot_be_done_after_the_commit_is_refused_before_it(databases, cache):
+    """A hook that raises would keep later ones from running."""
+    with atomic("shop"):
+        on_commit = cache.on_commit("shop")
+        for call, error in (
+            (lambda: on_commit.delete_pattern(7), TypeError),
+            (lambda: on_commit.delete_pattern(""), ValueError),
+            (lambda: on_commit.clear(prefix=7), TypeError),
+            (lambda: on_commit.invalidate_tags(7), TypeError),
+        ):
+            with pytest.raises(error):
+                call()
+        assert connections["shop"].run_on_commit == []
+
+
 def test_one_round_trip_and_one_message_for_all_of_a_transaction(databases, cache):
     """However many calls it made."""
     cache.set_many({str(number): number for number in range(50)})
