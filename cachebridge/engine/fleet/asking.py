@@ -73,8 +73,9 @@ def _ask(
     try:
         arrived = subscription.open(TICK_S)
         reached = publish(server, ask_channel(shared), encode_ask(ask))
-        # Replicas, whose subscribers the master does not know, hear it too.
-        expected = None if stores.replicas is not None else reached
+        # Replicas, whose subscribers the master does not know, hear it too: those of
+        # our own, or of processes whose LOCATION names them.
+        expected = None if stores.replicas is not None else reached or None
         until = time.monotonic() + timeout_s
         while True:
             for reply in arrived:
@@ -85,7 +86,8 @@ def _ask(
             arrived = subscription.receive()
     finally:
         subscription.close()
-    return Answers(sorted(found.values(), key=_order), expected)
+    known = reached if stores.replicas is None and len(found) <= reached else None
+    return Answers(sorted(found.values(), key=_order), known)
 
 
 def loop_back(engine: Engine, timeout_s: float = 1.0) -> float:

@@ -218,3 +218,18 @@ def test_ratelimits_elsewhere(found, settings):
     settings.RATELIMIT_USE_CACHE = "limits"
     assert found(default=excluding("x"), limits={"BACKEND": LOCMEM}) == {}
     assert "W003" in "".join(found(limits=excluding("x")))
+
+
+# -- I001 ------------------------------------------------------------------------------
+
+
+def test_processes_that_may_not_be_asked(found, settings):
+    """I001, where the admin has a page that would show them."""
+    silent = entry(NOWHERE, OPTIONS={"FLEET_ASK": False})
+    assert "django.contrib.admin" in settings.INSTALLED_APPS
+    assert list(found(default=silent)) == ["cachebridge.I001"]
+    assert found(default=entry(NOWHERE)) == {}
+    settings.INSTALLED_APPS = [
+        each for each in settings.INSTALLED_APPS if each != "django.contrib.admin"
+    ]
+    assert found(default=silent) == {}

@@ -1,4 +1,4 @@
-"""The system checks, ``cachebridge.E001`` to ``E003``, ``W001`` to ``W013``.
+"""The system checks, ``cachebridge.E001`` to ``E003``, ``W001`` to ``W013``, ``I001``.
 
 The checks that ask a server, and the one about security, run only with
 ``manage.py check --deploy``.
@@ -11,7 +11,11 @@ from typing import Final
 
 from django.core.checks import Tags, register
 
-from cachebridge.contrib.django.checks.entries import check_bus, check_usable
+from cachebridge.contrib.django.checks.entries import (
+    check_asked,
+    check_bus,
+    check_usable,
+)
 from cachebridge.contrib.django.checks.l1_keys import (
     check_ratelimit,
     check_sessions,
@@ -31,6 +35,7 @@ def register_checks() -> None:
         check_throttles,
         check_ratelimit,
         check_bus,
+        check_asked,
     ):
         register(check, Tags.caches, TAG)
     for check in (check_pickle, check_tls):

@@ -1,12 +1,17 @@
-"""E001 and W011: entries of CACHES that cannot be made, or that hear of no writes."""
+"""E001, W011, I001: entries of CACHES that cannot be made, or hear too little.
+
+That is: of no writes, or of no questions.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.core.checks import (
     CheckMessage,
     Error,
+    Info,
     Warning,  # noqa: A004 Django's name for it
 )
 
@@ -59,3 +64,19 @@ def check_bus(**_given: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def check_asked(**_given: Any) -> list[CheckMessage]:
+    """Say which caches the admin's page cannot show, since nobody may ask them."""
+    if not apps.is_installed("django.contrib.admin"):
+        return []
+    return [
+        Info(
+            f"The processes of the cache {name!r} answer no questions: the admin's "
+            "page Caches and the command line show none of them.",
+            hint="Leave out OPTIONS['FLEET_ASK'], or silence this if it is meant.",
+            id="cachebridge.I001",
+        )
+        for name, cache in usable_bridges().items()
+        if not binding_of(cache).engine.options.fleet_ask
+    ]

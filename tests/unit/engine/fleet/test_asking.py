@@ -23,11 +23,17 @@ from cachebridge.bus.asks import (
 from cachebridge.engine.fleet.answering import BURST
 from cachebridge.engine.fleet.asking import ask_fleet
 from cachebridge.errors import L2UnavailableError, UnsupportedOperationError
+from cachebridge.testing import redis_server
+from cachebridge.testing.ports import free_port as find_port
+from cachebridge.testing.processes import started
+from cachebridge.testing.sentinels import SentinelServer
+from cachebridge.testing.servers import find_redis_server
 from tests.children import Child
 from tests.rig import (
     PATIENCE_S,
     after_heartbeats,
     engine_of,
+    eventually,
     listening,
     lone_cache,
     receiver_of,
@@ -142,7 +148,7 @@ def test_off(redis_url, asker):
         db = client.connection_pool.connection_kwargs["db"]
         channel = ask_channel(f"cachebridge:{db}")
         assert client.pubsub_numsub(channel)[0][1] == 0
-    assert ask(asker, "who") == []
+    assert ask_fleet(engine_of(asker), "who", 0.1).answers == []
     assert cache.stats().trusted
 
 
@@ -235,3 +241,42 @@ def test_over_a_cluster(shared_cluster):
     answers = ask(lone_cache(shared_cluster.url), "stats")
     assert len(answers) == 2
     assert origins(answers) == {rules_of(each).origin.hex() for each in workers}
+
+
+def test_over_sentinel(redis_server_factory):
+    """Asker and processes find the master that the sentinel names."""
+    master = redis_server_factory()
+    lines = [
+        f"sentinel monitor shop {master.host} {master.port} 1",
+        "sentinel down-after-milliseconds shop 600000",
+    ]
+    sentinel = started(SentinelServer(find_redis_server(), lines, find_port()))
+    try:
+        url = f"redis+sentinel://127.0.0.1:{sentinel.port}/shop/0"
+        workers = [listening(lone_cache(url)) for _ in range(2)]
+        answers = ask(lone_cache(url), "stats")
+        assert origins(answers) == {rules_of(each).origin.hex() for each in workers}
+        at_once = ask(lone_cache(master.url), "who")
+        assert origins(at_once) == origins(answers)
+    finally:
+        sentinel.stop()
+
+
+def test_processes_at_a_replica():
+    """They are heard, by askers that know of the replica and by those that do not."""
+    quick = redis_server(args=("--repl-diskless-sync-delay", "0"))
+    with quick as primary, redis_server() as replica:
+        with redis.Redis.from_url(replica.url) as admin:
+            admin.replicaof(primary.host, primary.port)
+            eventually(lambda: admin.info("replication")["master_link_status"] == "up")
+        urls = [primary.url, replica.url]
+        near = {"replicas": "near", "bus_heartbeat": 0.05}
+        worker = lone_cache(urls, **near)
+        engine_of(worker).listening.start()
+        eventually(lambda: worker.stats().trusted)
+        own = {rules_of(worker).origin.hex()}
+        for asker in (lone_cache(urls, **near), lone_cache(primary.url)):
+            asked = eventually(
+                lambda asker=asker: ask_fleet(engine_of(asker), "stats", 0.5).answers
+            )
+            assert origins(asked) == own
