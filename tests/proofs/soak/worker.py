@@ -7,6 +7,7 @@ logged as failed, ``degraded``.  The later delete of its key is a write of its o
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from contextlib import contextmanager
@@ -106,31 +107,36 @@ class ReplayLog:
     def __init__(self, directory: Path, writer: int) -> None:
         self._directory = directory
         self._writer = writer
-        self._lock = threading.Lock()
-        self._count = FIRST_EXTRA_THREAD
+        self._numbers = itertools.count(FIRST_EXTRA_THREAD + 1)
+        self._free: list[Log] = []
         replay = PendingDeletes._replay_all
 
         async def replay_logged(pending: PendingDeletes, deletes: Deletes) -> None:
-            await replay(pending, LoggedDeletes(deletes, self._log()))
+            await replay(pending, LoggedDeletes(deletes, self))
 
         PendingDeletes._replay_all = replay_logged
 
-    def _log(self) -> Log:
-        log: Log | None = getattr(_here, "replays", None)
-        if log is None:
-            with self._lock:
-                self._count += 1
-                name = f"{self._writer}.{self._count}.log"
-            log = _here.replays = Log(self._directory / name)
-        return log
+    @contextmanager
+    def log(self) -> Iterator[Log]:
+        """Use a log that no other delete is writing to: a thread may do two at once."""
+        try:
+            log = self._free.pop()
+        except IndexError:
+            name = f"{self._writer}.{next(self._numbers)}.log"
+            log = Log(self._directory / name)
+        try:
+            yield log
+        finally:
+            log.flush()
+            self._free.append(log)
 
 
 class LoggedDeletes:
     """Carries pending deletes out, and logs each."""
 
-    def __init__(self, deletes: Deletes, log: Log) -> None:
+    def __init__(self, deletes: Deletes, logs: ReplayLog) -> None:
         self._deletes = deletes
-        self._log = log
+        self._logs = logs
 
     async def delete(self, keys: Sequence[str]) -> None:
         await self._logged(keys, self._deletes.delete(keys))
@@ -144,19 +150,17 @@ class LoggedDeletes:
         await self._deletes.flush_db()
 
     async def _logged(self, keys: Iterable[str], call: Awaitable[object]) -> None:
-        log = self._log
         # To delete a stamp is to delete the values that hang on it.
         items = [(STAMPED.get(key, key), ABSENT) for key in keys]
-        log.intend("replay", time.monotonic(), items)
-        try:
-            await call
-        except BaseException as exc:
-            log.fail(time.monotonic(), repr(exc)[:160])
-            raise
-        else:  # it has spared what others wrote since, so its effect is not known
+        with self._logs.log() as log:
+            log.intend("replay", time.monotonic(), items)
+            try:
+                await call
+            except BaseException as exc:
+                log.fail(time.monotonic(), repr(exc)[:160])
+                raise
+            # It has spared what others wrote since, so its effect is not known.
             log.fail(time.monotonic(), "carried out")
-        finally:
-            log.flush()
 
 
 class SoakLoad(Load):
