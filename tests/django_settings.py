@@ -41,3 +41,8 @@ CACHES = {
         "LOCATION": os.environ.get("CACHEBRIDGE_TEST_REDIS", "redis://127.0.0.1:1/0"),
     },
 }
+
+DEBUG_TOOLBAR_PANELS = [  # for the tests that install the toolbar
+    "debug_toolbar.panels.cache.CachePanel",
+    "cachebridge.contrib.django.toolbar.CacheBridgePanel",
+]
