@@ -81,6 +81,21 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
+HAS_TOOLBAR = bool(env("SHOP_TOOLBAR", ""))
+"""With it each page shows its calls of the cache: docs/debug-toolbar.md."""
+if HAS_TOOLBAR:
+    INSTALLED_APPS.append("debug_toolbar")
+    MIDDLEWARE.insert(1, "debug_toolbar.middleware.DebugToolbarMiddleware")
+    DEBUG_TOOLBAR_PANELS = [
+        "debug_toolbar.panels.timer.TimerPanel",
+        "debug_toolbar.panels.sql.SQLPanel",
+        "cachebridge.contrib.django.toolbar.CacheBridgePanel",
+    ]
+    DEBUG_TOOLBAR_CONFIG = {
+        "RENDER_PANELS": True,  # the worker that is asked later may be another
+        "SHOW_TOOLBAR_CALLBACK": lambda _request: True,
+    }
+
 ROOT_URLCONF = "example_project.urls"
 WSGI_APPLICATION = "example_project.wsgi.application"
 

@@ -14,5 +14,7 @@ urlpatterns = [
     # A few small files; a real site has its web server for them.
     path("static/<path:path>", serve, {"insecure": True}),
 ]
+if settings.HAS_TOOLBAR:
+    urlpatterns += [path("__debug__/", include("debug_toolbar.urls"))]
 if settings.HAS_SALE:
     urlpatterns += [path("sale/", include("example_project.sale.urls"))]

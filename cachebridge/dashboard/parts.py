@@ -92,7 +92,8 @@ def _who(process: Known) -> Html:
 
 
 def _server(number: int, server: Known) -> Html:
-    processes = server["processes"]
+    processes, points = server["processes"], len(server["curve"])
+    figures = [_figures(each, points) for each in processes]
     label = tag("code", server["label"])
     caches = ", ".join(server["caches"])
     columns = [
@@ -103,7 +104,7 @@ def _server(number: int, server: Known) -> Html:
         "section",
         tag("h3", label, " ", tag("span", caches, class_="cb-role")),
         _tiles(processes, server["curve"]),
-        table(f"cb-figures-{number}", "Figures", columns, map(_figures, processes)),
+        table(f"cb-figures-{number}", "Figures", columns, figures),
         _hot(number, server["hot"]) if server["hot"] else None,
         aria_label=f"Server {server['label']}",
     )
@@ -153,11 +154,11 @@ def _or_endless(seconds: float | None) -> float:
     return float("inf") if seconds is None else seconds
 
 
-def _figures(process: Known) -> list[object]:
+def _figures(process: Known, points: int) -> list[object]:
     counted = bool(process["delay_count"])
     return [
         _who(process),
-        join(curve_of(process["curve"]), percent(process["ratio"])),
+        join(curve_of(process["curve"], points), percent(process["ratio"])),
         *[count(process[each]) for each in ("l1_hits", "l2_hits", "misses", "entries")],
         size(process["bytes"]),
         count(process["evictions"]),
@@ -170,19 +171,22 @@ def _figures(process: Known) -> list[object]:
 
 # -- curves ----------------------------------------------------------------------------
 
-WIDE: Final = 60
+LEAST_WIDE: Final = 12
 HIGH: Final = 20
 """Units of a curve: a point of ten seconds is one wide, no hits are at the bottom."""
 
 
-def curve_of(shares: Sequence[float | None]) -> Html | None:
-    """Return the curve of a ratio as a picture that is told, too; None if empty."""
+def curve_of(shares: Sequence[float | None], points: int = 0) -> Html | None:
+    """Return the curve of a ratio as a picture that is told, too; None if empty.
+
+    It ends at the right, and has room for ``points``: those of curves beside it.
+    """
     known = [each for each in shares if each is not None]
     if not known:
         return None
     lines: list[list[str]] = [[]]
-    first = WIDE - len(shares)
-    for x, share in enumerate(shares, first):
+    wide = max(LEAST_WIDE, points, len(shares))
+    for x, share in enumerate(shares, wide - len(shares)):
         if share is None:
             lines.append([])
             continue
@@ -195,9 +199,9 @@ def curve_of(shares: Sequence[float | None]) -> Html | None:
     )
     return tag(
         "svg",
-        tag("line", x1=0, y1=HIGH - 1, x2=WIDE, y2=HIGH - 1),
+        tag("line", x1=0, y1=HIGH - 1, x2=wide, y2=HIGH - 1),
         *drawn,
-        viewBox=f"0 0 {WIDE} {HIGH}",
+        viewBox=f"0 0 {wide} {HIGH}",
         preserveAspectRatio="none",
         class_="cb-curve",
         role="img",

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from cachebridge.testing import redis_server
+from example_project import stack
 from tests.proofs.browser.driving import (
     NARROW,
     chromium,
@@ -93,6 +94,7 @@ def take_page(browser: Browser, site: Site, folder: Path) -> None:
         page.fill("#cb-key", "product:1")
         page.press("#cb-key", "Enter")
         page.wait_for_selector("#cb-found")
+        page.evaluate("scrollTo(0, 0)")
         box = page.locator("section:has(> #cb-h-key)").bounding_box()
         assert box is not None
         around = {
@@ -103,6 +105,20 @@ def take_page(browser: Browser, site: Site, folder: Path) -> None:
         }
         picture = page.screenshot(full_page=True, clip=around)
         save(picture, folder / "admin-page-key.png")
+
+
+def take_toolbar(browser: Browser, shop_url: str, folder: Path) -> None:
+    """The panel of the debug toolbar, for a product that nobody has seen yet."""
+    context = browser.new_context(viewport={"width": 1180, "height": 760})
+    page = context.new_page()
+    page.goto(f"{shop_url}products/1/")  # of the same category
+    page.goto(f"{shop_url}products/23/")
+    if not page.is_visible("#djDebugToolbar"):
+        page.click("#djShowToolBarButton")
+    page.click("#djdt-CacheBridgePanel a")
+    page.wait_for_selector("#CacheBridgePanel table")
+    save(page.screenshot(), folder / "debug-toolbar.png")
+    context.close()
 
 
 def take_terminal(page: Page, site: Site, folder: Path) -> None:
@@ -138,6 +154,11 @@ def main() -> None:
             time.sleep(given.seconds)  # for the curves: a point takes ten seconds
             take_page(browser, made, given.folder)
             take_terminal(browser.new_page(viewport=WIDE), made, given.folder)
+            patch.setenv("SHOP_TOOLBAR", "1")
+            shop = stack.shop("toolbar", stack.CACHEBRIDGE, redis.url)
+            with shop:
+                shop.await_ready()
+                take_toolbar(browser, shop.url, given.folder)
 
 
 if __name__ == "__main__":

@@ -97,4 +97,4 @@ def _shown(call: recording.Call) -> dict[str, Any]:
 
 
 def _ms(seconds: float) -> float:
-    return round(1000 * seconds, 2)
+    return round(1000 * seconds, 3)
