@@ -25,8 +25,6 @@ NARROW: Final = {"width": 360, "height": 740}
 WIDE: Final = {"width": 1280, "height": 900}
 AXE: Final = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 RULES: Final = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
-PARTS: Final = "#cachebridge, .cb"
-"""What is ours on the page; the frame is the admin's."""
 
 
 def find_chromium() -> str | None:
@@ -109,12 +107,15 @@ def operator(browser: Browser, site: Site, **how: object) -> Iterator[BrowserCon
         context.close()
 
 
-def findings(page: Page) -> list[str]:
-    """Return what axe-core finds wrong with our part of the page."""
+def findings(page: Page, part: str = ".cb") -> list[str]:
+    """Return what axe-core finds wrong with a part of the page, ours by default.
+
+    The frame around it is the admin's.
+    """
     page.evaluate(AXE)  # past the policy: as a developer's tools do
     found = page.evaluate(
         "([where, how]) => axe.run({include: where}, how)",
-        [PARTS.split(", ")[-1:], RULES],
+        [[part], RULES],
     )
     return [
         f"{rule['id']}: {node['html']} {node['failureSummary']}"

@@ -11,8 +11,6 @@ from cachebridge.testing import redis_server
 from tests.proofs.browser.driving import (
     NARROW,
     WIDE,
-    chromium,
-    find_chromium,
     findings,
     operator,
     site,
@@ -29,14 +27,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.proof
 LOOKS = [(scheme, size) for scheme in ("light", "dark") for size in (WIDE, NARROW)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if find_chromium() is None:
-        pytest.skip("no chromium on PATH: apt-get install chromium")
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
