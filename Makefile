@@ -70,7 +70,7 @@ bench: $(READY) ## measure against the peers in one run
 traces: $(READY) ## compare the policies of L1 on traces; writes docs/eviction.png
 	$(BIN)/python -m benchmarks.traces --png docs/eviction.png $(ARGS)
 
-screenshots: $(READY) ## make the pictures in docs/ anew, with Chromium; takes two minutes
+screenshots: $(READY) ## make the pictures in docs/ anew, with Chromium; takes three minutes
 	@tools/ensure_servers.sh $(VENV) redis-server chromium
 	$(BIN)/python -m tests.proofs.browser.screenshots docs $(ARGS)
 

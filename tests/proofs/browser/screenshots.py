@@ -141,7 +141,7 @@ def main() -> None:
     """Start all, wait, take the pictures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seconds", type=float, default=90, help="of visitors")
+    parser.add_argument("--seconds", type=float, default=150, help="of visitors")
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as data,
