@@ -233,3 +233,12 @@ def test_a_cache_that_compresses_reads_what_is_spoilt(redis_url, name, keys):
         client.set("k", raw)
         with pytest.raises(ValueError, match="'k' not found"):
             cache.incr("k")
+
+
+def test_a_cache_that_compresses_reads_a_bomb(redis_url):
+    """A miss that stays: a process with a higher bound may read it."""
+    cache = lone_cache(redis_url, compressor="gzip")
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("k", bomb("zlib"))
+        assert cache.get("k", "none") == "none"
+        assert client.get("k") == bomb("zlib")
