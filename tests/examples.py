@@ -73,12 +73,9 @@ def run(page: Path, redis_url: str, memcached: str) -> None:
                 ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
             )
 
-            async def execute(compiled: Any = compiled) -> None:
-                result = eval(compiled, names)
-                if inspect.isawaitable(result):
-                    await result
-
-            runner.run(execute())
+            result = eval(compiled, names)
+            if inspect.iscoroutine(result):  # the block awaits something
+                runner.run(result)
             use_settings(code, names, redis_url)
 
 
@@ -88,6 +85,13 @@ def use_settings(code: str, names: dict[str, Any], redis_url: str) -> None:
         from django.core.cache import CacheHandler
 
         check(CacheHandler(names["CACHES"])["default"])
+    elif "OPTIONS = {" in code:
+        from django.core.cache import CacheHandler
+
+        backend = "cachebridge.django_backend.CacheBridge"
+        entry = {"BACKEND": backend, "OPTIONS": names["OPTIONS"]}
+        location = f"memory://example-{len(code)}-{hash(code)}"
+        check(CacheHandler({"default": {**entry, "LOCATION": location}})["default"])
     if "CACHE_TYPE =" in code:
         import flask
         import flask_caching

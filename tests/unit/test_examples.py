@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from django.core.cache import caches
 
 from cachebridge.engine import registry
 from tests.examples import ROOT, blocks, pages, run
@@ -24,11 +27,15 @@ def test_no_example_is_overlooked(name):
 
 
 @pytest.mark.parametrize("name", TO_RUN)
-def test_a_page(name, redis_url, shared_memcached):
+def test_a_page(name, redis_url, shared_memcached, request):
     """All its examples run, one after the other, in one process."""
+    if "transaction.atomic" in PAGES[name].read_text():
+        request.getfixturevalue("transactional_db")
     before = set(registry._engines)
     try:
         run(PAGES[name], redis_url, shared_memcached.url.removeprefix("memcached://"))
     finally:
+        with suppress(AttributeError):  # no example has used it
+            del caches["default"]
         for identity in set(registry._engines) - before:
             registry.retire(registry._engines[identity][0])
