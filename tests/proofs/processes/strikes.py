@@ -6,6 +6,10 @@ As a time limit or a signal would; what such a call has changed is uncertain.
 from __future__ import annotations
 
 import ctypes
+
+# Else the first connection imports it; Python's lock of a module stays taken for ever
+# if a thread is struck that has it.
+import encodings.idna  # noqa: F401
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
