@@ -28,6 +28,12 @@ def arguments_of(
 
     kwargs = {**location.connection_kwargs, **options.client_kwargs}
     kind: type[Connection] = kwargs.pop("connection_class", Connection)
+    if not isinstance(kind, type):
+        raise ConfigError(
+            f"LOCATION {location.label!r} or CLIENT_KWARGS: connection_class must be a "
+            "class of connections, such as redis.Connection, not a "
+            f"{type(kind).__name__}."
+        )
     if issubclass(kind, SSLConnection):
         verify_peer(kwargs)
     kwargs.update(

@@ -179,6 +179,15 @@ def test_connection_class(location, kind):
     assert isinstance(made, kind)
 
 
+@pytest.mark.parametrize("kind", ["redis.Connection", Connection(), None])
+def test_a_connection_class_that_is_none(kind):
+    """Such as a dotted path: the error names the argument."""
+    parsed = parse_location("redis://a")
+    options = EngineOptions(client_kwargs={"connection_class": kind})
+    with pytest.raises(ConfigError, match="connection_class must be a class"):
+        connection_factory(parsed, options)
+
+
 def test_own_retry_rules():
     """Timeouts are the options'; redis-py retries nothing and speaks protocol 2."""
     options = EngineOptions(socket_timeout=3.0, socket_connect_timeout=4.0)
