@@ -31,6 +31,7 @@ from cachebridge.checking.codecs import (
     require_extra,
     secrets,
 )
+from cachebridge.checking.sizes import SharedL1, shared_l1
 from cachebridge.errors import ConfigError
 from cachebridge.events import event
 
@@ -117,6 +118,7 @@ class EngineOptions:
     l1_ttl_ratio: float = _option(0.5, _ratio)
     l1_warm: bool = _option(False, boolean)
     probe_every: int = _option(0, integer(0))
+    l1_shared: SharedL1 | None = field(default=None, metadata={"check": shared_l1})
     bus: str = _option("pubsub", choice("pubsub", "none"))
     bus_location: str | None = _option(None, text_or_none, is_shown=False)
     replicas: str = _option("none", choice("none", "near"))
@@ -275,6 +277,8 @@ def _check_together(options: EngineOptions) -> None:
             f"L1_MAX_ENTRY_BYTES ({options.l1_max_entry_bytes}) is larger than "
             f"L1_MAX_BYTES ({options.l1_max_bytes})."
         )
+    if options.l1_shared and not options.l1_max_entries:
+        raise ConfigError("L1_SHARED needs an L1: L1_MAX_ENTRIES is 0.")
 
 
 def _check_sealing(options: CacheOptions) -> None:

@@ -46,6 +46,7 @@ class Counters:
     """
 
     l1_hits: int = 0
+    l1_shared_hits: int = 0
     l2_hits: int = 0
     misses: int = 0
     evictions: int = 0
@@ -181,6 +182,8 @@ class Stats:
 
     l1_hits: int
     """Reads answered by this process's memory."""
+    l1_shared_hits: int
+    """Reads answered by what the processes of this host share (``L1_SHARED``)."""
     l2_hits: int
     """Reads answered by the shared store."""
     misses: int
@@ -269,7 +272,7 @@ class Stats:
     @property
     def l1_hit_ratio(self) -> float:
         """Share of all reads that L1 answered, 0.0 to 1.0; 0.0 without reads."""
-        reads = self.l1_hits + self.l2_hits + self.misses
+        reads = self.l1_hits + self.l1_shared_hits + self.l2_hits + self.misses
         return self.l1_hits / reads if reads else 0.0
 
 
@@ -342,6 +345,9 @@ class Health:
     """The replica that is read from now (``REPLICAS``); empty if none is."""
     role: str = ""
     """What that server is now, "master" or "replica"; empty if it does not say."""
+    l1_shared: str = ""
+    """"on" if the processes of this host share what they read (``L1_SHARED``), or why
+    they do not; empty without the option."""
     bus: str = "messages"
     """What the settings say: "messages", or the reason why there are none.
 

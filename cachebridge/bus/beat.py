@@ -74,3 +74,13 @@ class Snapshots:
             if self._known not in (None, count):
                 raise ConnectionError("a replica was given a snapshot of the primary")
             self._known = count
+
+
+def run_id_of(info: Any) -> str:
+    """Return the id of a run from what INFO says; empty if it is an error."""
+    found = (
+        re.search(rb"^run_id:(\w+)", info, re.MULTILINE)
+        if (isinstance(info, bytes))
+        else None
+    )
+    return found[1].decode() if found else ""

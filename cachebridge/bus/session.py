@@ -21,7 +21,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.bus.asks import ask_channel
-from cachebridge.bus.beat import Beat, Snapshots
+from cachebridge.bus.beat import Beat, Snapshots, run_id_of
 from cachebridge.bus.settings import ELSEWHERE
 from cachebridge.bus.subscription import Subscription
 from cachebridge.events import event
@@ -41,6 +41,7 @@ TICKS_PER_BEAT: Final = 5
 """How often per heartbeat the thread reads the clock while nothing arrives."""
 L1_OFF: Final = b"off"
 """The word of the fleet's switch; b"on" is the other."""
+ASK_RUN: Final = pack(b"INFO", b"server")
 END: Final = b"end"
 """Published to an old subscription when the next one hears everything."""
 
@@ -128,6 +129,8 @@ class Session:
             self._refuse_errors(replies)
             self._require(meets=bool(replies[1]))
             self._era = self._commands.begin_era(self._meets, link)
+            if self._settings.on_run is not None:
+                self._settings.on_run(run_id_of(*link.exchange(ASK_RUN, 1)))
             self._send_heartbeat(link)
             self._read_replies()
         except BaseException:

@@ -136,6 +136,9 @@ class ListenerSettings:
     receiver: Receiver
     test_message: bytes
     """A harmless message, sent once to the shared channel to test the right to it."""
+    on_run: Callable[[str], None] | None
+    """Told, before ``on_subscribed``, which run of the server is subscribed at: its id,
+    or an empty text if the server does not say.  None if nobody wants to know."""
     is_asked: bool
     """Whether this session hears what other processes ask (``bus/asks.py``)."""
     leave: Callable[[str], None]

@@ -26,7 +26,12 @@ PER_CACHE: Final = (
         "cachebridge_reads",
         "Reads, by the level that answered.",
         "result",
-        {"l1": "l1_hits", "l2": "l2_hits", "miss": "misses"},
+        {
+            "l1": "l1_hits",
+            "l1_shared": "l1_shared_hits",
+            "l2": "l2_hits",
+            "miss": "misses",
+        },
     ),
     Family(
         "cachebridge_special_reads",

@@ -31,10 +31,11 @@ from cachebridge.core.fence import NO_TOKEN, NONE, Fence, Fences, Gate, KeyActiv
 from cachebridge.core.outage import FOREVER, NEVER, SLICE, OutageEntries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from cachebridge.core.dropping.tags import Tagging
     from cachebridge.core.entry import L1, Entry
+    from cachebridge.core.host.sharing import Sharing
     from cachebridge.stats import Counters
 
 ORIGIN_BYTES: Final = 8
@@ -70,6 +71,8 @@ class Coherence(Emptying):
         self.fences = Fences()
         self.echo_proves_all = True
         """Whether all earlier messages come before an echo: of one server, they do."""
+        self.sharing: Sharing | None = None
+        """What the processes of this host share, where they do."""
         self.reset()
 
     def reset(self) -> None:
@@ -88,6 +91,8 @@ class Coherence(Emptying):
         self.trail.reset()
         self.siblings = ()
         self.fences.reset()
+        if self.sharing is not None:
+            self.sharing.use(None)
         self.outage.reset()
         self.vouched_until = NEVER
         """Until when the bus has vouched for what L1 holds."""
@@ -114,6 +119,10 @@ class Coherence(Emptying):
         if not self.is_on(self.clock()) or self.fences.up or self._bypassing:
             return NEVER
         return self.trusted_until - trust_s
+
+    def is_active(self, key: str) -> bool:
+        """Return whether a fill or a write of the key is running."""
+        return key in self._activities
 
     def is_idle(self) -> bool:
         """Return whether no fill and no write is running (I16)."""
@@ -156,6 +165,8 @@ class Coherence(Emptying):
             self.connected = True
             self.fences.end_before(FOREVER)  # L1 holds nothing from before
             self.update_gate()
+        if self.sharing is not None:
+            self.sharing.on_subscribed()
 
     def on_break(self) -> None:
         """Messages may be lost from now on: trust ends, open fills may not store.
@@ -164,6 +175,8 @@ class Coherence(Emptying):
         Told again while there is no connection, nothing more can be lost: what is being
         loaded during an outage may be kept.
         """
+        if self.sharing is not None:
+            self.sharing.on_break()
         with self.lock:
             if self.connected or self.trusted_until != NEVER:
                 self.connected = False
@@ -194,9 +207,10 @@ class Coherence(Emptying):
         self.epoch += 1
         self.update_gate()
 
-    def on_keys(self, origin: bytes, write_id: int, keys: Iterable[str]) -> None:
+    def on_keys(self, origin: bytes, write_id: int, keys: Sequence[str]) -> None:
         """Drop what a writer changed, unless it is the echo of an own known write."""
         own = origin == self.origin
+        self.drop_shared(keys)
         with self.lock:
             if own:
                 keys = self._not_of_own(write_id, keys)
@@ -210,6 +224,14 @@ class Coherence(Emptying):
                 self.update_gate()
         if self.tags.is_used and (stamps := stamps_among(keys)):
             self.on_stamps(stamps)
+
+    def drop_shared(self, keys: Sequence[str]) -> None:
+        """Drop keys from what the processes of the host share, and void their fills.
+
+        Always before they leave L1: no read may find there what L1 has lost.
+        """
+        if self.sharing is not None:
+            self.sharing.drop(keys)
 
     def everywhere(self) -> tuple[Coherence, ...]:
         """Return these rules and their siblings: all whose L1 a change concerns."""

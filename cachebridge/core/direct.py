@@ -32,8 +32,11 @@ class Direct:
     def _do_nothing(self, *_args: object) -> None:
         """Do nothing: there is no entry to store, keep, offer or drop."""
 
-    store = keep_for_outage = refuse = tag = _do_nothing
+    store = keep_for_outage = refuse = tag = offer = _do_nothing
     unstage = discard_on_outage = _do_nothing
+
+    def take_shared(self, _key: str) -> None:
+        """Return None: nothing is shared of these keys, either."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _tb: object) -> None:
         """Do nothing, as above."""

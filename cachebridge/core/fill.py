@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from cachebridge.core.dropping.trail import REFUSED
-from cachebridge.core.entry import capped, is_expired
+from cachebridge.core.entry import EXPIRES, capped, is_expired
 from cachebridge.core.fence import NO_TOKEN
 from cachebridge.waiting.guard import Guard
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cachebridge.core.dropping.tags import Tagging
     from cachebridge.core.entry import Entry
     from cachebridge.core.fence import KeyActivity
+    from cachebridge.core.host.sharing import Found, Token
 
 
 def differs(_entry: Entry) -> bool:
@@ -34,9 +35,11 @@ class Fill(Guard):
         "_epoch",
         "_joined",
         "_keys",
+        "_offered",
         "_rules",
         "_serves_outage",
         "_taggings",
+        "_tokens",
         "sent_at",
     )
 
@@ -48,6 +51,43 @@ class Fill(Guard):
         self._keys = keys
         self._serves_outage = serves_outage
         self._taggings: dict[str, Tagging] | None = None
+        self._offered: dict[str, bytes] = {}
+        self._tokens: dict[str, Token] | None = None
+        """By which it may store in what the host's processes share, if they do."""
+
+    def offer(self, key: str, raw: bytes | None) -> None:
+        """Say which bytes of L2 are stored next: other processes may have them, too."""
+        if self._tokens is not None and raw is not None:
+            self._offered[key] = raw
+
+    def take_shared(self, key: str) -> Found | None:
+        """Return what the host's processes share in place of L2's answer, if they do.
+
+        L2 is not asked then, and so what is stored is not news to them.
+        """
+        sharing = self._rules.sharing
+        found = None if sharing is None else sharing.look_for_fill(key)
+        if found is not None:
+            self._tokens = None
+        return found
+
+    def _share(self, key: str, expires: float) -> None:
+        """Tell the other processes of the host what L2 has answered."""
+        rules, tokens = self._rules, self._tokens
+        if tokens is None or rules.sharing is None:
+            return
+        token, pending = tokens.get(key), rules.outage.pending_deletes
+        if (
+            rules.epoch != self._epoch
+            or rules.outage.is_active
+            or (pending is not None and pending.may_be)
+            or not rules.is_on(rules.clock())
+        ):
+            token = None
+        raw = self._offered.pop(key, None)
+        if self._taggings is not None and key in self._taggings:
+            raw = None  # it leaves with its stamps, of which they know nothing
+        rules.sharing.settle(key, raw, expires, token)
 
     def tag(self, key: str, tagging: Tagging) -> None:
         """Say what the value hangs on that is stored next for this key."""
@@ -64,6 +104,8 @@ class Fill(Guard):
             self.sent_at = now = rules.clock()
             joined: dict[str, tuple[KeyActivity, int]] = {}
             self._joined = joined
+            if (sharing := rules.sharing) is not None:
+                self._tokens = sharing.tokens(self._keys) if rules.is_on(now) else {}
             with rules.lock:
                 self._epoch = rules.epoch
                 may_store = self._is_open(now)
@@ -97,6 +139,8 @@ class Fill(Guard):
         two fills with different values cannot be ordered, so neither stays.
         """
         rules = self._rules
+        if self._tokens is not None:
+            self._share(key, entry[EXPIRES])
         pending = rules.outage.pending_deletes
         with rules.lock:
             now = rules.clock()
@@ -116,6 +160,8 @@ class Fill(Guard):
         matter: it came before this fill was opened, or has voided it.
         """
         rules = self._rules
+        if self._tokens is not None:
+            self._share(key, 0.0)
         with rules.lock:
             if self._serves_outage and rules.outage.takes_entries():
                 is_on = rules.is_on(rules.clock())
@@ -179,6 +225,9 @@ class Fill(Guard):
     def refuse(self, key: str) -> None:
         """Note that L2 gave nothing to store: what was known before may be older."""
         rules = self._rules
+        if self._tokens is not None:
+            self._offered.pop(key, None)
+            self._share(key, 0.0)
         with rules.lock:
             rules.drop(key)
 

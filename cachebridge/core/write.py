@@ -103,6 +103,7 @@ class Write(Guard):
         if self._is_over:
             return
         rules = self._rules
+        rules.drop_shared(self.keys)
         offered = self._entries
         with rules.lock:
             if error is None:

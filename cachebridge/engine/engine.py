@@ -25,6 +25,7 @@ from cachebridge.engine.loading.refresh import Refresher
 from cachebridge.engine.loading.single_flight import SingleFlight
 from cachebridge.engine.loading.slots import LoadSlots
 from cachebridge.engine.loading.task_refresh import TaskRefresher
+from cachebridge.engine.messages.host_l1 import HostL1
 from cachebridge.engine.messages.incoming import Receiver
 from cachebridge.engine.messages.listening import Listening, make_bus
 from cachebridge.engine.messages.outbox import Outbox
@@ -147,6 +148,14 @@ class Engine:
         )
         self.rules.echo_proves_all = not self.stores.bus_cluster
         self.l2, self.l2_for_tasks = self.stores.threads, self.stores.tasks
+        self.host_l1 = HostL1(
+            self.rules,
+            options.l1_shared,
+            self.stores,
+            channel=self.stores.switch_key + f":{self.stores.bus_db}",
+            heartbeat_s=options.bus_heartbeat,
+            clock=clock,
+        )
         # messages
         self.outgoing = OutgoingMessages(
             self.rules,
@@ -208,6 +217,7 @@ class Engine:
             memory=self.memory_server,
             origin=self.rules.origin,
             test_message=self.outgoing.frame(MessageType.HEARTBEAT),
+            on_run=self.host_l1.on_run if self.host_l1.is_possible else None,
             clock=self.clock,
         )
 
@@ -357,6 +367,7 @@ class Engine:
             # Still under the lock: a bus that starts anew must not meet this break.
             self.rules.on_break()
             self.rules.flush("stop")
+            self.host_l1.close()
         self.warm_up.reset()
         self.single_flight.end_lost()
         self.task_refresher.stop()

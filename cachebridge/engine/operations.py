@@ -20,6 +20,7 @@ from cachebridge.core.write import WITH_OWN_TTLS
 from cachebridge.engine.counting import Counting
 from cachebridge.engine.messages.fences import Decision
 from cachebridge.engine.parts.existing import Existing
+from cachebridge.engine.parts.host_reads import HostReads
 from cachebridge.engine.parts.steps import Steps
 from cachebridge.engine.removals import SCAN_DONE, Removals
 from cachebridge.engine.tagging.stamps import UNTAGGED, StampKeys, Stamps
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from cachebridge.waiting.io import IO
 
 
-class Operations(Removals, Existing, Counting, Steps, Stamps):
+class Operations(Removals, Existing, Counting, Steps, Stamps, HostReads):
     """What can be done with the keys of one cache, by threads or by tasks.
 
     Thread safe.  Every coroutine raises L2Error if L2 cannot answer; L1 then holds
@@ -86,6 +87,7 @@ class Operations(Removals, Existing, Counting, Steps, Stamps):
             engine.local_reads if reads_l1 else NO_LOCAL_READS
         )
         self.reads_l1 = reads_l1
+        self.shared = engine.rules.sharing if reads_l1 else None
         self.publishes = publishes
         self.degrades = degrades
         self.jitter = jitter
@@ -101,7 +103,7 @@ class Operations(Removals, Existing, Counting, Steps, Stamps):
     def get_from_l1(self, key: str) -> Any | Missing | Absent:
         """Return the value or ABSENT if L1 may answer, else MISSING."""
         if self.engine.l1.look(key) is None:  # mostly: the adapter has looked, too
-            return MISSING
+            return MISSING if self.shared is None else self.shared_value(key)
         entry = self.local_reads.usable_entry(
             key, in_outage=self.degrades, past_fences=self.is_past_fences
         )
@@ -126,6 +128,7 @@ class Operations(Removals, Existing, Counting, Steps, Stamps):
             fill.refuse(key)
             return MISSING
         self.counters.l2_hits += 1
+        fill.offer(key, raw)
         self.values.take_read(fill, key, value, content, ttl_ms)
         return value
 
@@ -227,6 +230,7 @@ class Operations(Removals, Existing, Counting, Steps, Stamps):
                 if value is MISSING:
                     fill.refuse(key)
                 else:
+                    fill.offer(key, raw)
                     self.values.take_read(fill, key, value, content, ttl_ms)
         look = self.engine.l1.look
         self.counters.warmed += sum(look(key) is not None for key in keys)

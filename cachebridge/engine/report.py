@@ -82,6 +82,7 @@ def health_of(engine: Engine) -> Health:
         servers_away=stores.servers_away(),
         nodes=stores.nodes(),
         replica="" if stores.replicas is None else stores.replicas.label,
+        l1_shared=engine.host_l1.state,
         bus="messages" if engine.stores.has_bus else why_no_bus(options),
         refused=outage.recent_refusals(),
         server=" ".join(filter(None, (address, hello.product, hello.version))),

@@ -220,7 +220,13 @@ class Values:
         self, fill: Fill | Direct, key: str, value: Any, content: bytes, ttl_ms: int
     ) -> None:
         """Let L1 have what L2 answered, if the rules allow."""
-        expires = self._expiry(fill, ttl_ms)
+        self.take_until(fill, key, value, content, self._expiry(fill, ttl_ms))
+
+    def take_until(
+        self, fill: Fill | Direct, key: str, value: Any, content: bytes, expires: float
+    ) -> None:
+        """Let L1 have a value up to some time, or L1_TTL; 0.0 is not at all."""
+        expires = min(expires, fill.sent_at + self.ttl_rule.l1_ttl_s)
         entry = self._entry(key, value, content, expires, 0) if expires else None
         if entry is None:
             fill.refuse(key)

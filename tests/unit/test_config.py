@@ -25,6 +25,14 @@ NO_SECONDS = [0, -1, "1", True, None, INF, -INF, NAN, []]
 SAME = "k" * 32
 NO_KEYS = [None, "k" * 40, b"k" * 40, True, {}, [1], ["k" * 31], [SAME, b"k" * 32]]
 
+SHARED = {
+    "64M": (64 << 20, ""),
+    "1G": (1 << 30, ""),
+    "/run/a shop": (64 << 20, "/run/a shop"),
+    "2M /run/shop": (2 << 20, "/run/shop"),
+}
+"""L1_SHARED: bytes and directory."""
+
 BAD = {
     "L1_MAX_ENTRIES": NO_INTEGERS,
     "L1_MAX_BYTES": [*NO_INTEGERS, 0],
@@ -34,6 +42,7 @@ BAD = {
     "L1_TTL_RATIO": [0, -0.5, 1.01, "0.5", True, None, NAN, INF],
     "L1_WARM": ["yes", 1, None],
     "PROBE_EVERY": [-1, 1.5, "10", None, True],
+    "L1_SHARED": [64, "64", "M", "64K", "0M", "65G", "run/shop", "", "2M run", True],
     "FLEET_ASK": ["no", 0, None],
     "L1_EVICTION": ["sieve", "LRU", None, True, []],
     "L1_EXCLUDE": ["text", None, [""], [1], {"a": 1}, [None], 7],
@@ -80,6 +89,7 @@ GOOD = {
     "L1_TTL_RATIO": [0.01, 1, 1.0],
     "L1_WARM": [True, False],
     "PROBE_EVERY": [0, 1, 1000],
+    "L1_SHARED": [None, *SHARED],
     "FLEET_ASK": [True, False],
     "L1_EVICTION": ["s3fifo", "lru", "fifo"],
     "L1_EXCLUDE": [[], (), ["a"], ("a", "b"), {"a"}, frozenset({"a"})],
@@ -162,6 +172,7 @@ def test_defaults():
         "l1_ttl_ratio": 0.5,
         "l1_warm": False,
         "probe_every": 0,
+        "l1_shared": None,
         "fleet_ask": True,
         "bus": "pubsub",
         "bus_location": None,
@@ -234,6 +245,8 @@ def test_usable_value(name, value):
     kept = getattr(holder, name.lower())
     if name in {"SIGNING_KEYS", "ENCRYPTION_KEYS"}:
         value = [each.encode() if isinstance(each, str) else each for each in value]
+    if name == "L1_SHARED":
+        value = SHARED.get(value)
     assert kept == (tuple(value) if isinstance(kept, tuple) else value)
 
 

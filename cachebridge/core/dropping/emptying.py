@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cachebridge.core.dropping.tags import TagIndex
     from cachebridge.core.dropping.trail import Trail
     from cachebridge.core.entry import L1
+    from cachebridge.core.host.sharing import Sharing
     from cachebridge.stats import Counters
 
 
@@ -52,6 +53,7 @@ class Emptying:
     resting: set[object]
     tags: TagIndex
     trail: Trail
+    sharing: Sharing | None
     drop: Callable[[str], None]
     bump_all: Callable[[Iterable[str]], None]
     update_gate: Callable[[], None]
@@ -65,6 +67,8 @@ class Emptying:
 
     def on_prefix(self, prefix: str) -> None:
         """Drop every key that begins with ``prefix``; open fills may not store."""
+        if self.sharing is not None:
+            self.sharing.flush("prefix")
         with (rest := self.at_rest()), rest:
             with self.lock:
                 keys = [key for key in self.l1.all_keys() if key.startswith(prefix)]
@@ -96,6 +100,8 @@ class Emptying:
 
     def flush(self, cause: str) -> None:
         """Empty L1 and void all open fills."""
+        if self.sharing is not None:
+            self.sharing.flush(cause)
         with (rest := self.at_rest()), rest:
             more = True
             while more:

@@ -112,6 +112,8 @@ class Receiver:
         self._rules.on_heartbeat(sent_at)
         if not self._distrusted and self._flush_if_due():
             self._rules.extend_trust(sent_at + self._trust_s)
+            if self._rules.sharing is not None:
+                self._rules.sharing.on_proof(sent_at)
         self._on_proof()
 
     def on_frame(self, frame: bytes) -> bool:

@@ -239,6 +239,7 @@ def make_bus(
     memory: MemoryServer,
     origin: bytes,
     test_message: bytes,
+    on_run: Callable[[str], None] | None,
     clock: Callable[[], float],
 ) -> Bus:
     """Make the bus that goes with the stores; it does not listen yet."""
@@ -258,6 +259,7 @@ def make_bus(
             channels=channels_of(stores.bus_db, origin, tag),
             receiver=receiver,
             test_message=test_message,
+            on_run=on_run,
             is_asked=options.fleet_ask and tag in {b"", HOME},
             heartbeat_s=options.bus_heartbeat,
             trust_s=options.bus_trust,

@@ -187,7 +187,7 @@ def _world_after(
     scenario: Scenario, path: Sequence[Step], watch: frozenset[str]
 ) -> World:
     """Make a world and replay steps that have been checked before."""
-    world = World(scenario, partial(Witness, watch=watch))
+    world = (scenario.make_world or World)(scenario, partial(Witness, watch=watch))
     for step in path:
         world.replay(step)
     return world
@@ -216,7 +216,7 @@ def narrate(
     scenario: Scenario, path: Sequence[Step], watch: frozenset[str] = ALL
 ) -> list[str]:
     """Run one schedule; return what happens in it, a line per step."""
-    world = World(scenario, partial(Witness, watch=watch))
+    world = (scenario.make_world or World)(scenario, partial(Witness, watch=watch))
     lines = []
     for number, step in enumerate(path, 1):
         text = _describe(world, step)

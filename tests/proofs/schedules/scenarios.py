@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cachebridge.config import EngineOptions
 from cachebridge.core.entry import MISSING
@@ -49,6 +49,8 @@ class Scenario:
     fine: bool = False
     """Whether every acquisition of the lock is a step of its own."""
     options: EngineOptions = WHOLE_TTL
+    make_world: ClassVar[Any] = None
+    """What makes its world, if it is a special one."""
 
     @cached_property
     def watched(self) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ class World:
         self.ghosts: list[Ghost] = []
         self.budget = dict(scenario.faults)
         self.ticked = 0
-        self.processes = [Process(self, index) for index in range(scenario.processes)]
+        self.processes = [*map(self.make_process, range(scenario.processes))]
         self.threads: list[Thread] = []
         self.witness = make_witness(self)
         for process in self.processes:
@@ -93,12 +93,20 @@ class World:
             self._beat(process.index)
             self._deliver(process.index)
         for index, (process, program) in enumerate(scenario.threads):
-            self.threads.append(Thread(self, index, self.processes[process], program))
+            self.threads.append(
+                self.make_thread(index, self.processes[process], program)
+            )
         if scenario.warm:
             for process in self.processes:
                 run(
                     Thread(self, -1, process, "")._operations.get_many(scenario.watched)
                 )
+
+    def make_process(self, index: int) -> Process:
+        return Process(self, index)
+
+    def make_thread(self, index: int, process: Process, program: str) -> Thread:
+        return Thread(self, index, process, program)
 
     def clock(self) -> float:
         return self.now

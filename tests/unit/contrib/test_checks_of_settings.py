@@ -233,3 +233,28 @@ def test_processes_that_may_not_be_asked(found, settings):
         each for each in settings.INSTALLED_APPS if each != "django.contrib.admin"
     ]
     assert found(default=silent) == {}
+
+
+# -- W014 ------------------------------------------------------------------------------
+
+
+def test_shared_l1_that_can_be(found, tmp_path):
+    """Nothing to say, and no file is made."""
+    options = {"L1_SHARED": f"1M {tmp_path}"}
+    assert found(default=entry(NOWHERE, OPTIONS=options)) == {}
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"L1_SHARED": "1M /nowhere"}, "/nowhere: No such file or directory"),
+        ({"L1_SHARED": "64G /dev/shm"}, "/dev/shm has no room for 68,719,476,736"),
+        ({"L1_SHARED": "1M", "BUS": "none"}, "BUS is 'none'"),
+    ],
+)
+def test_shared_l1_that_cannot_be(found, options, reason):
+    """The text has the reason."""
+    messages = found(default=entry(NOWHERE, OPTIONS=options))
+    assert list(messages) == ["cachebridge.W014"]
+    assert reason in messages["cachebridge.W014"].msg

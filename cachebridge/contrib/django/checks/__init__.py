@@ -1,4 +1,4 @@
-"""The system checks, ``cachebridge.E001`` to ``E003``, ``W001`` to ``W013``, ``I001``.
+"""The system checks, ``cachebridge.E001`` to ``E003``, ``W001`` to ``W014``, ``I001``.
 
 The checks that ask a server, and the one about security, run only with
 ``manage.py check --deploy``.
@@ -14,6 +14,7 @@ from django.core.checks import Tags, register
 from cachebridge.contrib.django.checks.entries import (
     check_asked,
     check_bus,
+    check_shared_l1,
     check_usable,
 )
 from cachebridge.contrib.django.checks.l1_keys import (
@@ -36,6 +37,7 @@ def register_checks() -> None:
         check_ratelimit,
         check_bus,
         check_asked,
+        check_shared_l1,
     ):
         register(check, Tags.caches, TAG)
     for check in (check_pickle, check_tls):

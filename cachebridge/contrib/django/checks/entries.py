@@ -1,6 +1,6 @@
-"""E001, W011, I001: entries of CACHES that cannot be made, or hear too little.
+"""E001, W011, W014, I001: entries of CACHES that cannot be made, or hear too little.
 
-That is: of no writes, or of no questions.
+That is: of no writes, of no questions, or of nothing that others have read.
 """
 
 from __future__ import annotations
@@ -79,4 +79,18 @@ def check_asked(**_given: Any) -> list[CheckMessage]:
         )
         for name, cache in usable_bridges().items()
         if not binding_of(cache).engine.options.fleet_ask
+    ]
+
+
+def check_shared_l1(**_given: Any) -> list[CheckMessage]:
+    """Warn of an L1_SHARED that has no effect here, without making a file."""
+    return [
+        Warning(
+            f"The cache {name!r} shares no L1 with other processes of this host: "
+            f"{problem}.",
+            hint="docs/host-l1.md says what L1_SHARED needs; None turns it off.",
+            id="cachebridge.W014",
+        )
+        for name, cache in usable_bridges().items()
+        if (problem := binding_of(cache).engine.host_l1.foreseen_problem())
     ]
