@@ -138,6 +138,7 @@ class Fleet:
         locate: Callable[[str], tuple[str, dict[str, Any]]],
         worker: str = THREADS,
         task_worker: str = TASKS,
+        shares: bool = False,
     ) -> None:
         self._timeline = timeline
         self._directory = directory
@@ -146,6 +147,7 @@ class Fleet:
         self._modules = dict.fromkeys(gevent_slots, GEVENT)
         self._modules |= dict.fromkeys(task_slots, task_worker)
         self._options = options
+        self._shares = shares
         self._locate = locate
         self._worker = worker
         self._next_writer = itertools.count(1).__next__
@@ -158,6 +160,8 @@ class Fleet:
         options = dict(self._options)
         if slot == len(self._proxies) - 1:
             options["L1_MAX_ENTRIES"] = 6  # fewer than keys: it evicts all the time
+        if self._shares and not slot % 2:
+            options["L1_SHARED"] = f"1M {self._directory}"
         writer = self._next_writer()
         proxy = self._proxies[slot]
         location, more = self._locate(proxy.url)

@@ -128,7 +128,13 @@ def _strikes_leave_keys_open() -> None:
     Coherence.leave = leave_unless_struck
 
 
+def _shared_store_hears_nothing() -> None:
+    """Apply messages and own writes to the own L1 alone."""
+    Coherence.drop_shared = lambda *_any: None
+
+
 MUTANTS: Final = {
+    "shared-store-hears-nothing": _shared_store_hears_nothing,
     "one-session": _one_session,
     "stamps-unwatched": _stamps_unwatched,
     "invalidations-not-owed": _invalidations_not_owed,

@@ -124,6 +124,8 @@ class Setup:
     call_limit_s: float = CALL_LIMIT_S
     degrades: bool = False
     """Whether outages are answered: then processes agree once they are over."""
+    shares: bool = False
+    """Whether every other process shares what it reads with the next but one."""
     store: type[Store] = RedisItself
     """Where the values are, beside the server that all this is about."""
     bound_s: float = BUS_TRUST_S
@@ -191,8 +193,8 @@ class Outcome:
         yield f"all trusted again {self.recovery_s:.1f} s after the load's end"
         for writer, report in self.reports.items():
             yield (
-                f"process {writer}: {report['l1_hits']} L1 hits, {report['l2_hits']} "
-                f"L2 hits, {report['evictions']} evictions, flushes "
+                f"process {writer}: {report['l1_hits']} L1 hits, {report['shared']} of "
+                f"them shared, {report['l2_hits']} L2 hits, {report['evictions']} evictions, flushes "
                 f"{report['flushes']}, fills refused {report['refused']}"
             )
         yield from self.measured
@@ -246,6 +248,7 @@ def run(
             locate=store.location,
             worker=setup.worker,
             task_worker=setup.task_worker,
+            shares=setup.shares,
         )
         server_lane = store.lane(setup, timeline, f"{seed}/server", server)
         lanes = (server_lane, WorkerLane(timeline, f"{seed}/workers", fleet))

@@ -12,7 +12,7 @@ from tests.proofs.processes.beside import LONG_LIVED, OVER_MEMCACHED, OVER_REDIS
 from tests.proofs.processes.failover import FAILOVERS
 from tests.proofs.processes.history import UNKNOWN, KeyHistory, Read, Write
 from tests.proofs.processes.moved import MOVE, MOVES, doubt
-from tests.proofs.processes.run import Outcome, run
+from tests.proofs.processes.run import Outcome, Setup, run
 from tests.proofs.processes.timeline import Timeline
 
 pytestmark = pytest.mark.usefixtures("shared_server", "shared_memcached")
@@ -104,6 +104,27 @@ def test_tasks_beside_threads():
     """A process that awaits its cache keeps to the same rules as the others."""
     outcome = run(seed=SEED, seconds=8.0, only=BREAKS, processes=3, task_slots=(1,))
     assert outcome.is_good, shown(outcome)
+
+
+@pytest.mark.proof
+def test_two_of_four_share_what_they_read():
+    """One L1 per host: killed, stopped and cut off, they keep to the same rules."""
+    outcome = run(seed=SEED, seconds=SECONDS, setup=Setup(shares=True))
+    assert outcome.is_good, shown(outcome)
+    assert sum(report["shared"] for report in outcome.reports.values())
+    shown(outcome)
+
+
+@pytest.mark.proof
+def test_a_mutant_that_shares_is_caught():
+    """Without messages and writes in the shared store old values come from there."""
+    outcome = caught(
+        "shared-store-hears-nothing",
+        {"disagreement", "too-old", "went-back", "own-write"},
+        only=("delay",),
+        setup=Setup(shares=True),
+    )
+    assert outcome.rules_broken, shown(outcome)
 
 
 @pytest.mark.proof
