@@ -148,14 +148,7 @@ class Engine:
         )
         self.rules.echo_proves_all = not self.stores.bus_cluster
         self.l2, self.l2_for_tasks = self.stores.threads, self.stores.tasks
-        self.host_l1 = HostL1(
-            self.rules,
-            options.l1_shared,
-            self.stores,
-            channel=self.stores.switch_key + f":{self.stores.bus_db}",
-            heartbeat_s=options.bus_heartbeat,
-            clock=clock,
-        )
+        self.host_l1 = HostL1(self.rules, self.stores, options, clock)
         # messages
         self.outgoing = OutgoingMessages(
             self.rules,

@@ -18,7 +18,7 @@ from cachebridge.l1.shared.files import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cachebridge.checking.sizes import SharedL1
+    from cachebridge.config import EngineOptions
     from cachebridge.core.coherence import Coherence
 
 BEATS: Final = 2
@@ -32,6 +32,10 @@ class SharesL1(Protocol):
 
     label: str
     has_bus: bool
+
+    @property
+    def bus_db(self) -> int:
+        """The number of the database, whose keys the processes share."""
 
     @property
     def redis(self) -> object:
@@ -68,23 +72,20 @@ class HostL1:
     def __init__(
         self,
         rules: Coherence,
-        wanted: SharedL1 | None,
         stores: SharesL1,
-        *,
-        channel: str,
-        heartbeat_s: float,
+        options: EngineOptions,
         clock: Callable[[], float],
     ) -> None:
-        """``channel`` names the database, whose keys the processes share."""
+        wanted = options.l1_shared
         self._rules = rules
         self._wanted = wanted
-        self._channel = channel
+        self._channel = f"cachebridge:{stores.bus_db}"
         self._clock = clock
         self._logged = ""
         self.problem = "" if wanted is None else why_not_shared(stores)
         self.is_possible = wanted is not None and not self.problem
         if self.is_possible:
-            rules.sharing = Sharing(rules, patience_s=BEATS * heartbeat_s)
+            rules.sharing = Sharing(rules, patience_s=BEATS * options.bus_heartbeat)
 
     @property
     def state(self) -> str:

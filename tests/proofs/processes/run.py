@@ -194,8 +194,9 @@ class Outcome:
         for writer, report in self.reports.items():
             yield (
                 f"process {writer}: {report['l1_hits']} L1 hits, {report['shared']} of "
-                f"them shared, {report['l2_hits']} L2 hits, {report['evictions']} evictions, flushes "
-                f"{report['flushes']}, fills refused {report['refused']}"
+                f"them shared, {report['l2_hits']} L2 hits, {report['evictions']} "
+                f"evictions, flushes {report['flushes']}, "
+                f"fills refused {report['refused']}"
             )
         yield from self.measured
         for name in self.faults_missing:
