@@ -45,6 +45,7 @@ def test_writers_may_be_killed_between_any_two_steps(
     run("kill_at_stages", tmp_path, count)
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "count", [3000, pytest.param(10_000_000, marks=pytest.mark.proof, id="many")]
 )

@@ -48,8 +48,8 @@ def is_whole(key: str, value: bytes) -> bool:
 
 def write(store: SharedStore, seed: int, keys: int = KEYS) -> None:
     chance = random.Random(seed)
-    number = 0
-    while True:
+    number, parent = 0, os.getppid()
+    while os.getppid() == parent:  # else the test was ended
         number += 1
         key = f"key {chance.randrange(keys)}"
         with (hold := store.hold(PATIENT_S)), hold:
