@@ -142,6 +142,18 @@ def test_without_room_there_is_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_lack_of_room_is_foreseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless a file is there already, which has its room."""
+    full = SimpleNamespace(f_bavail=1, f_frsize=4096)
+    assert files.why_no_room(str(tmp_path), SIZE) == ""
+    monkeypatch.setattr(os, "statvfs", lambda _path: full)
+    assert "no room for 65,536 bytes" in files.why_no_room(str(tmp_path), SIZE)
+    open_here(tmp_path)
+    assert files.why_no_room(str(tmp_path), SIZE) == ""
+
+
 @pytest.mark.proof
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 def test_full_tmpfs_is_told(tmp_path: Path) -> None:
