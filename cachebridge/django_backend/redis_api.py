@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from cachebridge.core.ttl import FOREVER_MS, GONE_MS
+from cachebridge.core.ttl import FOREVER_MS, GONE_MS, LONGEST_S
 from cachebridge.django_backend.keys import KeyedCache
 from cachebridge.engine.parts.adding import total
 from cachebridge.errors import MissingKeyError
@@ -192,9 +192,9 @@ class RedisMethods(KeyedCache):
             keeper,
             self._locate(key, version)[1],
             timeout=checked_timeout(timeout),
-            sleep=sleep,
+            sleep=checked_sleep(sleep),
             blocking=blocking,
-            blocking_timeout=blocking_timeout,
+            blocking_timeout=checked_patience(blocking_timeout),
             thread_local=thread_local,
         )
 
@@ -217,9 +217,9 @@ class RedisMethods(KeyedCache):
             keeper,
             self._locate(key, version)[1],
             timeout=checked_timeout(timeout),
-            sleep=sleep,
+            sleep=checked_sleep(sleep),
             blocking=blocking,
-            blocking_timeout=blocking_timeout,
+            blocking_timeout=checked_patience(blocking_timeout),
             thread_local=thread_local,
         )
 
@@ -293,7 +293,25 @@ def checked_timeout(timeout: Any) -> float | None:
     _require_number(timeout, "the timeout of a lock must be None")
     if not timeout > 0:
         raise ValueError(f"the timeout of a lock must be above 0, not {timeout!r}")
-    return float(timeout)
+    return None if timeout >= LONGEST_S else float(timeout)
+
+
+def checked_sleep(sleep: Any) -> float:
+    """Return the pause between two tries; raises TypeError or ValueError."""
+    if isinstance(sleep, bool) or not isinstance(sleep, (int, float)):
+        raise TypeError(f"the sleep of a lock must be a number, not {sleep!r}")
+    if not 0 <= sleep < LONGEST_S:
+        raise ValueError(f"the sleep of a lock must be 0 or more, not {sleep!r}")
+    return float(sleep)
+
+
+def checked_patience(blocking_timeout: Any) -> float | None:
+    """Return how long a caller waits for a lock; raises TypeError."""
+    if blocking_timeout is not None:
+        what = "the blocking_timeout of a lock must be None"
+        _require_number(blocking_timeout, what)
+    patience_s: float | None = blocking_timeout
+    return patience_s
 
 
 def _milliseconds(left_ms: int) -> int | None:

@@ -100,3 +100,18 @@ def test_wrong_timeouts(cache):
         for wrong in ("5", True, [5]):
             with pytest.raises(TypeError, match="of a lock must be None or a number"):
                 make("k", timeout=wrong)
+
+
+def test_wrong_waits(cache):
+    """They are named before any caller waits; an endless timeout is none."""
+    for make in (cache.lock, cache.alock):
+        for how, error in (
+            ({"sleep": "1"}, TypeError),
+            ({"sleep": None}, TypeError),
+            ({"sleep": -1}, ValueError),
+            ({"blocking_timeout": "1"}, TypeError),
+        ):
+            with pytest.raises(error, match=f"the {next(iter(how))} of a lock"):
+                make("k", **how)
+        for endless in (float("inf"), 10**20):
+            assert make("k", timeout=endless).timeout is None
