@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from werkzeug.serving import make_server
 
+from cachebridge.engine import registry
 from cachebridge.flask_ext import Cache, dashboard
 from tests.proofs.browser.driving import NARROW, WIDE, findings
 from tests.rig import engine_of, eventually
@@ -52,6 +53,8 @@ def address(redis_url: str) -> Iterator[str]:
         server.shutdown()
         serving.join()
         server.server_close()
+        with app.app_context():
+            registry.retire(engine_of(cache))
 
 
 def open_page(browser: Browser, address: str, **how: object) -> tuple[Page, list[str]]:
