@@ -93,6 +93,9 @@ PUBLIC = {
         "purge",
         "purge_view",
     ],
+    "cachebridge.contrib.opentelemetry": ["instrument", "uninstrument"],
+    "cachebridge.contrib.prometheus": ["Exporter", "start"],
+    "cachebridge.contrib.sentry": ["instrument", "uninstrument"],
     "cachebridge.flask_ext": [
         "Cache",
         "CacheBridgeBackend",
