@@ -41,6 +41,47 @@ class Steppable(Protocol):
         """Return all that the future depends on."""
 
 
+class Judged(Protocol):
+    """A world whose end is judged; its invariants are assertions."""
+
+    def enabled(self) -> list[str]:
+        """Return the names of the steps that can be taken now."""
+
+    def step(self, name: str) -> None:
+        """Take one."""
+
+    def judge_end(self) -> None:
+        """Check what must hold when no step is left."""
+
+    def close(self) -> None:
+        """End its actors."""
+
+
+def judge_schedules(begin: Callable[[], Judged], most_steps: int) -> int:
+    """Take every order of steps and judge each end; return how many there are."""
+    ends = 0
+    todo: list[tuple[str, ...]] = [()]
+    while todo:
+        path = todo.pop()
+        assert len(path) < most_steps, path
+        world = begin()
+        try:
+            for name in path:
+                world.step(name)
+            # Go on along the first branch; the others are for later.
+            while able := world.enabled():
+                todo += [(*path, name) for name in able[1:]]
+                path = (*path, able[0])
+                world.step(able[0])
+            world.judge_end()
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}: {' '.join(path)}") from exc
+        finally:
+            world.close()
+        ends += 1
+    return ends
+
+
 @dataclass
 class Report:
     """What an exploration went through."""

@@ -32,6 +32,7 @@ from cachebridge.waiting.io import THREADS
 from cachebridge.waiting.run import run
 from tests.proofs.schedules.actors import Actor
 from tests.proofs.schedules.doubles import KEY, StudiedEngine
+from tests.proofs.schedules.orders import judge_schedules
 from tests.rig import STRANGER
 
 TAG = "t"
@@ -206,26 +207,7 @@ class World:
 
 def explore(programs: tuple[str, ...]) -> int:
     """Judge every schedule; return how many there are."""
-    ends, todo = 0, [()]
-    while todo:
-        path = todo.pop()
-        assert len(path) < MOST_STEPS, path
-        world = World(programs)
-        try:
-            for name in path:
-                world.step(name)
-            # Go on along the first branch; the others are for later.
-            while able := world.enabled():
-                todo += [(*path, name) for name in able[1:]]
-                path = (*path, able[0])
-                world.step(able[0])
-            world.judge_end()
-        except AssertionError as exc:
-            raise AssertionError(f"{exc}: {' '.join(path)}") from exc
-        finally:
-            world.close()
-        ends += 1
-    return ends
+    return judge_schedules(lambda: World(programs), MOST_STEPS)
 
 
 SMALL = [("IR",), ("IX",), ("IS",), ("IL",), ("R", "I"), ("X", "P")]

@@ -1,7 +1,6 @@
 """A pytest plugin beside the tests of django-redis: our backend by the name of theirs.
 
-It has the fixtures of their conftest, with servers of the run's own, and writes down
-how each test ended.
+It has the fixtures of their conftest, with servers of the run's own.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ from django.conf import settings as django_settings
 PLAN = json.loads(Path(os.environ["CACHEBRIDGE_SUITE_PLAN"]).read_text())
 SERVER = PLAN["location"]
 NOWHERE = "redis://127.0.0.1:1/1"
-
-outcomes: dict[str, tuple[str, str]] = {}
 
 
 def entry(location: str, **params: Any) -> dict[str, Any]:
@@ -105,19 +102,3 @@ def mocker():
             return patched.enter_context(mock.patch.object(*args))
 
         yield types.SimpleNamespace(patch=types.SimpleNamespace(object=partial(patch)))
-
-
-# -- the report ----------------------------------------------------------------------
-
-
-def pytest_runtest_logreport(report):
-    if report.outcome != "passed":
-        kept = outcomes.get(report.nodeid, ("",))[0]
-        if kept != "failed":
-            outcomes[report.nodeid] = report.outcome, str(report.longrepr)
-    elif report.when == "call":
-        outcomes.setdefault(report.nodeid, ("passed", ""))
-
-
-def pytest_sessionfinish():
-    Path(PLAN["report"]).write_text(json.dumps(outcomes))

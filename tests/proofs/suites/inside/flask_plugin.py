@@ -1,8 +1,7 @@
 """A pytest plugin beside the tests of Flask-Caching and cachelib.
 
 It gives them our cache in one of several ways, the fixtures of their conftest (which
-starts servers on fixed ports), a clock that can be advanced, also for Redis, and writes
-down how each test ended.
+starts servers on fixed ports), and a clock that can be advanced, also for Redis.
 """
 
 from __future__ import annotations
@@ -43,7 +42,6 @@ MEMCACHED = PLAN["memcached"]
 THEIR_PORT = 6360
 SHARED = ("RedisCache", "SimpleCache")
 
-outcomes: dict[str, tuple[str, str]] = {}
 numbers = itertools.count(1)
 database: list[str] = []
 
@@ -322,19 +320,3 @@ def engines_of_this_test():
     yield
     for engine, _ in list(registry._engines.values()):
         registry.retire(engine)
-
-
-# -- the report ---------------------------------------------------
-
-
-def pytest_runtest_logreport(report):
-    if report.outcome != "passed":
-        kept = outcomes.get(report.nodeid, ("",))[0]
-        if kept != "failed":
-            outcomes[report.nodeid] = report.outcome, str(report.longrepr)
-    elif report.when == "call":
-        outcomes.setdefault(report.nodeid, ("passed", ""))
-
-
-def pytest_sessionfinish():
-    Path(PLAN["report"]).write_text(json.dumps(outcomes))
