@@ -15,6 +15,8 @@ from typing import Any, Final
 
 __all__ = ["DelayHistogram", "GroupStats", "Health", "NodeHealth", "Stats"]
 
+READS: Final = ("l1_hits", "l1_shared_hits", "l2_hits", "misses")
+"""Counters of `Stats` whose sum is all reads."""
 DELAY_BOUNDS_S: Final = (
     0.0001,
     0.00025,
@@ -272,7 +274,7 @@ class Stats:
     @property
     def l1_hit_ratio(self) -> float:
         """Share of all reads that L1 answered, 0.0 to 1.0; 0.0 without reads."""
-        reads = self.l1_hits + self.l1_shared_hits + self.l2_hits + self.misses
+        reads = sum(getattr(self, name) for name in READS)
         return self.l1_hits / reads if reads else 0.0
 
 

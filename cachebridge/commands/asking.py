@@ -18,6 +18,7 @@ from cachebridge.commands.telling import (
 from cachebridge.core.keys import shown_key
 from cachebridge.engine.fleet.asking import ask_fleet
 from cachebridge.engine.fleet.stored import in_store
+from cachebridge.stats import READS
 from cachebridge.texts import shown
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def stats(cache: AdminMethods, timeout_s: float) -> Report:
 def report_of_stats(asked: Answers) -> Report:
     """Return what ``stats`` prints."""
     header = (
-        "process", "role", "trusted", "L1 hits", "L2 hits", "misses", "L1 ratio",
-        "entries", "bytes", "evicted", "p50", "p99",
+        "process", "role", "trusted", "L1 hits", "shared", "L2 hits", "misses",
+        "L1 ratio", "entries", "bytes", "evicted", "p50", "p99",
     )  # fmt: skip
     rows = [_line_of_stats(each) for each in asked.answers]
     if len(rows) > 1:
@@ -94,7 +95,7 @@ def _line_of_stats(answer: Answer) -> tuple[str, ...]:
         name_of(answer),
         text_of(answer["who"], "role"),
         yes_no(known.get("trusted")),
-        *[text_of(known, each) for each in ("l1_hits", "l2_hits", "misses")],
+        *[text_of(known, each) for each in READS],
         percent(known.get("l1_hit_ratio")),
         *[text_of(known, each) for each in ("l1_entries", "l1_bytes", "evictions")],
         milliseconds(known.get("delay_p50_s")),
@@ -109,11 +110,11 @@ def _sum_of(answers: Iterable[Answer]) -> tuple[str, ...]:
         found = [each.get(name) for each in known]
         return sum(each for each in found if isinstance(each, int))
 
-    hits, others = total("l1_hits"), total("l2_hits") + total("misses")
-    ratio = hits / (hits + others) if hits + others else 0.0
+    reads = {name: total(name) for name in READS}
+    ratio = reads["l1_hits"] / (sum(reads.values()) or 1)
     return (
         f"{len(known)} processes", "", "",
-        str(hits), str(total("l2_hits")), str(total("misses")), percent(ratio),
+        *map(str, reads.values()), percent(ratio),
         str(total("l1_entries")), str(total("l1_bytes")), str(total("evictions")),
         "", "",
     )  # fmt: skip

@@ -21,6 +21,7 @@ from cachebridge.commands.telling import (
     report_on,
 )
 from cachebridge.engine.fleet.asking import ask_fleet
+from cachebridge.stats import READS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,11 +80,11 @@ def top(cache: AdminMethods, timeout_s: float) -> Report:
 
 def _reads(answer: Answer) -> float:
     known = part_of(answer, "stats")
-    return sum(number_of(known.get(name)) for name in ("l1_hits", "l2_hits", "misses"))
+    return sum(number_of(known.get(name)) for name in READS)
 
 
 HISTORY: Final = (
-    "l1_hits", "l2_hits", "misses", "loads", "evictions", "flushes", "degraded",
+    *READS, "loads", "evictions", "flushes", "degraded",
 )  # fmt: skip
 
 
@@ -116,7 +117,7 @@ def points_of(columns: Answer) -> list[tuple[float, dict[str, int]]]:
 
 
 def _line(slot: int, line: Counter[str]) -> tuple[str, ...]:
-    reads = line["l1_hits"] + line["l2_hits"] + line["misses"]
+    reads = sum(line[name] for name in READS)
     return (
         time.strftime("%H:%M:%S", time.localtime(10 * slot + 10)),
         str(line["processes"]),

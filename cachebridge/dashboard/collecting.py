@@ -28,6 +28,7 @@ from cachebridge.engine.fleet.asking import Answers, ask_fleet
 from cachebridge.engine.fleet.stored import in_store
 from cachebridge.engine.watching.history import KEPT
 from cachebridge.errors import L2Error, UnsupportedOperationError
+from cachebridge.stats import READS
 from cachebridge.texts import shown
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ PATIENCE_S: Final = 1.0
 """How long a process that is slow or hangs may delay the page."""
 FRESH_S: Final = 1.0
 """For how long what was collected serves other viewers, too."""
-_READS: Final = ("l1_hits", "l2_hits", "misses")
 MOST_KEY: Final = 2000
 """Characters of a key that can be asked for: a question has 4 KiB."""
 
@@ -169,7 +169,7 @@ def _curve(answers: Iterable[Known]) -> list[float | None]:
     reads: Counter[int] = Counter()
     for each in answers:
         known = part(each, "history")
-        columns = [numbers(known, name) for name in ("at", *_READS)]
+        columns = [numbers(known, name) for name in ("at", *READS)]
         for at, *counts in zip(*columns, strict=False):
             slot = int(at // SLOT_S)
             hits[slot] += int(counts[0])
@@ -220,8 +220,8 @@ def _process(answer: Known, prefixes: dict[str, str]) -> Known:
     theirs = who.get("prefixes")
     # A process has none between two requests, if each makes its cache objects.
     theirs = theirs if isinstance(theirs, list) and theirs else [*prefixes.values()]
-    hits, others = number(stats, "l1_hits"), number(stats, "l2_hits")
-    reads = hits + others + number(stats, "misses")
+    counts = {name: number(stats, name) for name in READS}
+    hits, reads = counts["l1_hits"], sum(counts.values())
     since = number(who, "since")
     return {
         "name": name_of(who),
@@ -231,9 +231,7 @@ def _process(answer: Known, prefixes: dict[str, str]) -> Known:
         "caches": [each for each, prefix in prefixes.items() if prefix in theirs],
         "trust": _trust(stats, health),
         "reason": text(health, "error") or text(answer, "error"),
-        "l1_hits": hits,
-        "l2_hits": others,
-        "misses": number(stats, "misses"),
+        **counts,
         "ratio": hits / reads if reads else None,
         "entries": number(stats, "l1_entries"),
         "bytes": number(stats, "l1_bytes"),

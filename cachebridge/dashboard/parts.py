@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cachebridge.dashboard.markup import Html, join, tag
+from cachebridge.stats import READS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -97,8 +98,8 @@ def _server(number: int, server: Known) -> Html:
     label = tag("code", server["label"])
     caches = ", ".join(server["caches"])
     columns = [
-        "process", "L1 hit ratio", "L1 hits", "L2 hits", "misses", "entries", "memory",
-        "evicted", "delay p50", "delay p99", "owed", "up",
+        "process", "L1 hit ratio", "L1 hits", "shared", "L2 hits", "misses", "entries",
+        "memory", "evicted", "delay p50", "delay p99", "owed", "up",
     ]  # fmt: skip
     return tag(
         "section",
@@ -128,15 +129,13 @@ def _hot(number: int, keys: Sequence[Known]) -> Html:
 
 def _tiles(processes: Sequence[Known], curve: Sequence[float | None]) -> Html:
     hits = sum(each["l1_hits"] for each in processes)
-    below = sum(each["l2_hits"] + each["misses"] for each in processes)
+    reads = sum(each[name] for each in processes for name in READS)
     trusted = sum(each["trust"] == "trusted" for each in processes)
     delays = [each["delay_p99_s"] for each in processes if each["delay_count"]]
     tiles = {
         "L1 trusted": f"{trusted} of {len(processes)}",
-        "L1 hit ratio": join(
-            percent(hits / (hits + below) if hits + below else None), curve_of(curve)
-        ),
-        "reads": count(hits + below),
+        "L1 hit ratio": join(percent(hits / reads if reads else None), curve_of(curve)),
+        "reads": count(reads),
         "delay p99": _delay(max(delays, key=_or_endless)) if delays else NOTHING,
         "memory": size(sum(each["bytes"] for each in processes)),
     }
@@ -159,7 +158,7 @@ def _figures(process: Known, points: int) -> list[object]:
     return [
         _who(process),
         join(curve_of(process["curve"], points), percent(process["ratio"])),
-        *[count(process[each]) for each in ("l1_hits", "l2_hits", "misses", "entries")],
+        *[count(process[each]) for each in (*READS, "entries")],
         size(process["bytes"]),
         count(process["evictions"]),
         _delay(process["delay_p50_s"]) if counted else NOTHING,

@@ -11,6 +11,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from cachebridge.stats import READS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,9 +24,7 @@ EVERY_S: Final = 10.0
 KEPT: Final = 60
 """Points that are remembered: ten minutes."""
 COUNTED: Final = (
-    "l1_hits",
-    "l2_hits",
-    "misses",
+    *READS,
     "loads",
     "load_errors",
     "lease_waits",

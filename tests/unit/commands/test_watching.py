@@ -86,7 +86,7 @@ def test_history(fleet, redis_url, capsys):
         history._points.append(history_point(at=1000.0, l1_hits=3, l2_hits=1))
         history._points.append(history_point(at=1010.0, l1_hits=0, l2_hits=0))
     lines = said(capsys, "history", redis_url)
-    assert lines[1].split()[1:7] == ["2", "2", "75.0%", "6", "2", "0"]
+    assert lines[1].split()[1:7] == ["2", "2", "75.0%", "6", "0", "2"]
     assert lines[2].split()[1:6] == ["2", "2", "0", "0", "0"]
     data = data_of(capsys, "history", redis_url)
     assert data["answers"][0]["history"]["at"] == [1000.0, 1010.0]

@@ -61,7 +61,14 @@ def test_hostile_answers(answer):
 
 
 def points(at, hits, misses):
-    columns = {"at": at, "l1_hits": hits, "l2_hits": [0] * len(at), "misses": misses}
+    none = [0] * len(at)
+    columns = {
+        "at": at,
+        "l1_hits": hits,
+        "l1_shared_hits": none,
+        "l2_hits": none,
+        "misses": misses,
+    }
     return {"history": columns}
 
 
