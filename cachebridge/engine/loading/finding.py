@@ -90,7 +90,8 @@ class Finding:
 
     def _can_store_nothing(self, lease: LeaseGet) -> bool:
         """Return whether to load although what another has left is in the way."""
-        if lease.state in {LeaseState.HIT, LeaseState.ABSENT}:
+        state = lease.state  # no set of states: hashing one is a call of Python
+        if state is LeaseState.HIT or state is LeaseState.ABSENT:
             return lease.value is MISSING
         is_busy = lease.state is LeaseState.BUSY and lease.raw is None
         return is_busy and self._shared.is_beside

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
@@ -148,8 +147,10 @@ class LoadTags(Guard, Begun):
     def _give_back(self, _error: BaseException | None) -> None:
         self.is_over = True
         if self._token is not None:
-            with suppress(ValueError, RuntimeError):  # closed elsewhere; reset before
+            try:  # noqa: SIM105 faster on the way of each load
                 _running.reset(self._token)
+            except (ValueError, RuntimeError):
+                pass  # closed elsewhere; reset before
 
 
 def _running_here() -> tuple[LoadTags, ...]:
