@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from tests.proofs.processes.timeline import Timeline
 
 L1_TTL_S: Final = 2.0
-SPENT: Final = 20_000
-"""CAS numbers, more than a life of a few seconds takes."""
+SPENT: Final = 400_000
+"""CAS numbers, more than a life of a minute takes."""
 
 
 class BesideLane(ServerLane):
