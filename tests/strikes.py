@@ -65,19 +65,23 @@ MOST_PLACES = 20_000
 WAKES = ("set_result(", "set_exception(")
 """Calls that end a future: struck within, asyncio loses the wake-up of its task."""
 
+IMPORTS = "<frozen importlib"
+"""Python's own imports: struck within, they keep the lock that every import takes."""
+
 
 def strike(number: int, call: Callable[[], object], within: str = "") -> bool:
     """Run the call, struck at its ``number``-th place; return whether there was one.
 
     Only places in files are counted whose path has ``within`` as a folder, and none
-    where a future is ended.
+    where a future is ended or a module imported.
     """
     folder = f"/{within}/" if within else ""
     trigger, left = _make_trigger(), number
 
     def trace(frame: FrameType, event: str, _arg: object) -> Any:
         nonlocal left
-        if folder not in frame.f_code.co_filename:
+        path = frame.f_code.co_filename
+        if folder not in path or path.startswith(IMPORTS):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         looks = event == "call" or (
