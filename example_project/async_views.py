@@ -80,6 +80,11 @@ async def stats(_request: HttpRequest) -> HttpResponse:
     return JsonResponse({**statistics.report(), "lookups": found and str(found)})
 
 
+def not_found(_request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer in JSON: the shop's own page has links to views that are not here."""
+    return JsonResponse({"error": str(exception)}, status=404)
+
+
 @async_only_middleware
 def say_who(
     get_response: Callable[[HttpRequest], Awaitable[HttpResponse]],
@@ -94,6 +99,7 @@ def say_who(
     return answer
 
 
+handler404 = not_found
 urlpatterns = [
     path("products/<int:pk>/", product, name="product"),
     path("products/<int:pk>/price/", price, name="price"),
