@@ -138,7 +138,7 @@ class ListenerSettings:
     """A harmless message, sent once to the shared channel to test the right to it."""
     on_run: Callable[[str], None] | None
     """Told, before ``on_subscribed``, which run of the server is subscribed at: its id,
-    or an empty text if the server does not say.  None if nobody wants to know."""
+    or an empty text if the server does not say.  None if no caller wants to know."""
     is_asked: bool
     """Whether this session hears what other processes ask (``bus/asks.py``)."""
     leave: Callable[[str], None]

@@ -7,7 +7,7 @@ has proven that this was applied.  ``docs/decisions/0025-host-l1.md`` has the fi
 rules with what goes wrong without each.
 
 Every method is thread safe.  What has to take the store's lock waits for it for
-``PATIENCE_S`` at most; whoever keeps it longer has been stopped.
+``PATIENCE_S`` at most; a process that keeps it longer has been stopped.
 """
 
 from __future__ import annotations

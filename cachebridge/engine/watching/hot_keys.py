@@ -2,7 +2,7 @@
 
 For a quarter of a second a thread looks every few milliseconds which keys were hit
 since its last look.  A key that is hit often is found in most looks.  Nothing is added
-to a hit, and nothing runs while nobody asks.
+to a hit, and nothing runs while no operator asks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The file of a shared store: found, made, and checked before it is believed.
 
-Values in it are unpickled, so nobody else may have written it: it has the mode 0600,
+Values in it are unpickled, so no other user may have written it: it has the mode 0600,
 belongs to this user, is no link, and has one name.
 """
 

@@ -67,7 +67,7 @@ def check_bus(**_given: Any) -> list[CheckMessage]:
 
 
 def check_asked(**_given: Any) -> list[CheckMessage]:
-    """Say which caches the admin's page cannot show, since nobody may ask them."""
+    """Say which caches the admin's page cannot show, since they answer no questions."""
     if not apps.is_installed("django.contrib.admin"):
         return []
     return [
