@@ -23,8 +23,8 @@ def test_everything_but_secrets(redis_server_factory, capsys, monkeypatch):
         )
     url = server.url.replace("redis://", "redis://shop:hunter2hunter2@")
     cache = listening(lone_cache(url))
-    cache.set("a-private-key", "a private value")
-    cache.delete("a-private-key")
+    cache.set("a-hidden-key", "a hidden value")
+    cache.delete("a-hidden-key")
     report = bug_report(cache, PATIENCE_S)
     text, data = shown(report, as_json=False), shown(report, as_json=True)
     for part in ("who", "conf", "health", "stats", "history", "log events", "doctor"):
@@ -33,7 +33,7 @@ def test_everything_but_secrets(redis_server_factory, capsys, monkeypatch):
     assert json.loads(data)["stats"]["answers"]
     for each in (text, data):
         assert "hunter2" not in each
-        assert "private" not in each
+        assert "hidden" not in each
 
 
 def shown(report, *, as_json):

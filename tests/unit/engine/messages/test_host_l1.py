@@ -88,7 +88,7 @@ def test_many_and_loads_read_it_too(redis_url: str, share: str) -> None:
 
 
 def test_changes_of_others_and_own_are_seen(redis_url: str, share: str) -> None:
-    """Whoever changes a key, no process of the host reads its old value on."""
+    """A changed key: no process of the host reads its old value on."""
     ours = sharing(redis_url, share, key_prefix="p")
     theirs = sharing(redis_url, share, key_prefix="p")
     filled(ours, theirs)
