@@ -10,6 +10,7 @@ import redis
 
 from cachebridge.errors import ConfigError
 from tests.rig import (
+    binding_of,
     engine_of,
     entries_of,
     eventually,
@@ -56,8 +57,7 @@ def filled(ours: Cache, theirs: Cache, key: str = "k", value: object = "v") -> N
 
 
 def binding_key(cache: Cache, key: str) -> str:
-    entries = [each for each in entries_of(engine_of(cache)) if each.endswith(key)]
-    return entries[0] if entries else key
+    return binding_of(cache).known_full_key(key)
 
 
 def test_one_reads_what_the_other_has_read(redis_url: str, share: str) -> None:
