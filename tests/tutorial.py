@@ -76,7 +76,7 @@ def steps(page: Path) -> Iterator[Step]:
 
 
 class Reader:
-    """Someone with an empty folder, a Redis, and a terminal.  Used by one thread."""
+    """A reader with an empty folder, a Redis, and a terminal.  Used by one thread."""
 
     def __init__(self, folder: Path, redis: RedisServer, ports: dict[str, str]) -> None:
         self._folder = folder / "work"

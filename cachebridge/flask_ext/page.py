@@ -117,7 +117,7 @@ class _Views:
         return _framed(place, outcome.content, outcome.status)
 
     def asset(self, name: str) -> Response:
-        """Return the style or the script, which anyone may see."""
+        """Return the style or the script, which every visitor may see."""
         content, mark = asset(name)
         response = FlaskResponse(content, content_type=f"{ASSETS[name]}; charset=utf-8")
         response.headers["Cache-Control"] = "max-age=86400"

@@ -104,7 +104,7 @@ class CacheAdmin(_Admin):
         return self._framed(request, outcome.content, status=outcome.status)
 
     def asset_view(self, _request: HttpRequest, name: str) -> HttpResponse:
-        """Return the style or the script, which anyone may see."""
+        """Return the style or the script, which every visitor may see."""
         content, mark = asset(name)
         headers = {"Cache-Control": "max-age=86400", "ETag": f'"{mark}"'}
         return HttpResponse(content, content_type=ASSETS[name], headers=headers)

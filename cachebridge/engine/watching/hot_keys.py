@@ -1,8 +1,8 @@
-"""Which keys are hot now: found when somebody asks, from the notes that hits leave.
+"""Which keys are hot now: found when a peer asks, from the notes that hits leave.
 
 For a quarter of a second a thread looks every few milliseconds which keys were hit
 since its last look.  A key that is hit often is found in most looks.  Nothing is added
-to a hit, and nothing runs while no operator asks.
+to a hit, and nothing runs while no peer asks.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def take_page(browser: Browser, site: Site, folder: Path) -> None:
 
 
 def take_toolbar(browser: Browser, shop_url: str, folder: Path) -> None:
-    """The panel of the debug toolbar, for a product that nobody has seen yet."""
+    """The panel of the debug toolbar, for a product that no visitor has seen yet."""
     context = browser.new_context(viewport={"width": 1180, "height": 760})
     page = context.new_page()
     page.goto(f"{shop_url}products/1/")  # of the same category

@@ -40,7 +40,7 @@ def site(settings):
 
 @pytest.fixture
 def as_user():
-    """Return a function that makes a logged-in client of someone with rights."""
+    """Return a function that makes the logged-in client of a user with rights."""
 
     def make(*rights, enforce_csrf_checks=False, **kind):
         user = User.objects.create_user("operator", is_staff=True, **kind)
@@ -109,7 +109,7 @@ def test_rights(as_user, cache, rights, allowed):
 
 
 def test_strangers(cache):
-    """Who is not logged in is sent to the login; style and script are for anyone."""
+    """A visitor is sent to the login; style and script are for every visitor."""
     for name, view in VIEWS.items():
         response = view(Client())
         assert response.status_code == 302, name

@@ -98,7 +98,7 @@ def test_no_calls():
 
 @pytest.mark.parametrize("path", ["/calls/", "/fails/"])
 def test_nothing_is_left(path):
-    """After a request all methods are the class's, and nobody observes."""
+    """After a request all methods are the class's, and no observer is left."""
     client = Client(raise_request_exception=False)
     for _ in range(3):
         client.get(path)

@@ -124,7 +124,7 @@ def test_a_caller_that_has_invalidated_gets_no_older_value(plain):
 
 
 def test_a_caller_that_has_set_gets_no_older_value(plain):
-    """Though what it has set is invalid by now, and so nobody gets that instead."""
+    """Though what it has set is invalid by now, and so no caller gets that instead."""
     entered, go = threading.Event(), threading.Event()
     load = numbers()
 

@@ -95,7 +95,7 @@ def test_a_tagged_value_that_comes_between_read_and_add(plain):
 
 @pytest.mark.parametrize("tags", [None, ["x"]], ids=["untagged", "tagged"])
 def test_floats_that_begin_as_tagged_values_do(packing, tags):
-    """They are values like others, whoever has written them."""
+    """They are values like others, whichever process has written them."""
     cache = packing
     assert cache.set("k", NEXT_TO_ZERO, 60, tags=tags)
     assert cache.set_many({"a": NEXT_TO_ZERO, "b": 1.5}, 60, tags=tags) == []

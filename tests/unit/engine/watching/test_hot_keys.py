@@ -45,7 +45,7 @@ def test_the_hottest_first(eviction):
 
 
 def test_it_takes_no_marks():
-    """What was hit keeps its place in L1, whoever asks."""
+    """What was hit keeps its place in L1, whichever peer asks."""
     site = Site("s3fifo", {"hot": 1000})
     hot_keys(site, 1, site.sleep)
     for number in range(300):

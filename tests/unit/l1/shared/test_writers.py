@@ -54,6 +54,6 @@ def test_no_read_is_torn(tmp_path: Path, count: int) -> None:
     run("read_torn", tmp_path, count)
 
 
-def test_stopped_owner_of_the_lock_stops_nobody(tmp_path: Path) -> None:
+def test_stopped_owner_of_the_lock_stops_no_other(tmp_path: Path) -> None:
     """Others read, and wait for the lock no longer than they want to."""
     run("stop_owner", tmp_path, 1)
