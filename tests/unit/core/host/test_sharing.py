@@ -173,7 +173,7 @@ def test_own_entry_comes_first(rules):
 
 
 def test_first_process_begins_alone(clock, shared):
-    """No process has proven anything lately: this one empties the store, and may read (11)."""
+    """No process has proven anything lately: it empties the store and may read (11)."""
     fill(process(clock, shared))
     rules = process(clock, shared, joins=False)
     rules.sharing.on_proof(clock())

@@ -92,7 +92,7 @@ def test_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_planted_file_is_refused(tmp_path: Path, plant: object, reason: str) -> None:
-    """Values in the file are unpickled: it is believed only if no other user made it."""
+    """Its values are unpickled: it is believed only if no other user made it."""
     plant(file_of(tmp_path))  # type: ignore[operator]
     with pytest.raises(NotSharedError, match=reason):
         open_here(tmp_path)
