@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cachebridge.checking.extras import module_of
 from cachebridge.codec.compression import decompress, is_spoilt
-from cachebridge.codec.decoding import decode_once
+from cachebridge.codec.decoding import UndecodableError, decode_once
 from cachebridge.codec.envelope import FLOAT_BYTES
 from cachebridge.codec.seals import MARK, unverified
 from cachebridge.config import DJANGO_REDIS_FORMAT
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cachebridge.config import CacheOptions
+
+__all__ = ["SERIALIZERS", "Serializer", "UndecodableError"]
 
 PICKLE_PROTOCOL: Final = 5
 
