@@ -32,6 +32,7 @@ class Telling:
         self._path = path
         self._of = of
         self._in_full = in_full
+        path.parent.mkdir(exist_ok=True)
         path.write_text("")
 
     def scene(

@@ -26,7 +26,7 @@ from cachebridge.codec.compression import (
 from cachebridge.codec.decoding import UndecodableError
 from cachebridge.codec.seals import seal_of
 from cachebridge.codec.values import SERIALIZERS
-from tests.rig import engine_of, listening, lone_cache
+from tests.rig import engine_of, eventually, listening, lone_cache
 
 HTML = ("<li class='row'>item</li>" * 400).encode()
 
@@ -204,12 +204,19 @@ def test_a_cache_that_compresses(redis_url, name, serializer):
         for key in ("k", "a", "l"):
             assert compressor_of(client.get(key)) is COMPRESSORS[name]
         assert compressor_of(client.get("b")) is None
+    at_length = 3 * len(SERIALIZERS[serializer].encode(value))
+
+    def hits_of_a_round(reader):
+        before = reader.stats().l1_hits
+        assert reader.get_many(["k", "l", "a"]) == dict.fromkeys("kla", value)
+        assert reader.get("n") == 8
+        return reader.stats().l1_hits - before
+
     for reader in (cache, peer, plain):
         for _ in range(2):
-            assert reader.get_many(["k", "l", "a"]) == dict.fromkeys("kla", value)
-            assert reader.get("n") == 8
-    assert peer.stats().l1_hits == 4
-    assert peer.stats().l1_bytes > 3 * len(SERIALIZERS[serializer].encode(value))
+            hits_of_a_round(reader)
+    # A message of the changes above may come late, and drop what the peer has read.
+    eventually(lambda: hits_of_a_round(peer) == 4 and peer.stats().l1_bytes > at_length)
     assert engine_of(cache).counters.undecodable == 0
 
 
