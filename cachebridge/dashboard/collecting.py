@@ -77,8 +77,12 @@ class Collector:
             return self._known
 
     def forget(self) -> None:
-        """Collect anew at the next call: something was changed."""
-        self._until = 0.0
+        """Collect anew at the next call: something was changed.
+
+        Waits for a collection under way, which may have seen what was before.
+        """
+        with self._lock:
+            self._until = 0.0
 
 
 def engine_of(cache: AdminMethods) -> Engine:

@@ -132,6 +132,24 @@ def test_one_question_for_all(redis_url):
     collector.forget()
 
 
+def test_what_is_forgotten_includes_a_collection_under_way(monkeypatch):
+    """It may have read the switch before the switch was thrown."""
+    collector, started = Collector(), threading.Event()
+
+    def slowly(_caches, **_how):
+        if not started.is_set():
+            started.set()
+            forgetting.start()
+            forgetting.join(0.1)  # it waits for us; longer is as good
+        return {}
+
+    monkeypatch.setattr("cachebridge.dashboard.collecting.collect", slowly)
+    forgetting = threading.Thread(target=collector.forget)
+    old = collector.collect({})
+    forgetting.join()
+    assert collector.collect({}) is not old
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
