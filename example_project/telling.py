@@ -1,6 +1,6 @@
 """How the demo tells what it sees: two lines for each scene, all figures in a file.
 
-A scene prints its figures as if nobody but itself were running, and sums them up.
+A scene prints its figures as if it ran alone, and sums them up.
 """
 
 from __future__ import annotations
