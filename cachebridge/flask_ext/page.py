@@ -126,17 +126,19 @@ class _Views:
 
     def _place(self, *needed: str) -> Place:
         """Return what the viewer may; answers 403 without the needed."""
-        for each in (VIEW, *needed):
-            if not self._may(each):
-                abort(403)
+        if not self._may(VIEW):
+            abort(403)
+        may = {VIEW: True, INSPECT: self._may(INSPECT), CLEAR: self._may(CLEAR)}
+        if not all(may[each] for each in needed):
+            abort(403)
         token = request.cookies.get(GUARD) or secrets.token_urlsafe(16)
         return Place(
             page=_url("page"),
             state=_url("state"),
             key=_url("key"),
             act=_url("act"),
-            may_inspect=self._may(INSPECT),
-            may_clear=self._may(CLEAR),
+            may_inspect=may[INSPECT],
+            may_clear=may[CLEAR],
             guard=tag("input", type="hidden", name=GUARD, value=token),
             token=token,
         )

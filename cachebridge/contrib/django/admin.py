@@ -24,6 +24,7 @@ from cachebridge.dashboard.serving import (
     ASSETS,
     CLEAR,
     INSPECT,
+    RIGHTS,
     VIEW,
     Serving,
     asset,
@@ -125,7 +126,7 @@ class CacheAdmin(_Admin):
         """Return what the viewer may; raises PermissionDenied without the needed."""
         has = {
             each: request.user.has_perm(f"{Cache._meta.app_label}.{each}")
-            for each in (VIEW, INSPECT, CLEAR)
+            for each in RIGHTS
         }
         if not all(has[each] for each in (VIEW, *needed)):
             raise PermissionDenied
