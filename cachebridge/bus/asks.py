@@ -13,6 +13,7 @@ may ask.
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,8 @@ MOST_ASK: Final = 4 * 1024
 MOST_ANSWER: Final = 64 * 1024
 """Bytes of an answer; a longer one is replaced by an error."""
 _HEAD: Final = 3 + NONCE_BYTES
+_DIGITS: Final = 20
+"""Of an int of 64 bits, with its sign."""
 
 
 class BadFrameError(Exception):
@@ -99,9 +102,26 @@ def _parts(kind: int, frame: bytes, most: int) -> tuple[bytes, dict[str, Any]]:
     if frame[:3] != bytes((MAGIC, kind, VERSION)) or len(frame) < _HEAD:
         raise BadFrameError("no such frame, or of another version")
     try:
-        body = json.loads(frame[_HEAD:])
+        body = json.loads(
+            frame[_HEAD:], parse_int=_int, parse_float=_float, parse_constant=_float
+        )
     except (ValueError, RecursionError) as exc:
         raise BadFrameError("no JSON") from exc
     if not isinstance(body, dict):
         raise BadFrameError("no JSON object")
     return frame[3:_HEAD], body
+
+
+def _int(digits: str) -> int:
+    """Raise ValueError for what no counter, size or identity of ours can be."""
+    if len(digits) > _DIGITS:
+        raise ValueError("too large")
+    return int(digits)
+
+
+def _float(text: str) -> float:
+    """Raise ValueError for NaN and infinity, also written as 1e999."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("not finite")
+    return value

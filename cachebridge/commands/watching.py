@@ -48,7 +48,9 @@ def _table_of_hot(cache: AdminMethods, answers: Iterable[Answer], most: int) -> 
         total += number_of(known.get("hits_per_s"))
         keys = known.get("keys")
         for one in keys if isinstance(keys, list) else ():
-            key = str(one.get("key")) if isinstance(one, dict) else ""
+            if not isinstance(one, dict):
+                continue
+            key = str(one.get("key"))
             found[key] += number_of(one.get("hits_per_s"))  # type: ignore[assignment]
             where.setdefault(key, []).append(name_of(each))
     rows = [

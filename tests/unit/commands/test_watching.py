@@ -11,7 +11,7 @@ import pytest
 
 from cachebridge.commands import main
 from cachebridge.commands.report import DONE, FINDING, Report, Table, watched
-from cachebridge.commands.watching import points_of
+from cachebridge.commands.watching import _table_of_hot, points_of
 from cachebridge.engine.fleet import answers
 from cachebridge.engine.watching.history import COLUMNS
 from tests.rig import (
@@ -194,3 +194,9 @@ def test_a_plain_file_is_watched():
         show_next(Report(FINDING, {}, [Table(("n",), [("1",)])], "a finding"))
         show_next(Report(DONE, {}, [Table(("n",), [("2",)])]))
     assert out.getvalue() == "n\n1\na finding\nn\n2\n"
+
+
+def test_hot_keys_that_are_none():
+    """What another process has sent in place of a key is left out."""
+    answer = {"who": {}, "hot": {"keys": [1, None, "x"], "hits_per_s": []}}
+    assert _table_of_hot(None, [answer], 3).rows == []

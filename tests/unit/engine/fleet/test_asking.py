@@ -206,6 +206,18 @@ def test_forged_frames(frame):
         decode_ask(frame)
 
 
+@pytest.mark.parametrize(
+    "number", [b"NaN", b"-Infinity", b"1e999", b"-1e400", b"1" + b"0" * 400]
+)
+def test_numbers_that_no_counter_has(number):
+    """Neither an asker nor its page computes with them."""
+    head = bytes((0xCB, ASK, VERSION)) + b"n" * 16
+    for each in (number, b"[" + number + b"]"):
+        frame = head + b'{"verb": "who", "arguments": {"most": ' + each + b"}}"
+        with pytest.raises(BadFrameError, match="no JSON"):
+            decode_ask(frame)
+
+
 def test_an_ask_comes_back():
     """What is encoded is decoded."""
     asked = new_ask("why", {"key": "ä\udc80"})
