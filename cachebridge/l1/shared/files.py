@@ -143,7 +143,8 @@ def _make(fd: int, path: Path, digest: bytes, size: int) -> None:
         is_whole = os.fstat(fd).st_size == size
         _require(path, "of another server", holds=is_same and is_whole)
         return
-    _require(path, "no file of ours", holds=not any(found))
+    # Its maker writes this word last, and may be killed before.
+    _require(path, "no file of ours", holds=not any(found[:_WORD]))
     try:
         _fill(fd, size)
     except OSError:  # no room, or no right: leave nothing that takes room
@@ -196,10 +197,12 @@ def remove_unused(directory: str, now: float, but: Path) -> None:
 
 def _remove_if_unused(path: Path, now: float) -> None:
     about = path.lstat()
-    if not stat.S_ISREG(about.st_mode) or time.time() - about.st_ctime < UNUSED_S:
+    is_ours = stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid()
+    if not is_ours or time.time() - about.st_ctime < UNUSED_S:
         return
     with path.open("rb") as file:
         header = file.read(layout.HEADER * _WORD)
-    proven_at = memoryview(header).cast("d")[layout.PROVEN_AT] if header else 0.0
+    is_whole = len(header) == layout.HEADER * _WORD  # else its maker was killed
+    proven_at = memoryview(header).cast("d")[layout.PROVEN_AT] if is_whole else 0.0
     if not now - UNUSED_S < proven_at <= now:
         path.unlink()

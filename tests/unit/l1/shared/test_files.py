@@ -107,11 +107,15 @@ def test_file_of_another_user_is_refused(tmp_path: Path) -> None:
         open_here(tmp_path)
 
 
-def test_half_made_file_is_made_again(tmp_path: Path) -> None:
-    """Its maker was killed before the last word."""
+@pytest.mark.parametrize("written", [(), (layout.SIZE, layout.HEAD)])
+def test_half_made_file_is_made_again(tmp_path: Path, written: tuple[int, ...]) -> None:
+    """Its maker was killed before the last word, or before the first."""
     put(open_here(tmp_path), "k")
     with file_of(tmp_path).open("r+b") as file:
         file.write(bytes(SIZE))
+        for word in written:
+            file.seek(word * layout.WORD)
+            file.write(SIZE.to_bytes(layout.WORD, "little"))
     store = open_here(tmp_path)
     put(store, "k")
     assert store.look("k")
@@ -187,6 +191,31 @@ def test_unused_files_are_removed(
     assert not file_of(tmp_path, "old").exists()
     assert file_of(tmp_path, "used").exists()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("size", [0, 5, 16])
+def test_short_file_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """It has no whole header, and keeps no process from its own file."""
+    short = tmp_path / f"{os.geteuid()}-0{files.SUFFIX}"
+    short.write_bytes(b"x" * size)
+    monkeypatch.setattr(files, "UNUSED_S", -1.0)
+    open_here(tmp_path)
+    assert not short.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file away")
+def test_unused_file_of_another_user_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its name says."""
+    planted = tmp_path / f"{os.geteuid()}-0{files.SUFFIX}"
+    planted.touch()
+    os.chown(planted, 65534, 65534)
+    monkeypatch.setattr(files, "UNUSED_S", -1.0)
+    open_here(tmp_path)
+    assert planted.exists()
 
 
 @pytest.mark.skipif(not DESCRIPTORS.exists(), reason="no list of descriptors")
