@@ -164,6 +164,7 @@ class Probes:
 
     def _found_stale(self, key: str, entry: Entry) -> None:
         host = self._host
+        host.rules.drop_shared((key,))
         with host.rules.lock:
             if host.l1.look(key) is not entry:
                 return

@@ -101,6 +101,27 @@ def test_what_the_bytes_in_l2_mean(redis_url, foreign, options):
     assert cache.get("k") is None
 
 
+def test_a_foreign_change_of_what_the_host_shares(redis_url, foreign, tmp_path):
+    """It leaves there, too: no process of the host reads the old value on."""
+    options = {**OPTIONS, "L1_SHARED": f"1M {tmp_path}", "BUS_HEARTBEAT": 0.05}
+    cache = quiet(listening(lone_cache(redis_url, **options)))
+    eventually(lambda: cache.health().l1_shared == "on")
+    cache.set("k", "old")
+    shared = rules_of(cache).sharing.store
+
+    def is_shared():
+        l1_of(cache).pop("p:k")
+        return cache.get("k") == "old" and shared.look("p:k") is not None
+
+    eventually(is_shared)  # the message of the write may still drop it
+    eventually(lambda: cache.get("k") and l1_of(cache).look("p:k"))
+    assert looked_twice(cache) == 0
+    foreign.set("p:k", pickle.dumps("foreign"))
+    assert looked_twice(cache) == 1
+    assert shared.look("p:k") is None
+    assert cache.get("k") == "foreign"
+
+
 def test_a_value_where_there_was_none(redis_url, foreign):
     """A mark of absence is stale as soon as there is a value."""
     cache = quiet(listening(lone_cache(redis_url, **OPTIONS, NEGATIVE_TTL=60)))
