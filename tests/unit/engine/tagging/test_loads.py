@@ -39,6 +39,23 @@ def numbers():
     return iter(range(1, 100)).__next__
 
 
+def slow_asks(cache):
+    """Return a call that loads a number, that it has begun, and what lets it end."""
+    entered, go = threading.Event(), threading.Event()
+    load = numbers()
+
+    def slow():
+        number = load()
+        entered.set()
+        assert go.wait(PATIENCE_S)
+        return number
+
+    def ask():
+        return cache.get_or_load("k", slow, 60, tags=["x"])
+
+    return ask, entered, go
+
+
 def test_a_loaded_value_has_the_tags_of_its_call(cache):
     """It is loaded anew after an invalidation, and only then."""
     load = numbers()
@@ -96,18 +113,7 @@ def test_a_value_from_before_an_invalidation_is_not_stored(cache, when):
 
 def test_a_caller_that_has_invalidated_gets_no_older_value(plain):
     """Nor does any that has asked since that load began: they share the next one."""
-    entered, go = threading.Event(), threading.Event()
-    load = numbers()
-
-    def slow():
-        number = load()
-        entered.set()
-        assert go.wait(PATIENCE_S)
-        return number
-
-    def ask():
-        return plain.get_or_load("k", slow, 60, tags=["x"])
-
+    ask, entered, go = slow_asks(plain)
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(ask)
         assert entered.wait(PATIENCE_S)
@@ -125,18 +131,7 @@ def test_a_caller_that_has_invalidated_gets_no_older_value(plain):
 
 def test_a_caller_that_has_set_gets_no_older_value(plain):
     """Though what it has set is invalid by now, and so no caller gets that instead."""
-    entered, go = threading.Event(), threading.Event()
-    load = numbers()
-
-    def slow():
-        number = load()
-        entered.set()
-        assert go.wait(PATIENCE_S)
-        return number
-
-    def ask():
-        return plain.get_or_load("k", slow, 60, tags=["x"])
-
+    ask, entered, go = slow_asks(plain)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask)
         assert entered.wait(PATIENCE_S)
