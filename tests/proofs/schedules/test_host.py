@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.proofs.schedules.cases import cases
 from tests.proofs.schedules.explorer import explore
 from tests.proofs.schedules.host import SCENARIOS
 from tests.proofs.schedules.host_mutants import HOST_MUTANTS
@@ -26,13 +27,7 @@ QUICK_MUTANTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.proof)
-        for name in SCENARIOS
-    ],
-)
+@pytest.mark.parametrize("name", cases(SCENARIOS, QUICK))
 def test_no_schedule_breaks_an_invariant(name: str) -> None:
     """All schedules hold, and some process would have been answered."""
     report = explore(SCENARIOS[name])

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from tests.proofs.schedules.actors import Actor
+from tests.proofs.schedules.cases import cases
 from tests.proofs.schedules.explorer import TooManyStatesError, explore, narrate
 from tests.proofs.schedules.invariants import ALL, Witness
 from tests.proofs.schedules.mutants import CAUGHT
@@ -36,13 +37,7 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.proof)
-        for name in DEFAULT
-    ],
-)
+@pytest.mark.parametrize("name", cases(DEFAULT, QUICK))
 def test_no_schedule_breaks_an_invariant(name: str) -> None:
     """All schedules hold, L1 hits in some of them, and each fault has struck."""
     report = explore(SCENARIOS[name])

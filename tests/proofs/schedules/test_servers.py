@@ -12,10 +12,11 @@ from cachebridge.engine.engine import Engine
 from cachebridge.l2.connections.client import Client
 from cachebridge.l2.connections.pool import Era, Pool
 from cachebridge.l2.redis.client import RedisClient
+from tests.proofs.schedules.cases import cases
 from tests.proofs.schedules.servers import SCENARIOS, explore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from cachebridge.l2.connections.link import Link
 
@@ -26,14 +27,7 @@ QUICK = {
 """Each takes about a second at most."""
 
 
-def _cases(names: Iterable[str]) -> list[object]:
-    return [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.proof)
-        for name in names
-    ]
-
-
-@pytest.mark.parametrize("name", _cases(SCENARIOS))
+@pytest.mark.parametrize("name", cases(SCENARIOS, QUICK))
 def test_no_order_of_steps_breaks_an_invariant(name: str) -> None:
     """L1 hits in some of them, and everything comes to an end."""
     report = explore(SCENARIOS[name])
@@ -93,7 +87,7 @@ MUTANTS: dict[str, tuple[type, str, Callable[..., Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", _cases(MUTANTS))
+@pytest.mark.parametrize("name", cases(MUTANTS, QUICK))
 def test_mutant_is_caught(name: str) -> None:
     """With one part switched off some order of the steps goes wrong."""
     owner, attribute, replacement, scenario, number = MUTANTS[name]
