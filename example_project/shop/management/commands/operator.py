@@ -17,7 +17,7 @@ class Command(BaseCommand):
     def handle(self, **_options: Any) -> None:
         if not settings.SHOP_STAFF_TOKEN:
             raise CommandError(
-                "SHOP_STAFF_TOKEN is empty: nobody would have to know it"
+                "SHOP_STAFF_TOKEN is empty, so any visitor could log in: set it"
             )
         user, _ = User.objects.get_or_create(username=NAME)
         user.is_staff = user.is_superuser = True
